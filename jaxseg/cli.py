@@ -1,0 +1,156 @@
+"""The command line that all commands share: settings as flags, and mistakes answered in one line.
+
+Nothing here imports JAX, so `--help` and typing mistakes answer at once.
+"""
+
+import argparse
+import dataclasses
+import logging
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from jaxseg.config import PRESETS, Config, preset, suggestion
+from jaxseg.errors import RunError, UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line on stderr with exit code 2, and name the nearest flag."""
+
+    def __init__(self, command: str, description: str, arguments: str):
+        prog = f"python -m jaxseg.{command}"
+        super().__init__(
+            prog=prog,
+            usage=f"{prog} {arguments}",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):  # type: ignore[override]
+        """Parses as usual, but takes `--data.image_size` for `--data.image-size`."""
+        args = [_dashed(a) for a in (sys.argv[1:] if args is None else args)]
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].split("=")[0]
+            flags = [f for f in self._option_string_actions if f.startswith("--")]
+            near = suggestion(flag, flags) if flag.startswith("-") else ""
+            self.error(f"unknown argument {flag!r}{near or '; see --help'}")
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message as one line on stderr and leaves with exit code 2."""
+        one_line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: error: {one_line}\n")
+
+
+def _dashed(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value if flag.startswith("--") else argument
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds `--config NAME` and one flag per setting; flags not given are absent from the parsed namespace."""
+    parser.add_argument(
+        "--config",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help=f"preset to start from: {', '.join(PRESETS)}; default: paper",
+    )
+    groups = {}
+    for dotted, field in Config.settings():
+        section = dotted.split(".")[0]
+        if section not in groups:
+            doc = next(f.type.__doc__ for f in dataclasses.fields(Config) if f.name == section)
+            groups[section] = parser.add_argument_group(f"{section} settings", doc)
+        flags = [f"--{dotted.replace('_', '-')}"] + ["--data"] * (dotted == "data.name")
+        default = _as_text(field.default)
+        groups[section].add_argument(
+            *flags,
+            dest=dotted,
+            type=_reader(field.type),
+            default=argparse.SUPPRESS,
+            metavar="|".join(field.metadata["choices"]) if field.metadata["choices"] else "VALUE",
+            help=f"{field.metadata['help']} (default: {default or 'empty'})".replace("%", "%%"),
+        )
+
+
+def changes_from(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the settings that were given on the command line, by dotted name."""
+    return {name: getattr(args, name) for name, _ in Config.settings() if hasattr(args, name)}
+
+
+def config_from(args: argparse.Namespace) -> Config:
+    """Returns the chosen preset with the given settings applied.
+
+    Raises:
+      UserError: an unknown preset or a value that a setting does not allow.
+    """
+    return preset(getattr(args, "config", "paper")).updated(changes_from(args))
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _reader(kind: Any) -> Callable[[str], Any]:
+    """Returns what turns a flag's text into the setting's type; its name appears in argparse's message."""
+    if kind is bool:
+        return _true_or_false
+    if typing.get_origin(kind) is tuple:
+        return _whole_numbers
+    return {int: _whole_number, float: _number, str: str}[kind]
+
+
+def _true_or_false(text: str) -> bool:
+    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return values[text.lower()]
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, as 256,128,64") from None
+
+
+def run(command: str, main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command's `main` and leaves with its exit code.
+
+    Exit codes: 0, or what `main` returns; 1 for a failed run; 2 for a mistake by the user, both with one line on
+    stderr; 130 when interrupted from the keyboard. An error that nobody foresaw keeps its traceback: it is ours to mend.
+    """
+    try:
+        sys.exit(main() or 0)
+    except (UserError, RunError) as error:
+        print(f"python -m jaxseg.{command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+    except KeyboardInterrupt:
+        print(f"python -m jaxseg.{command}: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def start_logging() -> None:
+    """Sends jaxseg's log to stderr, and of the libraries' only warnings."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("jaxseg").setLevel(logging.INFO)
+    logging.getLogger("absl").setLevel(logging.ERROR)

@@ -1,0 +1,326 @@
+"""Settings: frozen dataclasses, one per concern, with named presets and JSON in and out.
+
+Every field carries its help text, unit and allowed values, so that the command line (`jaxseg.cli`), the checks and
+the documentation of a setting are one thing. Defaults are the paper's (Table 1); where it contradicts itself, README
+says what was chosen.
+"""
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jaxseg.errors import UserError
+
+SCHEMA_VERSION = 1
+"""Version of the JSON layout of a `Config`; raised when an old `config.json` needs translating."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    resumable: bool = False,
+) -> Any:
+    """Declares one setting.
+
+    Args:
+      default: the paper's value, or the field's customary one where the paper is silent.
+      help: meaning and unit, shown by `--help`.
+      choices: the allowed strings.
+      minimum: smallest allowed number, for tuples of each item.
+      maximum: largest allowed number.
+      resumable: true if a run may be resumed with another value, because the setting changes where, how fast or how
+        long a run goes and not what its epochs compute.
+    """
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "resumable": resumable}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for the nearest of the known names, or an empty string if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class _Section:
+    """Checks every field against its declaration, so that a wrong value fails where it is set and not an hour later."""
+
+    def __post_init__(self):
+        section = type(self).__name__.removesuffix("Config").lower()
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            name = f"{section}.{field.name}"
+            value = _coerce(name, getattr(self, field.name), hints[field.name])
+            _check(name, value, field.metadata)
+            object.__setattr__(self, field.name, value)
+
+
+def _coerce(name: str, value: Any, kind: Any) -> Any:
+    """Accepts an int for a float and a list (from JSON) for a tuple; everything else must have the declared type."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+        item = typing.get_args(kind)[0]
+        return tuple(_coerce(name, v, item) for v in value)
+    if type(value) is not kind:
+        raise UserError(f"{name} = {value!r}: must be {_KIND_NAMES.get(kind, kind)}, not {type(value).__name__}")
+    return value
+
+
+_KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    if (choices := metadata["choices"]) and value not in choices:
+        raise UserError(f"{name} = {value!r}: must be one of {', '.join(choices)}{suggestion(str(value), choices)}")
+    if isinstance(value, tuple) and not value:
+        raise UserError(f"{name} is empty: give at least one number")
+    for number in value if isinstance(value, tuple) else (value,):
+        if not isinstance(number, int | float) or isinstance(number, bool):
+            continue
+        low, high = metadata["minimum"], metadata["maximum"]
+        if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
+            bounds = [f"at least {low:g}"] * (low is not None) + [f"at most {high:g}"] * (high is not None)
+            raise UserError(f"{name} = {number!r}: must be {' and '.join(bounds) or 'finite'}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(_Section):
+    """What is trained and validated on."""
+
+    name: str = setting(
+        "auto",
+        "ph2, isic2016, synthetic, a folder with images/ and masks/, or auto (PH2 where prepared, else synthetic)",
+    )
+    data_dir: str = setting(
+        "", "folder of the prepared TFDS data sets; empty: TFDS' own (~/tensorflow_datasets)", resumable=True
+    )
+    image_size: int = setting(
+        224, "side of the square network input, pixels, a multiple of 32", minimum=32, maximum=4096
+    )
+    folds: int = setting(
+        0,
+        "cross-validation folds, at least 2; 0: the committed split (PH2), the set's own, or one fifth held out",
+        minimum=0,
+    )
+    fold: int = setting(0, "which fold validates, from 0; used if folds is not 0", minimum=0)
+    synthetic_train: int = setting(160, "training images of the synthetic set", minimum=1)
+    synthetic_eval: int = setting(40, "images in each of the synthetic set's validation and test splits", minimum=1)
+    workers: int = setting(4, "threads that decode and resize images", minimum=0, maximum=512, resumable=True)
+    cache_mib: int = setting(
+        4096, "memory that may hold decoded, resized images between epochs, MiB", minimum=0, resumable=True
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.image_size % 32:
+            near = round(self.image_size / 32) * 32
+            raise UserError(f"data.image_size = {self.image_size}: must be a multiple of 32, as {near}")
+        if self.folds == 1 or (self.folds and self.fold >= self.folds):
+            raise UserError(
+                f"data.fold = {self.fold} of data.folds = {self.folds}: folds must be 0 or at least 2, fold below folds"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig(_Section):
+    """Random geometry of training images (paper, 3.3.1)."""
+
+    enabled: bool = setting(True, "augment training images")
+    rotation: float = setting(30.0, "largest rotation either way, degrees", minimum=0, maximum=180)
+    shear: float = setting(10.0, "largest shear angle either way, degrees", minimum=0, maximum=60)
+    zoom_min: float = setting(0.8, "smallest magnification, a factor", minimum=0.05, maximum=20)
+    zoom_max: float = setting(1.2, "largest magnification, a factor", minimum=0.05, maximum=20)
+    flip_horizontal: bool = setting(True, "mirror left to right, half of the time")
+    flip_vertical: bool = setting(True, "mirror top to bottom, half of the time")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.zoom_min > self.zoom_max:
+            raise UserError(
+                f"augment.zoom_min = {self.zoom_min:g}: must not exceed augment.zoom_max = {self.zoom_max:g}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(_Section):
+    """The network (paper, 3.1 to 3.3.2)."""
+
+    encoder: str = setting(
+        "resnet50v2",
+        "resnet50v2 (the paper's), resnet50 (v1), or none: the plain U-Net baseline",
+        choices=("resnet50v2", "resnet50", "none"),
+    )
+    pretrained: str = setting("imagenet", "encoder weights: imagenet (Keras' cache or download), none, or a file")
+    decoder_channels: tuple[int, ...] = setting(
+        (256, 128, 64, 32, 16), "channels of the five decoder stages, deepest first", minimum=1
+    )
+    unet_channels: tuple[int, ...] = setting(
+        (64, 128, 256, 512, 1024), "channels of the plain U-Net's scales, finest first", minimum=1
+    )
+    dropout: float = setting(
+        0.3, "share of channels' values dropped between a stage's two convolutions", minimum=0, maximum=0.95
+    )
+    encoder_bn_momentum: float = setting(
+        0.99, "share of the old running statistics kept per step, encoder", minimum=0, maximum=1
+    )
+    decoder_bn_momentum: float = setting(
+        0.9, "share of the old running statistics kept per step, decoder", minimum=0, maximum=1
+    )
+    dtype: str = setting(
+        "float32", "compute type; parameters, statistics and loss stay float32", choices=("float32", "bfloat16")
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.decoder_channels) != 5:
+            raise UserError(
+                f"model.decoder_channels = {self.decoder_channels}: needs 5 numbers, one per factor of 2 in size"
+            )
+        if not 2 <= len(self.unet_channels) <= 6:
+            raise UserError(f"model.unet_channels = {self.unet_channels}: needs 2 to 6 numbers, one per scale")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(_Section):
+    """The training loss (paper, 3.3.3)."""
+
+    name: str = setting("focal", "focal (equation 2) or bce (binary cross-entropy)", choices=("focal", "bce"))
+    alpha: float = setting(0.8, "weight of the focal loss", minimum=0, maximum=100)
+    gamma: float = setting(2.0, "focusing exponent; 0: alpha times cross-entropy", minimum=0, maximum=20)
+    class_balanced: bool = setting(
+        False, "weight lesion pixels by alpha and skin by 1 - alpha, instead of all by alpha"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig(_Section):
+    """Adam, reduce-on-plateau and early stopping (paper, Table 1; Keras' defaults where it is silent)."""
+
+    learning_rate: float = setting(1e-4, "initial learning rate", minimum=1e-12, maximum=10)
+    adam_epsilon: float = setting(1e-7, "Adam's epsilon (Keras' default)", minimum=1e-16, maximum=1)
+    plateau_factor: float = setting(
+        0.2, "factor on the learning rate at a plateau of the validation loss", minimum=0, maximum=0.99
+    )
+    plateau_patience: int = setting(5, "epochs without improvement before the reduction", minimum=1)
+    plateau_min_delta: float = setting(
+        1e-4, "least decrease of the validation loss that counts for the plateau", minimum=0
+    )
+    min_learning_rate: float = setting(1e-6, "floor of the learning rate", minimum=0)
+    early_stop_patience: int = setting(10, "epochs without improvement before training stops", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(_Section):
+    """Length, batch, seed and devices of a run."""
+
+    epochs: int = setting(50, "most epochs to train; may be raised later to train a run on", minimum=1, resumable=True)
+    batch_size: int = setting(16, "images per step over all devices", minimum=1)
+    seed: int = setting(0, "the one seed of weights, order, augmentation, dropout", minimum=0, maximum=2**31 - 1)
+    devices: int = setting(0, "local devices to use; 0: all", minimum=0, resumable=True)
+    log_every_steps: int = setting(
+        10, "steps between looks at the loss, which wait for the device", minimum=1, resumable=True
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Returns the settings as nested dicts of JSON types."""
+        return {
+            section.name: {
+                k: list(v) if isinstance(v, tuple) else v for k, v in vars(getattr(self, section.name)).items()
+            }
+            for section in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> "Config":
+        """Builds a config from nested dicts; what is absent keeps its default.
+
+        Raises:
+          UserError: an unknown section or setting, or a value that the setting does not allow.
+        """
+        return cls().updated(
+            {f"{section}.{name}": value for section, fields in values.items() for name, value in fields.items()}
+        )
+
+    def updated(self, changes: Mapping[str, Any]) -> "Config":
+        """Returns a copy with settings changed by dotted name, as `{"optim.learning_rate": 1e-3}`.
+
+        Raises:
+          UserError: an unknown name, with the nearest known one, or a value that the setting does not allow.
+        """
+        sections: dict[str, dict[str, Any]] = {}
+        known = dict(self.settings())
+        for dotted, value in changes.items():
+            if dotted not in known:
+                raise UserError(f"unknown setting {dotted!r}{suggestion(dotted, known)}")
+            section, name = dotted.split(".")
+            sections.setdefault(section, {})[name] = value
+        return dataclasses.replace(self, **{s: dataclasses.replace(getattr(self, s), **v) for s, v in sections.items()})
+
+    @classmethod
+    def settings(cls) -> Iterable[tuple[str, dataclasses.Field]]:
+        """Yields each setting's dotted name and field, in order."""
+        for section in dataclasses.fields(cls):
+            for field in dataclasses.fields(section.type):
+                yield f"{section.name}.{field.name}", field
+
+    def get(self, dotted: str) -> Any:
+        """Returns one setting's value by its dotted name."""
+        section, name = dotted.split(".")
+        return getattr(getattr(self, section), name)
+
+
+def paper() -> Config:
+    """The paper's full model: ResNet50V2-U-Net, focal loss, augmentation, 224 px, batch 16, 50 epochs (Table 1)."""
+    return Config()
+
+
+def demo() -> Config:
+    """The same network and recipe shrunk to minutes on two CPU cores: small synthetic images, no ImageNet weights."""
+    return Config().updated(
+        {
+            "data.name": "synthetic",
+            "data.image_size": 96,
+            "data.synthetic_train": 160,
+            "data.synthetic_eval": 40,
+            "model.pretrained": "none",
+            "optim.learning_rate": 1e-3,
+            "train.batch_size": 8,
+            "train.epochs": 12,
+        }
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"paper": paper, "demo": demo}
+"""Named starting points for `--config`; experiments may add theirs."""
+
+
+def preset(name: str) -> Config:
+    """Returns a preset by name.
+
+    Raises:
+      UserError: no such preset; names the nearest and all.
+    """
+    if name not in PRESETS:
+        raise UserError(
+            f"--config {name!r}: no such preset{suggestion(name, PRESETS)} (there are: {', '.join(PRESETS)})"
+        )
+    return PRESETS[name]()

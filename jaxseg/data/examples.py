@@ -1,0 +1,60 @@
+"""What every data set looks like to the rest of jaxseg: a named, random-access list of images and masks."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Example(NamedTuple):
+    """One image at its own size.
+
+    Attributes:
+      image: uint8 [H, W, 3], RGB in [0, 255].
+      mask: uint8 [H, W, 1], 1 for lesion and 0 for skin.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """A split of a data set.
+
+    Attributes:
+      dataset: the set's name, as "ph2", or its folder.
+      split: the split's name, as "validation".
+      names: one unique name per image, as "IMD003".
+      groups: per image what stratifies folds and subgroup scores, as its diagnosis; "" where unknown.
+      load: returns the example at an index in [0, len); safe to call from several threads.
+      version: what changes when the data do, as the TFDS version and byte counts.
+    """
+
+    dataset: str
+    split: str
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    load: Callable[[int], Example]
+    version: str = ""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, indices: np.ndarray, split: str) -> "Examples":
+        """Returns the part with the given indices, as a split of the given name."""
+        picked = [int(i) for i in indices]
+        return dataclasses.replace(
+            self,
+            split=split,
+            names=tuple(self.names[i] for i in picked),
+            groups=tuple(self.groups[i] for i in picked),
+            load=lambda i: self.load(picked[i]),
+        )
+
+    def fingerprint(self) -> str:
+        """Returns a short hash of what this split holds: set, version, names and their order."""
+        text = "\n".join([self.dataset, self.version, *self.names])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

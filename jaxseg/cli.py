@@ -137,7 +137,8 @@ def run(command: str, main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and leaves with its exit code.
 
     Exit codes: 0, or what `main` returns; 1 for a failed run; 2 for a mistake by the user, both with one line on
-    stderr; 130 when interrupted from the keyboard. An error that nobody foresaw keeps its traceback: it is ours to mend.
+    stderr; 130 when interrupted from the keyboard. An error that nobody foresaw keeps its traceback: it is ours to
+    mend.
     """
     try:
         sys.exit(main() or 0)

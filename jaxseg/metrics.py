@@ -1,0 +1,67 @@
+"""Confusion counts and the five scores of the paper (3.3.4).
+
+Counts come first and are added; scores are divisions at the very end, either per image or once over pooled counts.
+"""
+
+from collections.abc import Mapping
+
+import chex
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+SCORES = ("accuracy", "dice", "jaccard", "sensitivity", "specificity")
+
+
+def confusion(predictions: ArrayLike, targets: ArrayLike) -> dict[str, ArrayLike]:
+    """Counts pixels per image by prediction and truth.
+
+    Args:
+      predictions: {0, 1} or bool [B, ...], usually [B, H, W, 1].
+      targets: {0, 1} or bool of the same shape.
+
+    Returns:
+      int32 [B] each: "tp", "fp", "fn", "tn" (true and false positives and negatives; lesion is positive).
+    """
+    chex.assert_equal_shape([predictions, targets])
+    predictions = jnp.asarray(predictions).astype(bool)
+    targets = jnp.asarray(targets).astype(bool)
+    pixels = tuple(range(1, predictions.ndim))
+
+    def count(where):
+        return where.sum(axis=pixels, dtype=jnp.int32)
+
+    return {
+        "tp": count(predictions & targets),
+        "fp": count(predictions & ~targets),
+        "fn": count(~predictions & targets),
+        "tn": count(~predictions & ~targets),
+    }
+
+
+def scores(counts: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+    """Turns counts into the five scores, elementwise.
+
+    Plain arithmetic, so that counts may be JAX arrays on the device, numpy arrays or Python integers of any size on
+    the host. Accuracy is (TP + TN) / all; the paper's equation 3 misprints it. A score whose denominator is zero is 1:
+    with no lesion to find, finding none is perfect (the ISIC challenge's rule for Jaccard and Dice of two empty masks).
+
+    Args:
+      counts: "tp", "fp", "fn", "tn" as from `confusion`, or sums of them.
+
+    Returns:
+      float of the counts' shape in [0, 1] each: "accuracy", "dice", "jaccard", "sensitivity", "specificity".
+    """
+    tp, fp, fn, tn = (counts[k] for k in ("tp", "fp", "fn", "tn"))
+    return {
+        "accuracy": _ratio(tp + tn, tp + fp + fn + tn),
+        "dice": _ratio(2 * tp, 2 * tp + fp + fn),
+        "jaccard": _ratio(tp, tp + fp + fn),
+        "sensitivity": _ratio(tp, tp + fn),
+        "specificity": _ratio(tn, tn + fp),
+    }
+
+
+def _ratio(part: ArrayLike, whole: ArrayLike) -> ArrayLike:
+    """Divides, with 0 / 0 = 1; `part` is 0 wherever `whole` is."""
+    nothing = whole == 0
+    return (part + nothing) / (whole + nothing)

@@ -1,0 +1,39 @@
+"""Encoders, decoders and the segmentation networks made of them."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxseg.config import ModelConfig
+from jaxseg.models.resnet import ENCODERS
+from jaxseg.models.unet import ResNetUNet, UNet
+
+
+def create_model(config: ModelConfig, *, axis_name: str | None = None) -> nn.Module:
+    """Builds the configured segmentation network.
+
+    Args:
+      config: encoder, widths, dropout, batch-norm momenta, compute type.
+      axis_name: mapped axis over which training averages batch statistics; None outside a mapped function.
+
+    Returns:
+      A module: `init(key, images, train=False)`, and `apply(variables, images, train=False)` -> float32 logits
+      [B, H, W, 1], for RGB images [B, H, W, 3] in [0, 255].
+    """
+    dtype = jnp.dtype(config.dtype)
+    if config.encoder == "none":
+        return UNet(
+            channels=config.unet_channels,
+            dropout=config.dropout,
+            bn_momentum=config.decoder_bn_momentum,
+            dtype=dtype,
+            axis_name=axis_name,
+        )
+    create_encoder = ENCODERS[config.encoder]
+    return ResNetUNet(
+        encoder=create_encoder(dtype=dtype, bn_momentum=config.encoder_bn_momentum, axis_name=axis_name),
+        decoder_channels=config.decoder_channels,
+        dropout=config.dropout,
+        bn_momentum=config.decoder_bn_momentum,
+        dtype=dtype,
+        axis_name=axis_name,
+    )

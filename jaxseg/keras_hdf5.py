@@ -1,0 +1,100 @@
+"""The layouts in which Keras writes weights to HDF5, read as one flat list of named tensors.
+
+| Layout | Written by | Tensors |
+| --- | --- | --- |
+| by name | Keras' published files; `save_weights("x.h5")` of Keras 2; `save("x.h5")`, under `model_weights/` | `LAYER/.../VARIABLE:0` |
+| numbered | `save_weights("x.weights.h5")` of Keras 3 | `layers/GROUP/vars/NUMBER` |
+
+A numbered group is named after its layer's class and a running number (`conv2d_3`). The layer's own name is the attribute
+`name` of `vars`, or, in files of early versions, nowhere: then layers count in the order of `model.layers`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import h5py
+
+from jaxseg.errors import UserError
+
+Layers = Mapping[str, list[str]]
+"""The layers looked for, in the order of Keras' `model.layers`, each with its variables as Keras numbers them."""
+
+_Groups = dict[str, dict[str, h5py.Dataset]]
+"""Tensors by their number, by the group or layer that holds them."""
+
+
+def tensors(file: h5py.File, path: Path, layers: Layers) -> dict[str, h5py.Dataset]:
+    """Lists the tensors of a weight file.
+
+    Args:
+      file: the open file, of any layout.
+      path: its name, for messages.
+      layers: what is looked for. Of a numbered file of a model in a model, the part that has most of them is read.
+
+    Returns:
+      Datasets by `LAYER/VARIABLE`, as `conv1_bn/moving_mean`, also those not looked for; the latter's variables keep
+      their numbers in a numbered file.
+
+    Raises:
+      UserError: neither layout, a tensor twice, or a link or storage that leads out of the file.
+    """
+    root = file if "layer_names" in file.attrs else file.get("model_weights", file)
+    read = _by_name(root, path) if "layer_names" in root.attrs else _numbered(root, path, layers)
+    found: dict[str, h5py.Dataset] = {}
+    for key, dataset in read:
+        if key in found:
+            raise UserError(f"{path}: tensor {key} is there twice")
+        found[key] = dataset
+    return found
+
+
+def _by_name(root: h5py.Group, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yields the tensors of a by-name file; in between may be a scope, as in `conv1_conv/conv1_conv_1/kernel:0`."""
+    for where, dataset in _datasets(root, path):
+        layer, *_, variable = where.split("/")
+        yield f"{layer}/{variable.removesuffix(':0')}", dataset
+
+
+def _numbered(root: h5py.Group, path: Path, layers: Layers) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yields the tensors of a numbered file, or of the model in its model that has most of the layers looked for."""
+    models: dict[str, _Groups] = {}
+    for where, dataset in _datasets(root, path):
+        parts = where.split("/")
+        if len(parts) < 3 or parts[-2] != "vars":
+            raise UserError(f"{path}: not a Keras weight file: {where} belongs to neither of Keras' layouts")
+        models.setdefault("/".join(parts[:-3]), {}).setdefault(parts[-3], {})[parts[-1]] = dataset
+    candidates = [_with_layer_names(groups, layers) for groups in models.values()]
+    best = max(candidates, key=lambda named: len(named.keys() & layers.keys()), default={})
+    for layer, variables in best.items():
+        names = dict(enumerate(layers.get(layer, [])))
+        for number, dataset in variables.items():
+            yield f"{layer}/{names.get(int(number) if number.isdigit() else -1, number)}", dataset
+
+
+def _with_layer_names(groups: _Groups, layers: Layers) -> _Groups:
+    """Replaces the names of groups by those of their layers."""
+    named = {str(next(iter(v.values())).parent.attrs.get("name", group)): v for group, v in groups.items()}
+    if named.keys() & layers.keys():
+        return named
+    names = {}
+    for end, prefix in (("conv", "conv2d"), ("bn", "batch_normalization")):
+        # Shorter first puts conv2d before conv2d_1, and conv2d_9 before conv2d_10.
+        mine = sorted((g for g in groups if re.fullmatch(rf"{prefix}(_\d+)?", g)), key=lambda g: (len(g), g))
+        names |= dict(zip(mine, (layer for layer in layers if layer.endswith(end)), strict=False))
+    return {names.get(group, group): variables for group, variables in groups.items()}
+
+
+def _datasets(group: h5py.Group, path: Path, prefix: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yields every dataset below a group with its path; refuses whatever leads out of the file or in a circle."""
+    for name in group:
+        where = f"{prefix}{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink) or where.count("/") > 12:
+            raise UserError(f"{path}: {where} is a link to somewhere else, which a weight file may not have")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            yield from _datasets(item, path, f"{where}/")
+        elif isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise UserError(f"{path}: {where} keeps its values in another file, which a weight file may not")
+            yield where, item

@@ -1,12 +1,11 @@
 """The layouts in which Keras writes weights to HDF5, read as one flat list of named tensors.
 
-| Layout | Written by | Tensors |
-| --- | --- | --- |
-| by name | Keras' published files; `save_weights("x.h5")` of Keras 2; `save("x.h5")`, under `model_weights/` | `LAYER/.../VARIABLE:0` |
-| numbered | `save_weights("x.weights.h5")` of Keras 3 | `layers/GROUP/vars/NUMBER` |
+By name: `LAYER/.../VARIABLE:0`, in the files that Keras publishes, from Keras 2's `save_weights("x.h5")`, and below
+`model_weights` from `save("x.h5")`.
 
-A numbered group is named after its layer's class and a running number (`conv2d_3`). The layer's own name is the attribute
-`name` of `vars`, or, in files of early versions, nowhere: then layers count in the order of `model.layers`.
+Numbered: `layers/GROUP/vars/NUMBER`, from Keras 3's `save_weights("x.weights.h5")`. A group is named after its layer's
+class and a running number (`conv2d_3`). The layer's own name is the attribute `name` of `vars`, or, in files of early
+versions, nowhere: then layers count in the order of `model.layers`.
 """
 
 import re
@@ -40,6 +39,8 @@ def tensors(file: h5py.File, path: Path, layers: Layers) -> dict[str, h5py.Datas
       UserError: neither layout, a tensor twice, or a link or storage that leads out of the file.
     """
     root = file if "layer_names" in file.attrs else file.get("model_weights", file)
+    if not isinstance(root, h5py.Group):
+        raise UserError(f"{path}: not a Keras weight file: model_weights is not a group")
     read = _by_name(root, path) if "layer_names" in root.attrs else _numbered(root, path, layers)
     found: dict[str, h5py.Dataset] = {}
     for key, dataset in read:

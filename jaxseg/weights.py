@@ -1,8 +1,8 @@
 """Encoder weights: Keras' HDF5 files, the ported `.npz`, and Keras' published ImageNet weights.
 
 Weights are read by layer name into the encoder's own tree. Every tensor must be there, once, with its shape, and
-nothing else but Keras' classifier head, which is left out. Nothing is unpickled and nothing outside of the file is read,
-so a file from elsewhere can at worst be rejected.
+nothing else but Keras' classifier head, which is left out. Nothing is unpickled and nothing outside of the file is
+read, so a file from elsewhere can at worst be rejected.
 
 Importing this module starts neither JAX nor the network.
 """
@@ -157,7 +157,7 @@ def load_ported(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variabl
     expected = {t.flax_key: t for t in expected_tensors(encoder)}
     try:
         with np.load(path, allow_pickle=False) as file:
-            return _collect({k: file[k] for k in file.files if k != "encoder"}, expected, path, encoder)
+            return _collect(dict(file), expected, path, encoder)
     except UserError:
         raise
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
@@ -177,7 +177,7 @@ def save_ported(path: str | os.PathLike, variables: Mapping[str, Any], encoder: 
     """
     arrays = {t.flax_key: t.of(variables) for t in expected_tensors(encoder)}
     with replacing(Path(path)) as file:
-        np.savez(file, encoder=np.array(encoder), **arrays)
+        np.savez(file, **arrays)
 
 
 def save_keras(path: str | os.PathLike, variables: Mapping[str, Any], encoder: str) -> None:
@@ -220,6 +220,11 @@ def load_pretrained(name: str, encoder: str) -> Variables | None:
     """
     if name == "none":
         return None
+    if name != "imagenet" and not Path(name).exists():
+        near = suggestion(name, ("imagenet", "none"))
+        raise UserError(
+            f"model.pretrained = {name!r}: no such file; must be imagenet, none, or a .h5 or .npz file{near}"
+        )
     return load_file(_imagenet_file(encoder) if name == "imagenet" else name, encoder)
 
 
@@ -227,6 +232,11 @@ def md5_of(path: str | os.PathLike) -> str:
     """Returns a file's MD5, which is how Keras tells its weight files; it proves identity, not safety."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def published_as(path: str | os.PathLike) -> str | None:
+    """Returns the name under which Keras publishes exactly this file, or None if it does not."""
+    return PUBLISHED.get(md5_of(path), ("", None))[1]
 
 
 def _imagenet_file(encoder: str) -> Path:
@@ -293,7 +303,7 @@ def _check_is_file(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give a weight file")
     if not path.is_file():
-        raise UserError(f"{path}: no such file; give a Keras .h5 or a ported .npz file, imagenet, or none")
+        raise UserError(f"{path}: no such file; give a Keras .h5 or a ported .npz file")
     if not path.stat().st_size:
         raise UserError(f"{path}: the file is empty")
 

@@ -1,0 +1,117 @@
+"""Ports encoder weights from Keras' HDF5 into a file for `--model.pretrained`, and back.
+
+    python -m jaxseg.port_weights --source resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5 --output v2.npz
+    python -m jaxseg.port_weights --source v2.npz --output v2.h5 --to keras
+
+Training takes the `.h5` itself too; porting shows what is in it, and leaves a file without the classifier head.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxseg import cli
+from jaxseg.config import suggestion
+from jaxseg.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from jaxseg.weights import Tensor
+
+_ENCODERS = ("resnet50v2", "resnet50")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command.
+
+    Args:
+      argv: its arguments; None: the process's own.
+
+    Raises:
+      UserError: a source that does not fit, or an output that is in the way.
+      RunError: the output cannot be written.
+    """
+    args = _parser().parse_args(argv)
+    if args.encoder not in _ENCODERS:
+        near = suggestion(args.encoder, _ENCODERS)
+        raise UserError(f"--encoder {args.encoder!r}: must be one of {', '.join(_ENCODERS)}{near}")
+    _check_output(args.output, args.force)
+    cli.start_logging()
+    port(args.source, args.output, args.encoder, to=args.to)
+
+
+def port(source: Path, output: Path, encoder: str, *, to: str = "jaxseg") -> None:
+    """Reads weights, checks every tensor, writes them in the other format and prints what went where.
+
+    Args:
+      source: a Keras HDF5 file or a ported file.
+      output: the file to write; replaced if it is there.
+      encoder: "resnet50v2" or "resnet50".
+      to: "jaxseg" for a ported file, "keras" for a layer-by-name HDF5 file.
+
+    Raises:
+      UserError: the source does not fit the encoder.
+      RunError: the output cannot be written.
+    """
+    from jaxseg import weights  # here, because h5py is slow to import and `--help` needs none of it
+
+    variables = weights.load_file(source, encoder)
+    try:
+        (weights.save_keras if to == "keras" else weights.save_ported)(output, variables, encoder)
+    except OSError as error:
+        raise RunError(f"cannot write {output}: {error.strerror or error}") from error
+
+    tensors = weights.expected_tensors(encoder)
+    print(_table(tensors))
+    sizes = {c: sum(t.of(variables).size for t in tensors if t.collection == c) for c in ("params", "batch_stats")}
+    print(
+        f"\n{encoder}: {len(tensors)} tensors, {sum(sizes.values()):,} parameters as Keras counts them "
+        f"({sizes['params']:,} trained, {sizes['batch_stats']:,} batch statistics); all there, shapes right, all finite"
+    )
+    name = weights.published_as(source)
+    origin = f"the ImageNet weights that Keras publishes as {name}" if name else "not a file that Keras publishes"
+    print(f"source: {source}, MD5 {weights.md5_of(source)}: {origin}")
+    use = "model.load_weights(FILE)" if to == "keras" else f"--model.encoder {encoder} --model.pretrained {output}"
+    print(f"wrote:  {output}; use it with {use}")
+
+
+def _table(tensors: Iterable["Tensor"]) -> str:
+    """Returns one line per layer: its name, each variable's name in Keras and in Flax, and the first one's shape."""
+    layers: dict[str, list[Tensor]] = {}
+    for tensor in tensors:
+        layers.setdefault(tensor.layer, []).append(tensor)
+    lines = [f"{'layer':24} {'shape':16} Keras -> Flax"]
+    for layer, of_layer in layers.items():
+        shape = "x".join(map(str, of_layer[0].shape))
+        lines.append(f"{layer:24} {shape:16} {', '.join(f'{t.variable} -> {t.collection}/{t.name}' for t in of_layer)}")
+    return "\n".join(lines)
+
+
+def _check_output(output: Path, force: bool) -> None:
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder; give a file name")
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
+    if output.exists() and not force:
+        raise UserError(f"--output {output}: exists; give another name, or --force to replace it")
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(
+        "port_weights",
+        "Ports Keras encoder weights into a file for --model.pretrained, or back, and checks every tensor.",
+        "--source FILE --output FILE [--encoder NAME] [--to jaxseg|keras] [--force]",
+    )
+    required = {"type": Path, "required": True, "metavar": "FILE", "default": argparse.SUPPRESS}
+    parser.add_argument("--source", **required, help="Keras HDF5 file (with or without top), or a ported file")
+    parser.add_argument("--output", **required, help="file to write, as NAME.npz, or NAME.h5 with --to keras")
+    parser.add_argument("--encoder", metavar="NAME", default="resnet50v2", help=f"one of {', '.join(_ENCODERS)}")
+    parser.add_argument(
+        "--to", choices=("jaxseg", "keras"), default="jaxseg", help="format to write: for jaxseg, or back for Keras"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run("port_weights", main)

@@ -8,9 +8,8 @@ up, and light is exp(-density). So a lesion on dark skin darkens it by the same 
 Brightness alone does not find the lesion: hairs, dark corners, shadows, ink, rulers and markers are dark as well, and
 some lesions are hardly darker, or even paler, than their surroundings.
 
-Images depend on the split and the index only. The random fields are exact in float64 whatever the order of summation,
-light comes from a table, and all else is plain IEEE arithmetic, so that machines agree to the bit but where NumPy's
-generator, its sines or Pillow's drawing changed between versions.
+Images depend on the split and the index only. Light is from a table and nearly all else is plain IEEE arithmetic in a
+fixed order, so that machines agree to the bit as far as NumPy's generator and sines and Pillow's drawing do.
 """
 
 import dataclasses
@@ -37,6 +36,7 @@ SPLITS = ("train", "validation", "test")
 """The splits; the position is part of an image's seed and must stay."""
 
 _ROOT_SEED = 20160415
+_ROWS, _COLUMNS = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
 _EXTRA_ARTEFACT = 0.15  # chance of each further artefact in an image that is not "clean"
 _AREA_RANGE = (0.022, 0.5)  # of the image, before the image's or the lens' border cuts some off
 
@@ -47,11 +47,9 @@ _DENSE_MELANIN = np.float32([0.75, 0.9, 1.0])  # much pigment: nearly black
 _DEEP_MELANIN = np.float32([0.95, 0.8, 0.62])  # pigment deep in the skin looks blue-grey
 _BLOOD = np.float32([0.06, 0.62, 0.5])
 _FITZPATRICK = (0.12, 0.22, 0.38, 0.65, 1.05, 1.6)  # melanin of skin types I to VI
-
-_TABLE_STEP = 1 / 1024
-_LIGHT = np.float32(np.round(255 * np.exp(-np.arange(6144) * _TABLE_STEP), 2))
-
-_ROWS, _COLUMNS = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+# Light in [0, 255] by density in steps of 1/1024; rounded, so that no machine's last digit of exp() matters.
+_STEPS = np.float32(1024)
+_LIGHT = np.float32(np.round(255 * np.exp(-np.arange(6144) / 1024), 2))
 
 
 def synthetic_examples(split: str, config: DataConfig) -> Examples:
@@ -99,7 +97,7 @@ def generate(rng: np.random.Generator, group: str) -> Example:
       group: one of `GROUPS`.
 
     Returns:
-      An example of [192, 256]; its mask is the drawn outline, one region that is never empty.
+      An example of [192, 256]; its mask is the drawn outline: one region without holes, never empty.
     """
     traits = {group}
     if group != "clean":
@@ -110,8 +108,7 @@ def generate(rng: np.random.Generator, group: str) -> Example:
     density = _skin(rng, melanin) + _lesion(rng, lesion, melanin, "low_contrast" in traits)
     density += (_illumination(rng) + (_shadow(rng) if "shadow" in traits else 0))[..., None]
 
-    index = np.clip(density / np.float32(_TABLE_STEP), 0, len(_LIGHT) - 1).astype(np.int32)
-    image = _LIGHT[index]
+    image = _LIGHT[np.clip(density * _STEPS, 0, len(_LIGHT) - 1).astype(np.int32)]
     for trait, draw in _OVERLAYS.items():
         if trait in traits:
             image = draw(rng, image, lesion)
@@ -125,9 +122,8 @@ class _Lens:
     """The round field of view.
 
     Attributes:
-      row, column, radius: its circle, pixels; all in view where there are no dark corners.
-      opacity: float32 [H, W] in [0, 1], of what lies outside.
-      colour: float32 [3], of what lies outside.
+      row, column, radius: its circle, pixels; an infinite radius where there are no dark corners.
+      opacity, colour: float32 [H, W] in [0, 1] and [3] in [0, 255], of what lies outside.
     """
 
     row: float
@@ -142,14 +138,11 @@ class _Lesion:
     """Where the lesion is.
 
     Attributes:
-      row, column: its centre, pixels.
       radius: of a disc of the same area, pixels.
       depth: float32 [H, W], roughly the pixels to the outline, positive inside.
       mask: bool [H, W].
     """
 
-    row: float
-    column: float
     radius: float
     depth: np.ndarray
     mask: np.ndarray
@@ -160,22 +153,23 @@ def _pick(rng: np.random.Generator, options):
 
 
 @functools.cache
-def _spline_weights(length: int, cell: int) -> np.ndarray:
-    """Returns float64 [length, knots]: cubic B-spline weights of knots `cell` pixels apart, multiples of 2**-12.
-
-    Coarse weights and whole-number knots make the products below exact, whatever the order of summation in BLAS.
-    """
-    position = (np.arange(length) + 0.5) / cell
-    distance = np.abs(position[:, None] - (np.arange(length // cell + 4) - 1))
-    near, far = 2 / 3 - distance**2 + distance**3 / 2, np.maximum(2 - distance, 0) ** 3 / 6
-    return np.round(np.where(distance < 1, near, far) * 4096) / 4096
+def _spline(length: int, cell: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns cubic B-spline interpolation as four (knot, weight) pairs, each int64 and float32 [length]."""
+    first, t = np.divmod((np.arange(length) + 0.5) / cell, 1)
+    weights = (1 - t) ** 3 / 6, 2 / 3 - t**2 + t**3 / 2, 2 / 3 - (1 - t) ** 2 + (1 - t) ** 3 / 2, t**3 / 6
+    return [(first.astype(np.int64) + k, w.astype(np.float32)) for k, w in enumerate(weights)]
 
 
 def _noise(rng: np.random.Generator, cell: int) -> np.ndarray:
-    """Returns a smooth random field, float32 [H, W], of mean 0 and deviation about 0.5, with bumps of `cell` pixels."""
-    down, across = _spline_weights(HEIGHT, cell), _spline_weights(WIDTH, cell)
-    knots = rng.integers(-127, 128, size=(down.shape[1], across.shape[1]), dtype=np.int8).astype(np.float64)
-    return (down @ knots @ across.T).astype(np.float32) * np.float32(1.8 / 127)
+    """Returns a smooth random field, float32 [H, W], of mean 0 and deviation about 0.5, with bumps of `cell` pixels.
+
+    Not as matrix products: BLAS sums in another order on another machine, and its threads fight over cores with the
+    pipeline's, which made drawing ten times slower on a busy machine.
+    """
+    shape = HEIGHT // cell + 4, WIDTH // cell + 4
+    knots = rng.integers(-127, 128, size=shape, dtype=np.int8) * np.float32(1.8 / 127)
+    across = sum(knots[:, k] * w for k, w in _spline(WIDTH, cell))
+    return sum(across[k] * w[:, None] for k, w in _spline(HEIGHT, cell))
 
 
 def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -197,9 +191,9 @@ def _draw_lens(rng: np.random.Generator, dark_corners: bool) -> _Lens:
     row, column = HEIGHT * rng.uniform(0.46, 0.54), WIDTH * rng.uniform(0.46, 0.54)
     if not dark_corners:
         return _Lens(row, column, math.inf, np.zeros((HEIGHT, WIDTH), np.float32), np.zeros(3, np.float32))
-    radius = rng.uniform(0.48, 0.72) * HEIGHT
+    radius = rng.uniform(0.49, 0.74) * HEIGHT
     softness = _pick(rng, (1.5, 4, 12, 25))
-    colour = np.float32([1.0, 0.85, 0.75]) * np.float32(_pick(rng, (2, 12, 35, 60)))
+    colour = np.float32([1, 0.85, 0.75]) * np.float32(_pick(rng, (2, 12, 35, 60)))
     return _Lens(row, column, radius, _ramp(_distance(row, column), radius, radius + softness), colour)
 
 
@@ -213,41 +207,42 @@ def _draw_outline(rng: np.random.Generator, lens: _Lens) -> _Lesion:
     size = math.sqrt(area / math.pi)
     span = rng.uniform(0.1, 0.9) if size < 60 else rng.uniform(0, 0.35)  # how far off-centre; the large are centred
     reach = min(HEIGHT / 2 - 0.3 * size, lens.radius - 0.8 * size) * span
-    angle = rng.uniform(0, 2 * math.pi)
-    row = HEIGHT / 2 + max(reach, 0) * math.sin(angle)
-    column = WIDTH / 2 + max(reach, 0) * (1.25 if math.isinf(lens.radius) else 1) * math.cos(angle)
+    reach, angle = max(reach, 0), rng.uniform(0, 2 * math.pi)
+    row = HEIGHT / 2 + reach * math.sin(angle)
+    column = WIDTH / 2 + reach * (1.25 if math.isinf(lens.radius) else 1) * math.cos(angle)
 
     harmonics = np.arange(2, 30)
-    strength = rng.uniform(0.06, 0.22) * rng.random(harmonics.size) * harmonics ** -rng.uniform(0.7, 1.6) * 2
+    strength = rng.uniform(0.06, 0.22) * rng.random(harmonics.size) * harmonics ** -rng.uniform(0.85, 1.7) * 2
     turns = np.arange(2048) * (2 * math.pi / 2048)
     waves = np.cos(turns[:, None] * harmonics + rng.uniform(0, 2 * math.pi, harmonics.size))
     radii = np.maximum(1 + (waves * strength).sum(axis=1), 0.35)
     radii = np.float32(radii * math.sqrt(area / math.pi / np.mean(radii**2)))
 
-    bend = min(9.0, 0.22 * size)
-    y = _ROWS - np.float32(row) + np.float32(bend) * _noise(rng, 36) + np.float32(0.25 * bend) * _noise(rng, 11)
-    x = _COLUMNS - np.float32(column) + np.float32(bend) * _noise(rng, 36) + np.float32(0.25 * bend) * _noise(rng, 11)
+    bend = np.float32(min(9.0, 0.22 * size))
+    y = _ROWS - np.float32(row) + bend * (_noise(rng, 36) + np.float32(0.25) * _noise(rng, 11))
+    x = _COLUMNS - np.float32(column) + bend * (_noise(rng, 36) + np.float32(0.25) * _noise(rng, 11))
     tilt, stretch = rng.uniform(0, math.pi), math.sqrt(rng.uniform(1, 2))
-    cos, sin = np.float32(math.cos(tilt)), np.float32(math.sin(tilt))
-    x, y = (cos * x + sin * y) / np.float32(stretch), (cos * y - sin * x) * np.float32(stretch)
+    cos, sin, stretch = np.float32(math.cos(tilt)), np.float32(math.sin(tilt)), np.float32(stretch)
+    x, y = (cos * x + sin * y) / stretch, (cos * y - sin * x) * stretch
     direction = (np.arctan2(y, x) * np.float32(1024 / math.pi)).astype(np.int32) & 2047
     depth = radii[direction] - np.sqrt(x * x + y * y)
     inside_lens = lens.radius - _distance(lens.row, lens.column)
-    return _Lesion(row, column, size, depth, (depth > 0) & (inside_lens > 0))
+    return _Lesion(size, depth, (depth > 0) & (inside_lens > 0))
 
 
 def _skin(rng: np.random.Generator, melanin: float) -> np.ndarray:
     """Returns the density of skin, float32 [H, W, 3]: blotches, freckles, pores, furrows, small vessels."""
     rough = rng.uniform(0.5, 1.3)
-    pigment = melanin * (1 + np.float32(0.1 * rough) * _noise(rng, 40)) + np.float32(0.035 * rough) * _noise(rng, 3)
-    furrows = _ramp(-np.abs(_noise(rng, 9)), -0.16, 0)
-    pigment += np.float32(rng.uniform(-0.05, 0.06)) * furrows
+    pigment = melanin * (1 + np.float32(0.1 * rough) * _noise(rng, 40)) + np.float32(0.04 * rough) * _noise(rng, 3)
+    pigment += np.float32(0.05 * rough) * _noise(rng, 6)
+    furrows = _ramp(-np.abs(_noise(rng, 8)), -0.2, 0)
+    pigment += np.float32(rng.uniform(-0.09, 0.09)) * furrows
     if rng.random() < 0.5:  # freckles: small and faint, never as large as a lesion
         pigment += np.float32(rng.uniform(0.1, 0.35)) * _ramp(_noise(rng, 14), 0.75, 1.3)
-    blood = rng.uniform(0.08, 0.4) * (1 + np.float32(0.35 * rough) * _noise(rng, 26))
+    blood = rng.uniform(0.06, 0.34) * (1 + np.float32(0.35 * rough) * _noise(rng, 26))
     if rng.random() < 0.3:
         blood += np.float32(rng.uniform(0.1, 0.25)) * _ramp(-np.abs(_noise(rng, 17)), -0.1, 0)
-    cast = np.float32(rng.uniform(-0.09, 0.09, 3)) + np.float32(rng.uniform(0.02, 0.25))  # white balance, exposure
+    cast = np.float32(rng.uniform(-0.09, 0.09, 3)) + np.float32(rng.uniform(-0.04, 0.2))  # white balance, exposure
     if rng.random() < 0.1:
         cast += np.float32([0.4, 0.15, -0.1])  # a bluish lamp
     return pigment[..., None] * _MELANIN + blood[..., None] * _BLOOD + cast
@@ -271,8 +266,7 @@ def _lesion(rng: np.random.Generator, lesion: _Lesion, skin_melanin: float, low_
         amount = rng.uniform(0.2, 0.38) if kind >= 0.12 else rng.uniform(0.3, 0.45)
 
     tone = 1 + np.float32(rng.uniform(0.1, 0.45)) * _noise(rng, max(8, int(0.5 * lesion.radius)))
-    tone += np.float32(0.15) * _noise(rng, 7) + np.float32(0.1) * _noise(rng, 3)
-    tone += _texture(rng, lesion)
+    tone += np.float32(0.2) * _noise(rng, 7) + np.float32(0.18) * _noise(rng, 3) + _texture(rng)
     blotch = _ramp(_noise(rng, max(10, int(0.6 * lesion.radius))), 0.1, 0.9)
     feature = rng.random()
     if feature < 0.25:  # regression: pale, scar-like areas
@@ -285,19 +279,19 @@ def _lesion(rng: np.random.Generator, lesion: _Lesion, skin_melanin: float, low_
     return density
 
 
-def _texture(rng: np.random.Generator, lesion: _Lesion) -> np.ndarray | np.float32:
+def _texture(rng: np.random.Generator) -> np.ndarray | np.float32:
     """Returns what fine structure adds to the lesion's tone: a pigment network, globules, or nothing; mean about 0."""
     kind = rng.random()
     if kind < 0.35:
         return np.float32(0)
     # Three waves at 60 degrees make a honeycomb; bent, it is a network (dark lines) or globules (dark cells).
-    pitch = rng.uniform(6, 13)
-    turn = rng.uniform(0, math.pi / 3)
-    y, x = _ROWS + 3 * _noise(rng, 18) + _noise(rng, 8), _COLUMNS + 3 * _noise(rng, 18) + _noise(rng, 8)
+    pitch, turn = rng.uniform(6, 13), rng.uniform(0, math.pi / 3)
+    bend = np.float32(0.45 * pitch)
+    y = _ROWS + bend * (_noise(rng, 20) + np.float32(0.6) * _noise(rng, 7))
+    x = _COLUMNS + bend * (_noise(rng, 20) + np.float32(0.6) * _noise(rng, 7))
     comb = np.float32(0)
     for k in range(3):
-        angle = turn + k * math.pi * 2 / 3
-        step = 2 * math.pi / pitch
+        angle, step = turn + k * math.pi * 2 / 3, 2 * math.pi / pitch
         comb = comb + np.cos(np.float32(step * math.cos(angle)) * x + np.float32(step * math.sin(angle)) * y)
     patchy = _ramp(_noise(rng, 30), -0.6, 0.5) * np.float32(rng.uniform(0.3, 0.8))
     if kind < 0.7:
@@ -316,7 +310,7 @@ def _shadow(rng: np.random.Generator) -> np.ndarray:
     angle = rng.uniform(0, 2 * math.pi)
     along = (_ROWS - HEIGHT / 2) * np.float32(math.sin(angle)) + (_COLUMNS - WIDTH / 2) * np.float32(math.cos(angle))
     start = rng.uniform(10, 70)
-    return np.float32(rng.uniform(0.5, 1.3)) * _ramp(along + 8 * _noise(rng, 40), start, start + rng.uniform(20, 70))
+    return np.float32(rng.uniform(0.4, 1.2)) * _ramp(along + 14 * _noise(rng, 40), start, start + rng.uniform(25, 100))
 
 
 def _strokes(lines, width: int) -> np.ndarray:
@@ -338,8 +332,8 @@ def _draw_hairs(rng: np.random.Generator, image: np.ndarray, lesion: _Lesion) ->
         end = start + length * np.array([math.cos(angle), math.sin(angle)])
         middle = (start + end) / 2 + rng.uniform(-0.35, 0.35, 2) * length
         lines.append((1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end)
-    light = rng.random() < 0.2
-    colour = np.float32(rng.uniform(190, 240, 3) if light else rng.uniform(5, 60) * np.array([1, 0.7, 0.55]))
+    light, dark = rng.uniform(190, 240, 3), rng.uniform(5, 60) * np.array([1, 0.7, 0.55])
+    colour = light if rng.random() < 0.2 else dark
     image = _blend(image, np.float32(rng.uniform(0.5, 0.95)) * _strokes(lines[::2], 4), colour)
     return _blend(image, np.float32(rng.uniform(0.5, 0.95)) * _strokes(lines[1::2], 3), colour)
 
@@ -348,7 +342,7 @@ def _draw_ink(rng: np.random.Generator, image: np.ndarray, lesion: _Lesion) -> n
     """Lays a surgeon's pen line around part of the lesion."""
     away, width = rng.uniform(14, 40), rng.uniform(3, 9)
     line = 1 - _ramp(np.abs(lesion.depth + np.float32(away) + 5 * _noise(rng, 30)), 0.6 * width, width)
-    broken = _ramp(_noise(rng, 4), -0.6, 0.1) * _ramp(_noise(rng, 70), -0.35, -0.1)
+    broken = _ramp(_noise(rng, 4), -0.6, 0.1) * _ramp(_noise(rng, 30), -0.5, -0.2)
     colour = _pick(rng, ((88, 70, 178), (60, 55, 130), (40, 80, 120), (30, 28, 40)))
     return _blend(image, np.float32(0.9) * line * broken * (lesion.depth < -6), colour)
 
@@ -361,7 +355,7 @@ def _draw_marker(rng: np.random.Generator, image: np.ndarray, lesion: _Lesion) -
     distance = _distance(row, column)
     radius = min(rng.uniform(40, 90), max(float(distance[lesion.depth > -4].min(initial=1e3)) - 2, 0))
     colour = _pick(rng, ((70, 190, 180), (235, 150, 30), (60, 70, 150), (90, 40, 40), (225, 200, 60), (40, 90, 60)))
-    weave = 1 + np.float32(0.12) * _noise(rng, 2)
+    weave = 1 + np.float32(0.05) * _noise(rng, 2)
     patch = np.clip(np.float32(colour) * weave[..., None], 0, 255)
     return image + (1 - _ramp(distance, radius - 1, radius + 1))[..., None] * (patch - image)
 

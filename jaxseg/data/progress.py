@@ -1,0 +1,40 @@
+"""Progress of long work: a bar on a terminal, a line now and then in a log."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+LINE_EVERY_SECS = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+def progress(items: Sequence[T], label: str) -> Iterator[T]:
+    """Yields the items and shows how many are done, the rate and the time left, on stderr.
+
+    Args:
+      items: what is worked on.
+      label: what the work is, as "ph2 train".
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=label, unit=" images", dynamic_ncols=True, file=sys.stderr)
+        return
+    start = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= LINE_EVERY_SECS or done == len(items):
+            last = now
+            _log.info("%s: %s", label, _line(done, len(items), now - start))
+
+
+def _line(done: int, total: int, elapsed_secs: float) -> str:
+    layout = "{n_fmt}/{total_fmt} images, {rate_fmt}, {remaining} left"
+    return tqdm.format_meter(done, total, elapsed_secs, unit=" images", bar_format=layout)

@@ -1,0 +1,192 @@
+"""The files of a data set as its publisher ships them: a folder, a zip archive, or a folder of zip archives.
+
+Archives are read in place and never unpacked, so no member can be written anywhere, whatever its name, and nothing has
+to be cleaned up.
+"""
+
+import dataclasses
+import fnmatch
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from jaxseg.errors import UserError
+
+MAX_FILES = 200_000
+"""Most files looked at in a source: a hundred times the largest set, so that `--source /` ends soon."""
+
+MAX_FILE_BYTES = 256 * 2**20
+"""Largest file read from a source; the largest ISIC 2016 photograph has 10 MB."""
+
+MAX_DEPTH = 6
+"""Deepest folder looked into; PH2's masks lie 4 below its root."""
+
+
+UNPACK = "not a zip archive; unpack it (`unrar x`, `7z x` or `bsdtar -xf`) and point --source at the folder it makes"
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceFile:
+    """One file of a source.
+
+    Attributes:
+      where: what an error message calls it, as "/data/x.zip: ISIC_0000000.jpg".
+      read: returns its content.
+    """
+
+    where: str
+    read: Callable[[], bytes]
+
+
+Files = dict[str, SourceFile]
+"""The files of a source by their path in it, with forward slashes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """An image and its mask as published."""
+
+    name: str
+    image: SourceFile
+    mask: SourceFile
+
+
+def list_source(source: str | Path, archives: str) -> Files:
+    """Lists the files of a folder (with the zip archives in it) or of a zip archive.
+
+    Args:
+      source: the folder or archive.
+      archives: glob of the publisher's archive names without ".zip", as "PH2*"; other archives in a folder are left
+        alone.
+
+    Returns:
+      The files, none of them read yet.
+
+    Raises:
+      UserError: no such folder or archive, an archive that is not a sound zip file, or too many files.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _list_folder(path, archives)
+    if path.is_file():
+        return _list_archive(path)
+    raise UserError(f"--source {source}: no such folder or archive")
+
+
+def file_at(path: Path) -> SourceFile:
+    """Returns a file on disk as one of a source."""
+    return SourceFile(str(path), lambda: _read_file(path))
+
+
+def packed(files: Files, archives: str) -> list[SourceFile]:
+    """Returns the publisher's archives among the files that have a format other than zip, as PH2Dataset.rar."""
+    names = re.compile(rf"(?:^|/){fnmatch.translate(archives)[:-2]}\.(rar|7z|tar|gz|tgz)$", re.IGNORECASE)
+    return [file for path, file in files.items() if names.search(path)]
+
+
+def find(files: Files, pattern: str) -> dict[str, SourceFile]:
+    """Returns the files whose path ends in the pattern, by its group "name".
+
+    Raises:
+      UserError: two files of the same name.
+    """
+    found: dict[str, SourceFile] = {}
+    expression = re.compile(rf"(?:^|/){pattern}$", re.IGNORECASE)
+    for path, file in files.items():
+        if match := expression.search(path):
+            name = match["name"]
+            if name in found:
+                raise UserError(f"{name} is there twice: {found[name].where} and {file.where}; point --source at one")
+            found[name] = file
+    return found
+
+
+def pair_up(images: dict[str, SourceFile], masks: dict[str, SourceFile]) -> list[Pair]:
+    """Returns images and masks of the same name together, ordered by name.
+
+    Raises:
+      UserError: an image without its mask.
+    """
+    for name, image in images.items():
+        if name not in masks:
+            raise UserError(f"{image.where}: the mask of {name} is missing; fetch it, or take the image out")
+    return [Pair(name, images[name], masks[name]) for name in sorted(images)]
+
+
+def _list_folder(root: Path, archives: str) -> Files:
+    files: Files = {}
+    for folder, subfolders, names in os.walk(root):
+        here = Path(folder)
+        below = here.relative_to(root)
+        subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and len(below.parts) < MAX_DEPTH)
+        for name in sorted(names):
+            path = here / name
+            if name.startswith("."):  # the Mac's companion files look like images
+                continue
+            if _is_zip(name, archives) and path.stem not in subfolders:
+                files |= {(below / path.stem / k).as_posix(): file for k, file in _list_archive(path).items()}
+            else:
+                files[(below / name).as_posix()] = file_at(path)
+        if len(files) > MAX_FILES:
+            raise UserError(f"--source {root}: holds over {MAX_FILES:,} files; point it at the data set's own folder")
+    return files
+
+
+def _is_zip(name: str, archives: str) -> bool:
+    return fnmatch.fnmatch(name.lower(), f"{archives}.zip".lower())
+
+
+def _list_archive(path: Path) -> Files:
+    if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: {UNPACK}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path}: not a sound zip archive ({error}); fetch it again") from None
+    if len(members) > MAX_FILES:
+        raise UserError(f"{path}: holds over {MAX_FILES:,} files, so it is not the publisher's archive")
+    for member in members:
+        _check_member(path, member)
+    return {m.filename: SourceFile(f"{path}: {m.filename}", lambda m=m: _read_member(path, m)) for m in members}
+
+
+def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
+    """Refuses what no publisher's archive holds; as nothing is unpacked, only memory could be harmed."""
+    name = PurePosixPath(member.filename.replace("\\", "/"))
+    is_link = stat.S_ISLNK(member.external_attr >> 16)
+    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0] or is_link:
+        raise UserError(
+            f"{path}: the member {member.filename!r} is a link or lies outside the archive, so it is not the "
+            "publisher's archive; fetch it again from the publisher"
+        )
+    if member.file_size > MAX_FILE_BYTES:
+        raise UserError(
+            f"{path}: the member {member.filename!r} unpacks to {member.file_size:,} bytes, more than any image of "
+            "the set has; fetch it again from the publisher"
+        )
+
+
+def _read_member(path: Path, member: zipfile.ZipInfo) -> bytes:
+    where = f"{path}: {member.filename}"
+    try:
+        # Opened anew for each member: milliseconds, and no file handle has to outlive this call.
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(member)  # never more than the size that was checked, whatever the stream holds
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise UserError(f"{where}: damaged ({error}); fetch the archive again") from None
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown compression
+        raise UserError(f"{where}: cannot be unpacked ({error}); unpack the archive and give the folder") from None
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{path}: larger than any image of the set ({MAX_FILE_BYTES:,} bytes); fetch it again")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

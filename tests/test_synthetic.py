@@ -21,7 +21,7 @@ PINNED = {
     ("test", 1): (0.12358, 87.82, 42.543, 30.474),
     ("test", 2): (0.099121, 128.59, 91.456, 86.86),
     ("test", 3): (0.051473, 177.49, 130.19, 106.55),
-    ("test", 4): (0.22854, 118.77, 101.6, 79.189),
+    ("test", 4): (0.22854, 123.71, 105.97, 82.71),
     ("test", 5): (0.0448, 107.85, 64.755, 53.607),
     ("test", 6): (0.029561, 117.57, 91.263, 64.687),
     ("test", 7): (0.2698, 114.71, 74.482, 56.435),
@@ -200,7 +200,7 @@ def test_groups_show_their_difficulty(drawn):
     corners = {g: np.median([e.image[:12, :12].mean() for e in by_group[g]]) for g in ("clean", "dark_corner")}
     assert corners["dark_corner"] < 0.6 * corners["clean"]
     shadows = [synthetic._shadow(np.random.Generator(np.random.PCG64(seed))) for seed in range(20)]
-    assert all(s.min() == 0 and 0.05 < np.mean(s > 0.2) < 0.7 for s in shadows)
+    assert all(s.min() == 0 and 0.03 < np.mean(s > 0.2) < 0.5 for s in shadows)
 
 
 def test_pictures_are_those_of_the_version():

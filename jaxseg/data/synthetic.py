@@ -308,9 +308,11 @@ def _illumination(rng: np.random.Generator) -> np.ndarray:
 def _shadow(rng: np.random.Generator) -> np.ndarray:
     """Returns the density, float32 [H, W], of a shadow that falls in from one side, as dark as a lesion."""
     angle = rng.uniform(0, 2 * math.pi)
-    along = (_ROWS - HEIGHT / 2) * np.float32(math.sin(angle)) + (_COLUMNS - WIDTH / 2) * np.float32(math.cos(angle))
-    start = rng.uniform(10, 70)
-    return np.float32(rng.uniform(0.4, 1.2)) * _ramp(along + 14 * _noise(rng, 40), start, start + rng.uniform(25, 100))
+    down, across = HEIGHT / 2 * math.sin(angle), WIDTH / 2 * math.cos(angle)
+    along = (_ROWS * (2 / HEIGHT) - 1) * down + (_COLUMNS * (2 / WIDTH) - 1) * across
+    edge = abs(down) + abs(across)  # at the corner deepest in the shadow
+    start, end = rng.uniform(0.1, 0.5) * edge, rng.uniform(0.65, 1.0) * edge
+    return np.float32(rng.uniform(0.4, 1.2)) * _ramp(along + 14 * _noise(rng, 40), start, end)
 
 
 def _strokes(lines, width: int) -> np.ndarray:
@@ -324,8 +326,7 @@ def _strokes(lines, width: int) -> np.ndarray:
 
 def _draw_hairs(rng: np.random.Generator, image: np.ndarray, lesion: _Lesion) -> np.ndarray:
     """Lays curved hairs over all, most dark, some light."""
-    t = np.linspace(0, 1, 16)[:, None]
-    lines = []
+    t, lines = np.linspace(0, 1, 16)[:, None], []
     for _ in range(int(rng.integers(4, 32))):
         start = rng.uniform(-0.1, 1.1, 2) * (WIDTH, HEIGHT)
         angle, length = rng.uniform(0, 2 * math.pi), rng.uniform(40, 220)
@@ -381,8 +382,7 @@ def _draw_bubbles(rng: np.random.Generator, image: np.ndarray, lesion: _Lesion) 
         part = np.s_[top : int(row + radius + 4), left : int(column + radius + 4)]
         y, x = _ROWS[part] - np.float32(row), _COLUMNS[part] - np.float32(column)
         distance = np.sqrt(x * x + y * y)
-        patch = image[part]
-        patch = _blend(patch, np.float32(0.5) * (1 - _ramp(np.abs(distance - radius), 0, 1.4)), (50, 35, 30))
+        patch = _blend(image[part], np.float32(0.5) * (1 - _ramp(np.abs(distance - radius), 0, 1.4)), (50, 35, 30))
         patch = _blend(patch, np.float32(0.5) * (1 - _ramp(np.abs(distance - radius + 1.8), 0, 1.4)), (255, 250, 240))
         glint = np.sqrt((x + radius / 3) ** 2 + (y + radius / 3) ** 2)
         image[part] = _blend(patch, np.float32(0.8) * (1 - _ramp(glint, 0.5, 2)), (255, 255, 255))

@@ -9,6 +9,7 @@ import chex
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+COUNTS = ("tp", "fp", "fn", "tn")
 SCORES = ("accuracy", "dice", "jaccard", "sensitivity", "specificity")
 
 
@@ -51,7 +52,7 @@ def scores(counts: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
     Returns:
       float of the counts' shape in [0, 1] each: "accuracy", "dice", "jaccard", "sensitivity", "specificity".
     """
-    tp, fp, fn, tn = (counts[k] for k in ("tp", "fp", "fn", "tn"))
+    tp, fp, fn, tn = (counts[k] for k in COUNTS)
     return {
         "accuracy": _ratio(tp + tn, tp + fp + fn + tn),
         "dice": _ratio(2 * tp, 2 * tp + fp + fn),

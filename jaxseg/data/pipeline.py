@@ -1,0 +1,134 @@
+"""The input pipeline: which images come when, decoded, resized and batched by grain's threads.
+
+A batch is a function of seed and step alone: a resumed run asks for batch number `step` and continues exactly.
+"""
+
+import threading
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from jaxseg.config import DataConfig
+from jaxseg.data.examples import Examples
+from jaxseg.data.images import resize_image, resize_mask
+from jaxseg.errors import UserError
+
+PADDING = -1
+"""Stands for no image in the index array of a batch."""
+
+
+class ResizedExamples:
+    """Examples at the network's size, kept in memory as far as a limit allows.
+
+    Args:
+      examples: the images and masks at their own sizes.
+      config: image size (pixels) and cache limit (MiB).
+    """
+
+    def __init__(self, examples: Examples, config: DataConfig):
+        self.examples = examples
+        self._size = (config.image_size, config.image_size)
+        self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._room = config.cache_mib * 2**20
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns image uint8 [S, S, 3] in RGB and mask uint8 {0, 1} [S, S, 1]."""
+        if index in self._cache:
+            return self._cache[index]
+        image, mask = self.examples.load(index)
+        resized = resize_image(image, self._size), resize_mask(mask, self._size)
+        with self._lock:
+            bytes_needed = sum(array.nbytes for array in resized)
+            if bytes_needed <= self._room and index not in self._cache:
+                self._room -= bytes_needed
+                self._cache[index] = resized
+        return resized
+
+    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Loads a batch; where an index is `PADDING`, image and mask are zero and `valid` is false.
+
+        Args:
+          indices: int [B].
+
+        Returns:
+          "image" uint8 [B, S, S, 3], "mask" uint8 {0, 1} [B, S, S, 1], "valid" bool [B].
+        """
+        image = np.zeros((len(indices), *self._size, 3), np.uint8)
+        mask = np.zeros((len(indices), *self._size, 1), np.uint8)
+        for row, index in enumerate(indices):
+            if index != PADDING:
+                image[row], mask[row] = self.load(int(index))
+        return {"image": image, "mask": mask, "valid": indices != PADDING}
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Returns the full batches in an epoch; the rest sits out, other images in every epoch.
+
+    Raises:
+      UserError: there are fewer images than one batch takes.
+    """
+    if images < batch_size:
+        raise UserError(
+            f"train.batch_size = {batch_size}: more than the {images} training images; use {images} or fewer"
+        )
+    return images // batch_size
+
+
+def train_indices(images: int, batch_size: int, seed: int) -> grain.MapDataset:
+    """Returns the endless sequence of training batches as int [batch_size] indices, shuffled anew in every epoch."""
+    return grain.MapDataset.range(images).seed(seed).shuffle().batch(batch_size, drop_remainder=True).repeat()
+
+
+def train_batches(
+    examples: ResizedExamples,
+    config: DataConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the training batches of steps `first_step` to `last_step - 1`, decoded ahead by threads.
+
+    Args:
+      examples: the training images.
+      config: number of threads.
+      batch_size: images per step over all processes.
+      seed: of the order.
+      first_step: where to begin; batch `step` is the same wherever a run begins.
+      last_step: where to end.
+      shard: this process's number and the number of processes; each takes its contiguous share of every batch.
+
+    Returns:
+      An iterator of batches as of `ResizedExamples.batch`, [batch_size / processes, ...].
+    """
+    indices = train_indices(len(examples), batch_size, seed)[first_step:last_step]
+    return _read(indices, examples, config, shard)
+
+
+def eval_batches(
+    examples: ResizedExamples, config: DataConfig, *, batch_size: int, shard: tuple[int, int] = (0, 1)
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields every image once, in order; the last batch is padded and says so in `valid`.
+
+    Arguments and batches are as of `train_batches`.
+    """
+    padded = -(-len(examples) // batch_size) * batch_size
+    indices = np.full(padded, PADDING)
+    indices[: len(examples)] = np.arange(len(examples))
+    return _read(grain.MapDataset.source(indices.reshape(-1, batch_size)), examples, config, shard)
+
+
+def _read(
+    indices: grain.MapDataset, examples: ResizedExamples, config: DataConfig, shard: tuple[int, int]
+) -> Iterator[dict[str, np.ndarray]]:
+    process, processes = shard
+    batches = indices.map(lambda batch: np.split(batch, processes)[process]).map(examples.batch)
+    options = grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=max(2 * config.workers, 1))
+    return iter(batches.to_iter_dataset(options))

@@ -1,0 +1,159 @@
+"""What a run tells: log lines, progress bar, `config.json`, `metrics.jsonl`, TensorBoard events, curves, summary."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from jaxseg import report
+from jaxseg import workdir as files
+from jaxseg.checkpoint import Progress
+from jaxseg.config import Config
+from jaxseg.data.examples import Examples
+
+log = logging.getLogger("jaxseg.train")
+
+
+class RunLog:
+    """Tells one run's story; a context manager around its epochs.
+
+    Args:
+      config: resolved settings.
+      workdir: the run's folder.
+      train_set: what is trained on.
+      validation_set: what is validated on.
+      devices: what it runs on.
+      progress: epochs done so far.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        workdir: Path,
+        train_set: Examples,
+        validation_set: Examples,
+        devices: Sequence[jax.Device],
+        progress: Progress,
+    ):
+        self._config = config
+        self._workdir = workdir
+        self._data = {
+            "dataset": train_set.dataset,
+            "synthetic": train_set.dataset == "synthetic",
+            "train_images": len(train_set),
+            "validation_images": len(validation_set),
+        }
+        self._fingerprints = {"train": train_set.fingerprint(), "validation": validation_set.fingerprint()}
+        self._device = {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)}
+        self._first_epoch = progress.epoch
+
+    def __enter__(self) -> "RunLog":
+        epochs, images = self._config.train.epochs, self._data["train_images"]
+        self._tensorboard = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=self._first_epoch + 1)
+        # On a terminal a bar with rate and time left; elsewhere the epochs' lines alone.
+        self._bar = tqdm(total=epochs * images, initial=self._first_epoch * images, unit="img", disable=None)
+        self._redirect = logging_redirect_tqdm()
+        self._redirect.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._redirect.__exit__(*exception)
+        self._bar.close()
+        self._tensorboard.close()
+
+    def announce(self) -> None:
+        """Logs what will be trained on what and where, and writes `config.json` unless it is there."""
+        config, count, kind = self._config, self._device["count"], self._device["kind"]
+        log.info("jaxseg on %d x %s (JAX %s); run in %s", count, kind, jax.__version__, self._workdir)
+        log.info(
+            "data %s: %d training and %d validation images%s",
+            self._data["dataset"],
+            self._data["train_images"],
+            self._data["validation_images"],
+            "  *** SYNTHETIC DATA ***" if self._data["synthetic"] else "",
+        )
+        log.info(
+            "model %s, pretrained %s, loss %s, %d px, batch %d, %s",
+            "plain U-Net" if config.model.encoder == "none" else f"{config.model.encoder}-U-Net",
+            config.model.pretrained,
+            config.loss.name,
+            config.data.image_size,
+            config.train.batch_size,
+            "augmented" if config.augment.enabled else "not augmented",
+        )
+        path = self._workdir / files.CONFIG
+        if not path.exists():
+            data = {**self._data, "fingerprints": self._fingerprints}
+            files.write_json(path, files.describe_run(config, data=data, device=self._device, seed=config.train.seed))
+        if self._first_epoch:
+            log.info("resuming after epoch %d", self._first_epoch)
+
+    def steps(self, count: int) -> None:
+        """Moves the bar on by `count` steps."""
+        self._bar.update(count * self._config.train.batch_size)
+
+    def epoch(self, progress: Progress) -> None:
+        """Logs the last epoch, and writes `metrics.jsonl`, TensorBoard's events and `curves.png`."""
+        line = progress.history[-1]
+        epochs = self._config.train.epochs
+        left = progress.seconds / progress.epoch * (epochs - progress.epoch)
+        log.info(
+            "epoch %d/%d  train loss %.5f  val loss %.5f  val Dice %.4f  lr %.1e  %.1f img/s  at most %s left",
+            line["epoch"],
+            epochs,
+            line["train_loss"],
+            line["val_loss"],
+            line["val_dice"],
+            line["learning_rate"],
+            line["images_per_second"],
+            tqdm.format_interval(left),
+        )
+        files.write_metrics(self._workdir, progress.history)
+        for name, value in line.items():
+            if name not in ("epoch", "step"):
+                self._tensorboard.add_scalar(name, value, line["epoch"])
+        title = f"{self._config.model.encoder} on {self._data['dataset']}"
+        report.plot_curves(
+            progress.history, self._workdir / "curves.png", title=title, synthetic=self._data["synthetic"]
+        )
+
+    def finish(self, progress: Progress, parameters: int) -> dict[str, Any]:
+        """Logs how the run ended, and writes and returns `summary.json`.
+
+        Args:
+          progress: at the end.
+          parameters: number of the model's trained parameters.
+        """
+        best = progress.history[progress.early_stop.best_epoch - 1]
+        early = progress.early_stop.should_stop
+        summary = {
+            **self._data,
+            "parameters": parameters,
+            "epochs": progress.epoch,
+            "stopped": "early" if early else "epochs",
+            "best_epoch": best["epoch"],
+            "best": {name: value for name, value in best.items() if name.startswith("val_")},
+            "final_learning_rate": self._config.optim.learning_rate * progress.plateau.scale,
+            "seconds": progress.seconds,
+            "images_per_second": float(np.median([line["images_per_second"] for line in progress.history])),
+            "device": self._device,
+        }
+        files.write_json(self._workdir / files.SUMMARY, summary)
+        patience = self._config.optim.early_stop_patience
+        log.info(
+            "finished: %s; best epoch %d of %d: validation Dice %.4f per image, %.4f pooled, loss %.5f%s",
+            f"no lower validation loss in {patience} epochs" if early else "all epochs are done",
+            best["epoch"],
+            progress.epoch,
+            best["val_dice"],
+            best["val_dice_pooled"],
+            best["val_loss"],
+            "  *** SYNTHETIC DATA ***" if self._data["synthetic"] else "",
+        )
+        return summary

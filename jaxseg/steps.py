@@ -1,0 +1,220 @@
+"""The training, validation and prediction steps, and the one place where they are mapped over devices.
+
+The steps are pure functions of state, batch and key. `Steps` binds what they need besides with `functools.partial`,
+maps them with `jax.pmap` and places arrays on the devices.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax import struct
+
+from jaxseg.augment import augment
+from jaxseg.config import Config
+from jaxseg.errors import UserError
+from jaxseg.losses import create_loss
+from jaxseg.metrics import confusion, scores
+from jaxseg.models import create_model
+from jaxseg.optim import create_optimizer
+
+AXIS = "batch"
+"""Name of the mapped axis; every collective here and in the models is over it."""
+
+Batch = Mapping[str, jax.Array]
+"""`image` uint8 [B, S, S, 3], `mask` uint8 {0, 1} [B, S, S, 1], `valid` bool [B]: false for padding."""
+
+
+class TrainState(struct.PyTreeNode):
+    """All that a training step changes.
+
+    Attributes:
+      step: int32 scalar, steps taken; with the root key it determines all randomness.
+      params: the model's parameters, float32.
+      batch_stats: running means and variances of batch norm, float32.
+      opt_state: Adam's moments.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the model's `apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[str, Any] | None = None) -> TrainState:
+    """Initialises the model, on the default device.
+
+    Args:
+      key: a `jax.random` key, used for the model's initialisation.
+      config: model and image size.
+      encoder_weights: "params" and "batch_stats" of the encoder, as from `jaxseg.weights.load_keras`; the decoder keeps
+        its random weights.
+
+    Returns:
+      The state before the first step.
+    """
+    model = create_model(config.model)
+    size = config.data.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
+    variables = jax.jit(lambda k: model.lazy_init(k, images, train=False))(key)
+    if encoder_weights is not None:
+        for collection in ("params", "batch_stats"):
+            variables[collection]["encoder"] = jax.tree.map(jnp.asarray, encoder_weights[collection])
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=create_optimizer(config.optim).init(variables["params"]),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    learning_rate: jax.Array,
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Augments one device's share of a batch, differentiates, averages over devices, updates.
+
+    Args:
+      state: the same on every device.
+      batch: this device's share; all of it counts.
+      key: the run's key for training, folded with the step and split for augmentation and dropout.
+      learning_rate: float32 scalar.
+      model: built with `axis_name=AXIS`, so that batch norm sees the whole batch.
+      optimizer: Adam without learning rate, from `create_optimizer`.
+      config: augmentation and loss.
+
+    Returns:
+      The new state, and "loss" (mean over the batch), "grad_norm" and "tp", "fp", "fn", "tn" (pixels of the batch, of
+      the augmented images, with dropout on), all equal on every device.
+    """
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+    first_example = jax.lax.axis_index(AXIS) * batch["image"].shape[0]
+    images, masks = augment(augment_key, batch["image"], batch["mask"], config.augment, first_example=first_example)
+    loss = create_loss(config.loss)
+
+    def loss_fn(params):
+        logits, updates = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+        return loss(logits, masks), (logits, updates["batch_stats"])
+
+    (value, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    # Devices hold equal shares, so the mean over AXIS of their means is the mean over the batch.
+    value, grads = jax.lax.pmean((value, grads), AXIS)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
+    counts = jax.tree.map(jnp.sum, confusion(logits > 0, masks))
+    metrics = {"loss": value, "grad_norm": optax.global_norm(grads), **jax.lax.psum(counts, AXIS)}
+    # Batch statistics are equal already: each batch norm averages its moments over AXIS.
+    return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+
+
+def eval_step(variables: Any, batch: Batch, *, model: nn.Module, config: Config) -> dict[str, jax.Array]:
+    """Sums loss, scores and counts over the valid images of a batch.
+
+    Args:
+      variables: "params" and "batch_stats".
+      batch: this device's share; padding has `valid` false.
+      model: any; the running statistics are used.
+      config: the loss.
+
+    Returns:
+      float32 sums over the images of all devices, to be divided by "images" when all batches are in: "images", "loss",
+      the five scores per image; and the pooled pixel counts "tp", "fp", "fn", "tn", int32.
+    """
+    logits = model.apply(variables, batch["image"], train=False)
+    loss = create_loss(config.loss)(logits, batch["mask"], reduction="none").mean(axis=(1, 2, 3))
+    counts = confusion(logits > 0, batch["mask"])
+    valid = batch["valid"]
+    sums = {k: jnp.sum(jnp.where(valid, v, 0)) for k, v in {"loss": loss, **scores(counts), **counts}.items()}
+    return jax.lax.psum({"images": jnp.sum(valid, dtype=jnp.float32), **sums}, AXIS)
+
+
+def predict_step(variables: Any, images: jax.Array, *, model: nn.Module) -> jax.Array:
+    """Maps RGB uint8 [B, S, S, 3] to the probability of lesion, float32 [B, S, S, 1]."""
+    return jax.nn.sigmoid(model.apply(variables, images, train=False))
+
+
+class Steps:
+    """The three steps compiled for a set of devices.
+
+    Attributes:
+      devices: the local devices used.
+      train: `(state, batch, key, learning_rate)` -> `(state, metrics)`; the state is donated.
+      evaluate: `(variables, batch)` -> sums.
+      predict: `(variables, images)` -> probabilities, both [devices, B / devices, ...].
+    """
+
+    def __init__(self, config: Config, devices: Sequence[jax.Device]):
+        self.devices = list(devices)
+        # What comes in or leaves with axis None is one array for all devices. JAX does not check that devices agree on
+        # what leaves: every such value is averaged or summed over AXIS in its step.
+        pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=self.devices)
+        train_model = create_model(config.model, axis_name=AXIS)
+        optimizer = create_optimizer(config.optim)
+        self.train = pmap(
+            functools.partial(train_step, model=train_model, optimizer=optimizer, config=config),
+            in_axes=(None, 0, None, None),
+            out_axes=None,
+            donate_argnums=0,
+        )
+        self.evaluate = pmap(
+            functools.partial(eval_step, model=train_model, config=config), in_axes=(None, 0), out_axes=None
+        )
+        self.predict = pmap(functools.partial(predict_step, model=train_model), in_axes=(None, 0), out_axes=0)
+        mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
+        self.replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        self._sharded = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+    def replicate(self, tree: Any) -> Any:
+        """Copies arrays to every device, unstacked."""
+        return jax.device_put(tree, self.replicated)
+
+    def shard(self, batch: Any) -> Any:
+        """Splits host arrays [B, ...] into [devices, B / devices, ...] and copies each device its share."""
+        count = len(self.devices)
+        return jax.device_put(
+            jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), batch), self._sharded
+        )
+
+
+def pick_devices(count: int, batch_size: int) -> list[jax.Device]:
+    """Returns the first `count` local devices (0: all) and checks that a batch divides by their number.
+
+    Raises:
+      UserError: there are fewer devices, or the batch does not divide; names the nearest sizes that do.
+    """
+    devices = jax.local_devices()
+    if count > len(devices):
+        raise UserError(f"train.devices = {count}: this machine has {len(devices)}")
+    devices = devices[: count or len(devices)]
+    check_batch_size(batch_size, len(devices))
+    return devices
+
+
+def check_batch_size(batch_size: int, devices: int) -> None:
+    """Raises UserError if a batch does not divide by the number of devices; names the nearest sizes that do."""
+    if batch_size % devices:
+        low, high = batch_size // devices * devices, -(-batch_size // devices) * devices
+        sizes = f"{low} or {high}" if low else str(high)
+        raise UserError(f"train.batch_size = {batch_size}: does not divide by {devices} devices; use {sizes}")

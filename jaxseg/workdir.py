@@ -1,0 +1,119 @@
+"""The files of a run's folder: `config.json`, `metrics.jsonl`, `summary.json`.
+
+Every file is written under a temporary name and renamed, so that a reader never sees half of it and a crash loses
+nothing that was there.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jaxseg
+from jaxseg.config import SCHEMA_VERSION, Config
+from jaxseg.errors import UserError
+
+CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
+
+_RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file's content in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes strict JSON, indented; NaN and infinities are refused, which strict readers could not read."""
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def write_metrics(workdir: Path, history: Iterable[Mapping[str, Any]]) -> None:
+    """Writes `metrics.jsonl` anew from the history, one line per epoch: never a gap, never a line twice."""
+    write_text(workdir / METRICS, "".join(json.dumps(line, allow_nan=False) + "\n" for line in history))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+      UserError: the file is missing or is not a JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); is this the --workdir of a run?") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no JSON object; is this the --workdir of a run?")
+    return values
+
+
+def read_config(workdir: Path) -> Config:
+    """Returns the settings that a run was started with.
+
+    Raises:
+      UserError: there is no run in this folder, or another version of jaxseg wrote it.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        raise UserError(
+            f"{workdir}: no {CONFIG} in it, so no run; train first: python -m jaxseg.train --workdir {workdir}"
+        )
+    values = read_json(path)
+    if values.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema_version {values.get('schema_version')!r}, this jaxseg reads {SCHEMA_VERSION}; "
+            "use the version that wrote it"
+        )
+    try:
+        return Config.from_dict(values["config"])
+    except (KeyError, AttributeError, UserError) as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def check_same_run(saved: Config, config: Config, workdir: Path) -> None:
+    """Raises UserError if a folder's run was started with settings that compute something else; names the first."""
+    for dotted, field in Config.settings():
+        old, new = saved.get(dotted), config.get(dotted)
+        if old != new and not field.metadata["resumable"]:
+            raise UserError(
+                f"{workdir} holds a run with {dotted} = {old!r}, not {new!r}; "
+                "leave the setting out to resume that run, or give another --workdir"
+            )
+
+
+def describe_run(config: Config, **facts: Any) -> dict[str, Any]:
+    """Returns the content of `config.json`: settings, versions, source commit, time, and facts of the caller."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "config": config.to_dict(),
+        **facts,
+        "versions": {
+            "jaxseg": jaxseg.__version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
+        },
+        "commit": _source_commit(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _source_commit() -> str | None:
+    """Returns the git commit of jaxseg's source, or None where it is installed without one."""
+    source = Path(__file__).parent
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        tracked = subprocess.run([*command[:3], "ls-files", "--error-unmatch", __file__], capture_output=True)
+        if tracked.returncode:
+            return None  # a virtual environment inside some other project's checkout
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

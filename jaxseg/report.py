@@ -80,10 +80,9 @@ def plot_curves(
     score.set_ylim(0, 1.02)
     _curves(rate, epochs, {"learning rate": _column(history, "learning_rate")}, log_scale=True)
     rate.set_title("Learning rate")
-    if best_epoch is not None:
-        for axes in (loss, score, rate):
-            axes.axvline(best_epoch, color="0.35", linestyle="--", linewidth=1, label=f"best epoch: {best_epoch}")
     for axes in (loss, score, rate):
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color="0.35", linestyle="--", linewidth=1, label=f"best epoch: {best_epoch}")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9)
     _save_figure(figure, path)
@@ -138,10 +137,11 @@ def overlay_sheet(
     abreast = 1 if len(cases) < 5 else 2
     rows = math.ceil(len(cases) / abreast)
     panel_width, panel_height = _PANEL_INCHES
-    figure = _figure(3 * abreast * panel_width, rows * (panel_height + 0.3) + _HEAD_INCHES, title, synthetic)
+    figure = _figure(3 * abreast * panel_width, rows * (panel_height + 0.3) + _HEAD_INCHES + 0.25, title, synthetic)
     grid = figure.subplots(rows, 3 * abreast, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
+    figure.supxlabel("outlines: truth green, prediction magenta, white where both", size=9)
     for i, case in enumerate(cases):
         row, column = divmod(i, abreast)
         _draw_case(grid[row, 3 * column : 3 * column + 3], case)
@@ -205,19 +205,24 @@ def _best_epoch(epochs: np.ndarray, losses: np.ndarray) -> int | None:
 
 def _curves(axes: "Axes", epochs: np.ndarray, curves: dict[str, np.ndarray], *, log_scale: bool = False) -> None:
     """Draws named curves over the epochs, on a log scale also where they span more than a factor of 20."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     known = np.concatenate(list(curves.values()))
     known = known[np.isfinite(known)]
     positive = known[known > 0]
     if positive.size and (log_scale or (positive.size == known.size and known.max() > 20 * known.min())):
         axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     # A single epoch, or one between two gaps, is a point, which a line alone would not show.
     marker = "o" if epochs.size <= 60 else "."
     for (name, values), colour in zip(curves.items(), ("#0072b2", "#d55e00"), strict=False):
-        axes.plot(epochs, values, marker=marker, markersize=3.5, linewidth=1.6, color=colour, label=name)
+        if np.isfinite(values).any():
+            axes.plot(epochs, values, marker=marker, markersize=3.5, linewidth=1.6, color=colour, label=name)
     if not known.size:
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color="0.4")
+        axes.set_yticks([])
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
@@ -246,7 +251,8 @@ def _draw_case(panels: Sequence["Axes"], case: Case) -> None:
     nothing = np.zeros(truth.shape, bool)
     pictures = image, overlay(image, nothing, truth), overlay(image, prediction, truth)
     score = f"Dice {case.dice:.3f}" if math.isfinite(case.dice) else "Dice unknown"
-    captions = (case.name, "black"), ("truth", "#008a32"), (f"prediction, {score}", "#c000ad")
+    name = case.name if len(case.name) <= 40 else f"…{case.name[-39:]}"  # as much as fits above a picture
+    captions = (name, "black"), ("truth", "#008a32"), (f"prediction, {score}", "#c000ad")
     for axes, picture, (caption, colour) in zip(panels, pictures, captions, strict=True):
         axes.imshow(picture)
-        axes.set_title(caption, size=9, color=colour, parse_math=False, wrap=False)
+        axes.set_title(caption, size=9, color=colour, parse_math=False)

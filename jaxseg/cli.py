@@ -151,7 +151,11 @@ def run(command: str, main: Callable[[], int | None]) -> NoReturn:
 
 
 def start_logging() -> None:
-    """Sends jaxseg's log to stderr, and of the libraries' only warnings."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("jaxseg").setLevel(logging.INFO)
+    """Sends jaxseg's log to stderr, and of the libraries' only errors."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logger = logging.getLogger("jaxseg")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # absl, which comes with the libraries, has a handler of its own at the root
     logging.getLogger("absl").setLevel(logging.ERROR)

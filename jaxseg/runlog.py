@@ -58,7 +58,7 @@ class RunLog:
         self._tensorboard = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=self._first_epoch + 1)
         # On a terminal a bar with rate and time left; elsewhere the epochs' lines alone.
         self._bar = tqdm(total=epochs * images, initial=self._first_epoch * images, unit="img", disable=None)
-        self._redirect = logging_redirect_tqdm()
+        self._redirect = logging_redirect_tqdm(loggers=[logging.getLogger("jaxseg")])
         self._redirect.__enter__()
         return self
 

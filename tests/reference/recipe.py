@@ -1,0 +1,54 @@
+"""Weights, images and losses that Keras and jaxseg each make for themselves, from numpy alone.
+
+Every array is drawn from a generator seeded by its own name, so no order of layers is shared between the two sides.
+Only `Generator.random` is used: its stream has been the same through all versions of numpy.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+IMAGE_SHAPE = (2, 97, 131, 3)
+"""Odd, rectangular and small: every padding and every rounding of a size shows."""
+
+SAMPLES = 256
+"""Values kept of each feature map."""
+
+
+def draw(key: str, shape: Iterable[int], low: float = -1.0, high: float = 1.0) -> np.ndarray:
+    """Returns float32 values, uniform in [low, high), that depend on the key and the shape alone."""
+    values = np.random.default_rng(zlib.crc32(key.encode())).random(tuple(shape))
+    return (low + (high - low) * values).astype(np.float32)
+
+
+def weight(layer: str, variable: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns one tensor of an encoder, named as in Keras; batch statistics are as far from 0 and 1 as real ones."""
+    low, high = {
+        "bias": (-0.1, 0.1),
+        "gamma": (0.5, 1.5),
+        "beta": (-0.2, 0.2),
+        "moving_mean": (-0.2, 0.2),
+        "moving_variance": (0.5, 2.0),
+        "kernel": (-1.0, 1.0),
+    }[variable]
+    # He's range keeps the size of the values from layer to layer.
+    scale = np.sqrt(6.0 / np.prod(shape[:-1])) if variable == "kernel" else 1.0
+    return draw(f"{layer}/{variable}", shape, low * scale, high * scale)
+
+
+def images(encoder: str, shape: tuple[int, ...] = IMAGE_SHAPE) -> np.ndarray:
+    """Returns preprocessed images float32 [B, H, W, 3] in the range that the encoder takes."""
+    return draw(f"images of {encoder}", shape, *((-1.0, 1.0) if encoder == "resnet50v2" else (-124.0, 152.0)))
+
+
+def sample(values: np.ndarray, count: int) -> np.ndarray:
+    """Returns `count` values spread evenly over an array, first and last included."""
+    flat = np.asarray(values, np.float32).ravel()
+    return flat[np.linspace(0, flat.size - 1, count).astype(int)]
+
+
+def loss(features: Mapping[str, Any]) -> Any:
+    """Returns a scalar to which every feature map contributes, whichever the array library."""
+    return sum((draw(name, map_.shape) * map_).mean() for name, map_ in sorted(features.items()))

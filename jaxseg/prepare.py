@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import logging
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,10 @@ from jaxseg.errors import RunError, UserError
 _log = logging.getLogger("jaxseg.prepare")  # not __name__, which is "__main__" when run as a command
 
 _NEXT = {
-    "ph2": "python -m jaxseg.train --data ph2 --workdir runs/ph2",
-    "isic2016": "python -m jaxseg.evaluate --data isic2016 --split {split} --workdir runs/ph2",
+    "ph2": ("python -m jaxseg.train --workdir runs/ph2 --data ph2", "--data.data-dir"),
+    "isic2016": ("python -m jaxseg.evaluate --workdir runs/ph2 --data isic2016 --split {split}", "--data-dir"),
 }
-"""What one does with a set once it is prepared."""
+"""What one does with a set once it is prepared, as in the paper, and that command's flag for the folder of the sets."""
 
 
 def _parser() -> cli.Parser:
@@ -37,7 +38,11 @@ def _parser() -> cli.Parser:
         help="the publisher's folder or zip archive, or a folder that holds it; PH2's .rar is to be unpacked first",
     )
     parser.add_argument(
-        "--data-dir", metavar="D", default="", help="folder of prepared TFDS data sets; empty: ~/tensorflow_datasets"
+        "--data-dir",
+        metavar="D",
+        default="",
+        # The formatter would show the empty default; with the placeholder there it adds nothing.
+        help="folder of prepared TFDS data sets (default: TFDS' own, ~/tensorflow_datasets)%(default)s",
     )
     parser.add_argument(
         "--force", action="store_true", help="build anew what is already prepared, and replace it once that succeeded"
@@ -75,17 +80,23 @@ def prepare(name: str, source: str, data_dir: str = "", *, force: bool = False) 
         return _compare(name, source, data_dir)
     if target.exists() and not there:
         raise UserError(f"{target}: not a prepared data set; move it away, or choose another --data-dir")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Built beside its place, so that an interruption leaves nothing half-done and moving it there takes no time.
-        with tempfile.TemporaryDirectory(prefix=".preparing-", dir=target.parent.parent) as workshop:
+    # Built beside its place, so that an interruption leaves nothing half-done and moving it there takes no time.
+    with _workshop(prepared.data_dir_of(data_dir)) as workshop:
+        try:
             counts = _build(name, source, workshop)
+            target.parent.mkdir(exist_ok=True)
             _replace(prepared.folder_of(name, workshop), target, Path(workshop) / "old")
-    except PermissionError as error:
-        raise UserError(f"{error.filename}: may not be written to; choose another folder by --data-dir") from None
-    except OSError as error:
-        raise RunError(f"{target}: could not be written ({error.strerror or error})") from None
+        except OSError as error:
+            raise RunError(f"{target}: could not be written ({error.strerror or error})") from None
     return counts
+
+
+def _workshop(root: Path) -> tempfile.TemporaryDirectory:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".preparing-", dir=root)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be written to ({error.strerror}); choose a folder by --data-dir") from None
 
 
 def _compare(name: str, source: str, data_dir: str) -> dict[str, int]:
@@ -94,10 +105,10 @@ def _compare(name: str, source: str, data_dir: str) -> dict[str, int]:
     counts = _counts(builder)
     found = {split: len(pairs) for split, pairs in builder.find_pairs(source)[0].items()}
     _log.info("%s is already prepared, and left as it is", name)
-    if more := [
-        f"{split} {n} (prepared: {counts.get(split, 0)})" for split, n in found.items() if n > counts.get(split, 0)
-    ]:
-        _log.warning("%s holds more now: %s; add --force to build the set anew", source, ", ".join(more))
+    news = {split: n for split, n in found.items() if n > counts.get(split, 0)}
+    if news:
+        more = ", ".join(f"{split} {n} (prepared: {counts.get(split, 0)})" for split, n in news.items())
+        _log.warning("%s holds more now: %s; add --force to build the set anew", source, more)
     return counts
 
 
@@ -131,7 +142,8 @@ def _replace(new: Path, target: Path, old: Path) -> None:
 def _summary(name: str, counts: Mapping[str, int], data_dir: str) -> str:
     listed = ", ".join(f"{split} {n}" for split, n in counts.items())
     split = "test" if "test" in counts else "train"
-    then = _NEXT[name].format(split=split) + (f" --data.data-dir {data_dir}" if data_dir else "")
+    command, flag = _NEXT[name]
+    then = command.format(split=split) + (f" {flag} {shlex.quote(data_dir)}" if data_dir else "")
     return f"{name} is in {prepared.folder_of(name, data_dir)} ({listed} images); next: {then}"
 
 

@@ -64,7 +64,7 @@ def _files_in(root: Path, part: str) -> list[Path]:
     files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.is_file()]
     kept = [path for path in files if path.suffix.lower() in EXTENSIONS]
     if ignored := len(files) - len(kept):
-        _log.warning("%s: ignored %d files that do not end in %s", folder, ignored, " ".join(EXTENSIONS))
+        _log.warning("%s: ignored files that do not end in %s: %d", folder, " ".join(EXTENSIONS), ignored)
     return kept
 
 
@@ -96,7 +96,7 @@ def _pairs(images: Mapping[str, Path], masks: list[Path], root: Path) -> dict[st
             f"{missing[0].stem}_mask.png, or take the image out"
         )
     if orphans:
-        _log.warning("%s: ignored %d masks without an image, as %s", root / "masks", len(orphans), orphans[0])
+        _log.warning("%s: ignored masks without an image: %d, as %s", root / "masks", len(orphans), orphans[0])
     return {stem: (path, owned[stem]) for stem, path in images.items()}
 
 

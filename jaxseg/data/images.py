@@ -27,6 +27,12 @@ _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
+_ORIENTED_BY = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where Pillow puts the metadata blocks that may hold an orientation."""
+
+_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats that are tried, by content: those of photographs, not those for which Pillow starts other programs."""
+
 
 def decode_image(source: bytes | Path, name: str = "") -> np.ndarray:
     """Decodes an image of any kind that Pillow reads.
@@ -85,8 +91,9 @@ def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:
     """
     with _opened(source, name) as image:
         width, height = image.size
-        # Pillow parses the EXIF block when asked, which costs as much as opening: ask only where there is one.
-        sideways = "exif" in image.info and image.getexif().get(_ORIENTATION) in _SIDEWAYS
+        # Asking for the orientation costs as much as opening: ask only where there may be one.
+        has_metadata = any(key in image.info for key in _ORIENTED_BY)
+        sideways = has_metadata and image.getexif().get(_ORIENTATION) in _SIDEWAYS
         return (width, height) if sideways else (height, width)
 
 
@@ -133,7 +140,7 @@ def _opened(source: bytes | Path, name: str) -> Iterator[Image.Image]:
         data = source if isinstance(source, bytes) else _read_or_path(source)
         if not data:
             raise UserError(f"{called}: the file is empty; fetch it again or leave it out")
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             yield image

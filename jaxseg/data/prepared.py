@@ -1,6 +1,7 @@
 """Opens the data sets that `jaxseg.prepare` has built, by way of TFDS and without TensorFlow."""
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def open_prepared(config: DataConfig, name: str, split: str) -> Examples:
       UserError: the set is not prepared, or was prepared from a copy without this split.
     """
     command = f"python -m jaxseg.prepare {name} --source DIR_OR_ARCHIVE"
-    command += f" --data-dir {config.data_dir}" if config.data_dir else ""
+    command += f" --data-dir {shlex.quote(config.data_dir)}" if config.data_dir else ""
     if not is_prepared(name, config.data_dir):
         raise UserError(f"{name} is not prepared in {data_dir_of(config.data_dir)}; run: {command}")
     builder = builder_of(name, config.data_dir)

@@ -73,7 +73,7 @@ def list_source(source: str | Path, archives: str) -> Files:
     if path.is_dir():
         return _list_folder(path, archives)
     if path.is_file():
-        return _list_archive(path)
+        return _list_archive(path, PurePosixPath(path.stem))
     raise UserError(f"--source {source}: no such folder or archive")
 
 
@@ -84,8 +84,8 @@ def file_at(path: Path) -> SourceFile:
 
 def packed(files: Files, archives: str) -> list[SourceFile]:
     """Returns the publisher's archives among the files that have a format other than zip, as PH2Dataset.rar."""
-    names = re.compile(rf"(?:^|/){fnmatch.translate(archives)[:-2]}\.(rar|7z|tar|gz|tgz)$", re.IGNORECASE)
-    return [file for path, file in files.items() if names.search(path)]
+    endings = (".rar", ".7z", ".tar", ".gz", ".tgz")
+    return [file for path, file in files.items() if _is_archive(PurePosixPath(path).name, archives, endings)]
 
 
 def find(files: Files, pattern: str) -> dict[str, SourceFile]:
@@ -98,7 +98,7 @@ def find(files: Files, pattern: str) -> dict[str, SourceFile]:
     expression = re.compile(rf"(?:^|/){pattern}$", re.IGNORECASE)
     for path, file in files.items():
         if match := expression.search(path):
-            name = match["name"]
+            name = match["name"].upper()  # as in the publishers' names and tables
             if name in found:
                 raise UserError(f"{name} is there twice: {found[name].where} and {file.where}; point --source at one")
             found[name] = file
@@ -119,7 +119,7 @@ def pair_up(images: dict[str, SourceFile], masks: dict[str, SourceFile]) -> list
 
 def _list_folder(root: Path, archives: str) -> Files:
     files: Files = {}
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, followlinks=True):
         here = Path(folder)
         below = here.relative_to(root)
         subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and len(below.parts) < MAX_DEPTH)
@@ -127,8 +127,8 @@ def _list_folder(root: Path, archives: str) -> Files:
             path = here / name
             if name.startswith("."):  # the Mac's companion files look like images
                 continue
-            if _is_zip(name, archives) and path.stem not in subfolders:
-                files |= {(below / path.stem / k).as_posix(): file for k, file in _list_archive(path).items()}
+            if _is_archive(name, archives, (".zip",)) and path.stem not in subfolders:
+                files |= _list_archive(path, PurePosixPath(below) / path.stem)
             else:
                 files[(below / name).as_posix()] = file_at(path)
         if len(files) > MAX_FILES:
@@ -136,11 +136,12 @@ def _list_folder(root: Path, archives: str) -> Files:
     return files
 
 
-def _is_zip(name: str, archives: str) -> bool:
-    return fnmatch.fnmatch(name.lower(), f"{archives}.zip".lower())
+def _is_archive(name: str, archives: str, endings: tuple[str, ...]) -> bool:
+    return name.lower().endswith(endings) and fnmatch.fnmatch(name.lower(), f"{archives.lower()}.*")
 
 
-def _list_archive(path: Path) -> Files:
+def _list_archive(path: Path, below: PurePosixPath) -> Files:
+    """Lists an archive as if it were unpacked to the folder `below`, which is named like it."""
     if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: {UNPACK}")
     try:
@@ -152,14 +153,19 @@ def _list_archive(path: Path) -> Files:
         raise UserError(f"{path}: holds over {MAX_FILES:,} files, so it is not the publisher's archive")
     for member in members:
         _check_member(path, member)
-    return {m.filename: SourceFile(f"{path}: {m.filename}", lambda m=m: _read_member(path, m)) for m in members}
+    return {
+        str(below / m.filename.replace("\\", "/")): SourceFile(
+            f"{path}: {m.filename}", lambda m=m: _read_member(path, m)
+        )
+        for m in members
+    }
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
     """Refuses what no publisher's archive holds; as nothing is unpacked, only memory could be harmed."""
     name = PurePosixPath(member.filename.replace("\\", "/"))
     is_link = stat.S_ISLNK(member.external_attr >> 16)
-    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0] or is_link:
+    if name.is_absolute() or ".." in name.parts or is_link:
         raise UserError(
             f"{path}: the member {member.filename!r} is a link or lies outside the archive, so it is not the "
             "publisher's archive; fetch it again from the publisher"

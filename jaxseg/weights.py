@@ -9,13 +9,14 @@ Importing this module starts neither JAX nor the network.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import logging
 import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -93,7 +94,7 @@ class Tensor:
         return np.asarray(variables[self.collection][self.layer][self.name], np.float32)
 
 
-def expected_tensors(encoder: str) -> list[Tensor]:
+def expected_tensors(encoder: str) -> tuple[Tensor, ...]:
     """Returns an encoder's tensors: layers in the order of Keras' `model.layers`, variables as Keras numbers them.
 
     Args:
@@ -102,20 +103,25 @@ def expected_tensors(encoder: str) -> list[Tensor]:
     Raises:
       UserError: no such encoder.
     """
-    import jax  # here and not above, so that `--help` and typing mistakes answer at once
-
-    from jaxseg.models.resnet import ENCODERS
+    from jaxseg.models.resnet import ENCODERS  # here and not above, so that `--help` and mistakes answer at once
 
     if encoder not in ENCODERS:
         raise UserError(f"encoder {encoder!r}: must be one of {', '.join(ENCODERS)}{suggestion(encoder, ENCODERS)}")
+    return _tensors_of(ENCODERS[encoder])
+
+
+@functools.cache  # half a second of tracing, and a command asks several times
+def _tensors_of(create: Callable[[], Any]) -> tuple[Tensor, ...]:
+    import jax
+
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
-    tree = jax.eval_shape(ENCODERS[encoder]().init, jax.random.key(0), image)
-    return [
+    tree = jax.eval_shape(create().init, jax.random.key(0), image)
+    return tuple(
         Tensor(layer, variable, collection, name, tree[collection][layer][name].shape)
         for layer in sorted(tree["params"], key=_place)
         for variable, (collection, name) in _VARIABLES[layer.split("_")[-1]].items()
         if name in tree[collection][layer]
-    ]
+    )
 
 
 def load_keras(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variables:
@@ -195,11 +201,11 @@ def save_keras(path: str | os.PathLike, variables: Mapping[str, Any], encoder: s
     for tensor in expected_tensors(encoder):
         layers.setdefault(tensor.layer, []).append(tensor)
     with replacing(path) as stream, h5py.File(stream, "w") as file:
-        file.attrs["layer_names"] = [name.encode() for name in layers]
+        file.attrs["layer_names"] = np.array([name.encode() for name in layers])
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.2.4"
         for name, tensors in layers.items():
             group = file.create_group(name)
-            group.attrs["weight_names"] = [f"{t.keras_key}:0".encode() for t in tensors]
+            group.attrs["weight_names"] = np.array([f"{t.keras_key}:0".encode() for t in tensors])
             for t in tensors:
                 group[f"{t.keras_key}:0"] = t.of(variables)
 

@@ -29,7 +29,7 @@ def reference():
 
 @functools.cache
 def seeded(encoder):
-    """Returns an encoder's tensors and its variables by the recipe."""
+    """Returns an encoder's tensors and its variables by the recipe; `init` itself takes ten times as long."""
     tensors = weights.expected_tensors(encoder)
     variables = {"params": {}, "batch_stats": {}}
     for t in tensors:
@@ -113,13 +113,16 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32():
     """Running averages in bfloat16 would stop moving: 1 % of a value is below its resolution."""
     images = recipe.images("resnet50v2", (2, 64, 64, 3))
     module = resnet._ResNet50V2Tiny(dtype=jnp.bfloat16)
-    variables = jax.jit(module.init)(jax.random.key(0), images)
-    step = functools.partial(module.apply, train=True, mutable=["batch_stats"])
-    features, updated = jax.jit(step)(variables, images)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), images)
+    variables = jax.tree.map_with_path(lambda path, x: recipe.draw(str(path), x.shape, 0.1, 0.5), shapes)
+
+    def step(module):
+        return jax.jit(functools.partial(module.apply, train=True, mutable=["batch_stats"]))(variables, images)
+
+    features, updated = step(module)
     assert {f.dtype for f in features.values()} == {jnp.dtype(jnp.bfloat16)}
-    assert {x.dtype for x in jax.tree.leaves((variables, updated))} == {jnp.dtype(jnp.float32)}
-    step = functools.partial(resnet._ResNet50V2Tiny().apply, train=True, mutable=["batch_stats"])
-    exact = jax.jit(step)(variables, images)[0]
+    assert {x.dtype for x in jax.tree.leaves((shapes, updated))} == {jnp.dtype(jnp.float32)}
+    exact = step(resnet._ResNet50V2Tiny())[0]
     for name, values in features.items():
         # bfloat16 has 8 bits; sixteen layers of them.
         assert np.abs(values.astype(jnp.float32) - exact[name]).mean() < 0.03 * np.abs(exact[name]).max(), name
@@ -191,9 +194,9 @@ def test_dropout_does_not_depend_on_the_number_of_devices():
     key = {"dropout": jax.random.key(7)}
     whole = layers.Dropout(0.3).apply({}, x, train=True, rngs=key)
     spread = layers.Dropout(0.3, axis_name="batch")
-    for devices in (1, 2, 4):
-        parts = x.reshape(devices, -1, *x.shape[1:])
-        y = jax.vmap(lambda part: spread.apply({}, part, train=True, rngs=key), axis_name="batch")(parts)
+    one_device = functools.partial(spread.apply, {}, train=True, rngs=key)
+    for devices in (2, 4):
+        y = jax.jit(jax.vmap(one_device, axis_name="batch"))(x.reshape(devices, -1, *x.shape[1:]))
         chex.assert_trees_all_equal(y.reshape(x.shape), whole)
     assert not np.array_equal(whole[0], whole[1])
 

@@ -1,0 +1,409 @@
+"""Reading, checking, writing and fetching encoder weights. Files here hold a tiny encoder, except Keras' real one."""
+
+import http.server
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import chex
+import h5py
+import jax
+import numpy as np
+import pytest
+from reference import recipe
+
+from jaxseg import port_weights, weights
+from jaxseg.errors import RunError, UserError
+from jaxseg.models import resnet
+
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "resnet50_imagenet_notop.h5"
+V2 = "resnet50v2"
+
+
+@pytest.fixture(autouse=True)
+def tiny_encoders(monkeypatch, request):
+    if "real_file" not in request.function.__name__:
+        monkeypatch.setitem(resnet.ENCODERS, "resnet50v2", resnet._ResNet50V2Tiny)
+        monkeypatch.setitem(resnet.ENCODERS, "resnet50", resnet._ResNet50Tiny)
+
+
+def seeded(encoder=V2):
+    """Returns the tiny encoder's tensors by Keras' key, and its variables."""
+    tensors = {t.keras_key: recipe.weight(t.layer, t.variable, t.shape) for t in weights.expected_tensors(encoder)}
+    variables = {"params": {}, "batch_stats": {}}
+    for t in weights.expected_tensors(encoder):
+        variables[t.collection].setdefault(t.layer, {})[t.name] = tensors[t.keras_key]
+    return tensors, variables
+
+
+def by_layer(tensors):
+    layers = {key.split("/")[0]: {} for key in tensors}
+    for key, value in tensors.items():
+        layers[key.split("/")[0]][key.split("/")[1]] = value
+    return layers
+
+
+def write_by_name(path, tensors, *, scope="", root=""):
+    """Writes the layout of Keras' published files."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group(root) if root else file
+        layers = by_layer(tensors)
+        group.attrs["layer_names"] = np.array([b"input_1", *(name.encode() for name in layers)])
+        group.create_group("input_1").attrs["weight_names"] = np.array([], "S1")
+        for layer, values in layers.items():
+            names = [f"{layer}{scope}/{variable}:0" for variable in values]
+            group.create_group(layer).attrs["weight_names"] = np.array([n.encode() for n in names])
+            for name, value in zip(names, values.values(), strict=True):
+                group[layer][name] = value
+    return path
+
+
+def write_numbered(path, tensors, *, named=True, prefix=""):
+    """Writes the layout of Keras 3's `save_weights`, as Keras 3.15.1 does."""
+    counts = {}
+    with h5py.File(path, "w") as file:
+        file.create_group(f"{prefix}layers/input_layer/vars")
+        for layer, values in by_layer(tensors).items():
+            kind = {"conv": "conv2d", "bn": "batch_normalization"}.get(layer.split("_")[-1], "dense")
+            count = counts[kind] = counts.get(kind, -1) + 1
+            group = file.create_group(f"{prefix}layers/{kind}{f'_{count}' if count else ''}/vars")
+            if named:
+                group.attrs["name"] = layer
+            for number, value in enumerate(values.values()):
+                group[str(number)] = value
+    return path
+
+
+TOP = {"predictions/kernel": np.ones((4, 2), np.float32), "predictions/bias": np.ones(2, np.float32)}
+
+
+@pytest.mark.parametrize("encoder", ["resnet50v2", "resnet50"])
+@pytest.mark.parametrize(
+    ("write", "options"),
+    [
+        (write_by_name, {}),
+        (write_by_name, {"scope": "_1"}),
+        (write_by_name, {"root": "model_weights"}),
+        (write_numbered, {}),
+        (write_numbered, {"named": False}),
+        (write_numbered, {"prefix": "layers/functional/"}),
+    ],
+)
+def test_every_layout_gives_the_same_variables(tmp_path, write, options, encoder):
+    """A tensor that lands in another layer of the same shape would go unseen until the scores are poor."""
+    tensors, variables = seeded(encoder)
+    loaded = weights.load_keras(write(tmp_path / "w.h5", tensors, **options), encoder)
+    chex.assert_trees_all_equal(loaded, variables)
+    module = resnet.ENCODERS[encoder]()
+    shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+    chex.assert_trees_all_equal_shapes_and_dtypes(loaded, shapes)
+
+
+@pytest.mark.parametrize("write", [write_by_name, write_numbered])
+def test_the_classifier_head_is_left_out_and_said_so(tmp_path, caplog, write):
+    """Keras' files with top are as common as those without."""
+    tensors, variables = seeded()
+    with caplog.at_level(logging.INFO, "jaxseg"):
+        loaded = weights.load_keras(write(tmp_path / "w.h5", tensors | TOP))
+    chex.assert_trees_all_equal(loaded, variables)
+    assert "left out the classifier head (predictions/" in caplog.text
+
+
+def test_float16_files_become_float32(tmp_path):
+    """Half-precision files are common and must not make a half-precision model."""
+    tensors, variables = seeded()
+    path = write_by_name(tmp_path / "w.h5", {k: v.astype(np.float16) for k, v in tensors.items()})
+    loaded = weights.load_keras(path)
+    assert {x.dtype for x in jax.tree.leaves(loaded)} == {np.dtype(np.float32)}
+    chex.assert_trees_all_close(loaded, variables, rtol=1e-3, atol=1e-4)
+
+
+KEY = "conv2_block1_preact_bn/moving_variance"
+
+
+@pytest.mark.parametrize("write", [write_by_name, write_numbered])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(KEY), f"{KEY} is missing"),
+        (lambda t: t.update({KEY: np.ones(9, np.float32)}), rf"{KEY} has shape \(9,\) and should have \(8,\)"),
+        (lambda t: t.update({KEY: np.ones(8, np.int32)}), f"{KEY} holds int32"),
+        (lambda t: t.update({KEY: np.full(8, np.nan, np.float32)}), f"{KEY} has values that are not finite"),
+        (lambda t: t.update({KEY: np.full(8, 1e300)}), f"{KEY} has values that are not finite"),
+        (lambda t: t.update({KEY: np.full(8, -1, np.float32)}), f"{KEY} has negative values"),
+        (lambda t: t.update({"conv6_conv/kernel": np.ones(8, np.float32)}), "conv6_conv/.* is not part of it"),
+        (lambda t: t.clear(), "conv1_conv/kernel is missing"),
+    ],
+)
+def test_a_wrong_tensor_is_named(tmp_path, write, change, message):
+    """Weights that are silently skipped or reshaped make a network that trains, worse."""
+    tensors, _ = seeded()
+    change(tensors)
+    with pytest.raises(UserError, match=message) as error:
+        weights.load_keras(write(tmp_path / "w.h5", tensors))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_the_other_encoder_are_recognised(tmp_path):
+    """The likeliest mistake of all: the file is fine and the setting is not."""
+    path = write_by_name(tmp_path / "v1.h5", seeded("resnet50")[0])
+    with pytest.raises(UserError, match="conv2_block1_preact_bn/gamma is missing; it looks like weights of resnet50:"):
+        weights.load_keras(path, V2)
+    with pytest.raises(UserError, match="must be one of resnet50v2, resnet50; did you mean 'resnet50v2'"):
+        weights.load_keras(path, "resnet50v3")
+
+
+def test_a_tensor_there_twice_is_refused(tmp_path):
+    """Which of the two is meant, nobody knows."""
+    path = write_by_name(tmp_path / "w.h5", seeded()[0])
+    with h5py.File(path, "r+") as file:
+        file["post_bn/other/gamma:0"] = file["post_bn/post_bn/gamma:0"][()]
+    with pytest.raises(UserError, match="post_bn/gamma is there twice"):
+        weights.load_keras(path)
+
+
+@pytest.mark.parametrize("kind", ["external", "soft", "storage", "virtual", "circle"])
+def test_nothing_outside_of_the_file_is_read(tmp_path, kind):
+    """A downloaded file must not pull in other files of the reader's, or never end."""
+    tensors, _ = seeded()
+    path = write_by_name(tmp_path / "w.h5", tensors)
+    other = write_by_name(tmp_path / "other.h5", tensors)
+    name = "post_bn/post_bn/gamma:0"
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        if kind == "external":
+            file[name] = h5py.ExternalLink(other.name, name)
+        elif kind == "soft":
+            file[name] = h5py.SoftLink("/conv1_conv/conv1_conv/bias:0")
+        elif kind == "storage":
+            (tmp_path / "raw").write_bytes(tensors["post_bn/gamma"].tobytes())
+            file.create_dataset(name, (256,), np.float32, external=[(str(tmp_path / "raw"), 0, 1024)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((256,), np.float32)
+            layout[:] = h5py.VirtualSource(other, name, (256,))
+            file.create_virtual_dataset(name, layout)
+        else:
+            file["post_bn/post_bn/again"] = file["post_bn"]
+    with pytest.raises(UserError, match=r"post_bn/.* (is a link|keeps its values in another file)"):
+        weights.load_keras(path)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz"])
+def test_unreadable_files_get_one_line(tmp_path, suffix):
+    """A cut-off download is the commonest broken file, and h5py's own message is of no use."""
+    path = tmp_path / f"w{suffix}"
+    write_by_name(path, seeded()[0]) if suffix == ".h5" else weights.save_ported(path, seeded()[1], V2)
+    whole = path.read_bytes()
+    cases = {
+        "the file is empty": b"",
+        "not an HDF5 file": b"<html>not found</html>" * 100,
+        "damaged|not an HDF5 file": whole[: len(whole) // 2],
+    }
+    for message, content in cases.items():
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=message) as error:
+            weights.load_file(path)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="is a folder"):
+        weights.load_file(tmp_path)
+
+
+def test_other_hdf5_and_npz_files_are_refused(tmp_path):
+    """Any HDF5 file opens; only weight files have their tensors where they should be."""
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["images"] = np.zeros((2, 2))
+    with pytest.raises(UserError, match="not a Keras weight file: images"):
+        weights.load_file(tmp_path / "data.h5")
+    np.savez(tmp_path / "pickle.npz", **{"params/conv1_conv/kernel": np.array([{}], object)})
+    with pytest.raises(UserError, match="allow_pickle"):
+        weights.load_file(tmp_path / "pickle.npz")
+    np.savez(tmp_path / "data.npz", images=np.zeros(2))
+    with pytest.raises(UserError, match="params/conv1_conv/kernel is missing"):
+        weights.load_file(tmp_path / "data.npz")
+
+
+def test_ported_and_keras_files_hold_what_was_saved(tmp_path):
+    """What one command writes, the next must read, bit for bit."""
+    _, variables = seeded()
+    weights.save_ported(tmp_path / "w.npz", variables, V2)
+    weights.save_keras(tmp_path / "w.h5", variables, V2)
+    for path in (tmp_path / "w.npz", tmp_path / "w.h5"):
+        chex.assert_trees_all_equal(weights.load_file(path, V2), variables)
+    with h5py.File(tmp_path / "w.h5") as file:
+        names = [n.decode() for n in file.attrs["layer_names"]]
+    # Keras' loader goes by order: the shortcut's convolution comes after the second one.
+    assert names[5:8] == ["conv2_block1_2_bn", "conv2_block1_0_conv", "conv2_block1_3_conv"]
+    with pytest.raises(UserError, match=r"NAME\.h5"):
+        weights.save_keras(tmp_path / "w.weights.h5", variables, V2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.h5", "w.npz"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    """An interrupted write must not leave half a file under a good name."""
+    path = tmp_path / "w.npz"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match="closed"), weights.replacing(path) as file:
+        file.close()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_port_weights_says_what_went_where(tmp_path, capsys, monkeypatch):
+    """The user sees that every layer arrived, and whether the file is the published one."""
+    tensors, variables = seeded()
+    source, output = write_by_name(tmp_path / "w.h5", tensors | TOP), tmp_path / "w.npz"
+    port_weights.main(["--source", str(source), "--output", str(output)])
+    out = capsys.readouterr().out
+    assert "post_bn                  256              gamma -> params/scale, beta -> params/bias, moving_mean" in out
+    assert f"142 tensors, {sum(v.size for v in tensors.values()):,} parameters" in out
+    assert "not a file that Keras publishes" in out
+    chex.assert_trees_all_equal(weights.load_pretrained(str(output), V2), variables)
+
+    with pytest.raises(UserError, match="--force"):
+        port_weights.main(["--source", str(source), "--output", str(output)])
+    monkeypatch.setitem(weights.PUBLISHED, weights.md5_of(source), (V2, "published.h5"))
+    port_weights.main(["--source", str(source), "--output", str(output), "--force"])
+    assert "the ImageNet weights that Keras publishes as published.h5" in capsys.readouterr().out
+
+    back = tmp_path / "back.h5"
+    port_weights.main(["--source", str(output), "--output", str(back), "--to", "keras"])
+    chex.assert_trees_all_equal(weights.load_keras(back), variables)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--output", "missing/w.npz"], "there is no folder"),
+        (["--output", "."], "is a folder"),
+        (["--output", "w.npz", "--encoder", "resnet50v"], "did you mean 'resnet50v2'"),
+    ],
+)
+def test_port_weights_checks_its_arguments_first(tmp_path, monkeypatch, arguments, message):
+    """A mistake must be told before minutes of work, and nothing be written."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        port_weights.main(["--source", "w.h5", *arguments])
+    assert not list(tmp_path.iterdir())
+
+
+def test_port_weights_as_a_command(tmp_path):
+    """`--help` must not wait for JAX, and a mistake is one line and exit code 2."""
+    code = (
+        "import sys; from jaxseg import port_weights\n"
+        "try: port_weights.main(['--help'])\n"
+        "finally: assert not {'jax', 'h5py'} & set(sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0
+    assert "--encoder" in shown.stdout
+    command = [sys.executable, "-m", "jaxseg.port_weights", "--source", "none.h5", "--output", "w.npz"]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert failed.returncode == 2
+    assert failed.stderr == (
+        "python -m jaxseg.port_weights: error: none.h5: no such file; give a Keras .h5 or a ported .npz file\n"
+    )
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty Keras cache, and a published file of tiny weights as `cache.parent / "published.h5"`."""
+    source = write_by_name(tmp_path / "published.h5", seeded()[0])
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(weights, "PUBLISHED", {weights.md5_of(source): (V2, "v2.h5")})
+    return tmp_path / "keras" / "models"
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serves the folder over HTTP; yields its URL."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=tmp_path)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}/"
+        httpd.shutdown()
+        thread.join()
+
+
+def test_pretrained_names(tmp_path):
+    """`none` starts from random weights; a mistyped name must not."""
+    assert weights.load_pretrained("none", V2) is None
+    with pytest.raises(UserError, match=r"model.pretrained = 'imagnet': no such file.*did you mean 'imagenet'"):
+        weights.load_pretrained("imagnet", V2)
+
+
+def test_imagenet_comes_from_the_cache_if_it_is_whole(cache, monkeypatch, caplog):
+    """A user who has Keras' file needs no network; a cut-off one is fetched anew, as Keras does."""
+    cache.mkdir(parents=True)
+    source = cache.parents[1] / "published.h5"
+    fetched = []
+    monkeypatch.setattr(weights, "_download", lambda url, path, md5: fetched.append(url) or path.write_bytes(whole))
+    whole = source.read_bytes()
+    for content in (whole, whole[:-1]):
+        (cache / "v2.h5").write_bytes(content)
+        chex.assert_trees_all_equal(weights.load_pretrained("imagenet", V2), seeded()[1])
+    assert fetched == [f"{weights.KERAS_URL}v2.h5"]
+    assert "is not the file that Keras publishes" in caplog.text
+    with pytest.raises(UserError, match="no published weights"):
+        weights.load_pretrained("imagenet", "resnet50")
+
+
+def test_download_is_whole_or_not_there(cache, server):
+    """Half a download under the good name would be taken for the weights ever after."""
+    md5 = next(iter(weights.PUBLISHED))
+    path = cache / "v2.h5"
+    with pytest.raises(UserError, match=r"MD5 is .* and should be 0000"):
+        weights._download(f"{server}published.h5", path, "0000", scheme="http")
+    with pytest.raises(UserError, match="other than https"):
+        weights._download(f"{server}published.h5", path, md5)
+    with pytest.raises(UserError, match=r"cannot download.*HTTPError.*put it at .*v2\.h5.*--model\.pretrained none"):
+        weights._download(f"{server}absent.h5", path, md5, scheme="http")
+    assert not cache.exists() or not list(cache.iterdir())
+    weights._download(f"{server}published.h5", path, md5, scheme="http")
+    assert [p.name for p in cache.iterdir()] == ["v2.h5"]
+    chex.assert_trees_all_equal(weights.load_pretrained("imagenet", V2), seeded()[1])
+
+
+def test_without_network_one_line_says_what_to_do(cache, monkeypatch):
+    """Training starts with `imagenet` by default: on a machine without network this is the first thing users see."""
+    import requests
+
+    def no_network(*args, **kwargs):
+        assert kwargs["timeout"] <= 10
+        raise requests.ConnectionError("a long story")
+
+    monkeypatch.setattr(requests, "get", no_network)
+    with pytest.raises(UserError, match=r"download https://storage.*v2\.h5 .* put it at .* --model\.pretrained none"):
+        weights.load_pretrained("imagenet", V2)
+
+
+def test_a_cache_that_cannot_be_written_is_no_traceback(cache, server):
+    """Home folders are read-only on some clusters."""
+    cache.parent.write_text("a file where the folder should be")
+    with pytest.raises(RunError, match="cannot write"):
+        weights._download(f"{server}published.h5", cache / "v2.h5", "0", scheme="http")
+
+
+@pytest.mark.skipif(not SHARED.is_file(), reason="Keras' real ResNet50 weights are not in ../shared/data")
+def test_the_real_file_of_keras_is_ported_whole(tmp_path, capsys):
+    """What is read must be each tensor of the file, and the network must see structure in them."""
+    output = tmp_path / "resnet50.npz"
+    port_weights.main(["--source", str(SHARED), "--output", str(output), "--encoder", "resnet50"])
+    assert "318 tensors, 23,587,712 parameters" in capsys.readouterr().out
+    ported = weights.load_pretrained(str(output), "resnet50")
+    tensors = {t.keras_key: t.of(ported) for t in weights.expected_tensors("resnet50")}
+    with h5py.File(SHARED) as file:
+        for key, value in tensors.items():
+            chex.assert_trees_all_equal(value, file[f"{key.split('/')[0]}/{key}:0"][()])
+    # Normalised maps of trained weights are of the order of one; of misplaced weights they explode or vanish.
+    features = jax.jit(resnet.ResNet50().apply)(ported, recipe.images("resnet50", (1, 64, 64, 3)))
+    assert 0.1 < float(features["conv5_block3_out"].std()) < 3

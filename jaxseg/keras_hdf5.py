@@ -78,7 +78,7 @@ def _with_layer_names(groups: _Groups, layers: Layers) -> _Groups:
     named = {str(next(iter(v.values())).parent.attrs.get("name", group)): v for group, v in groups.items()}
     if named.keys() & layers.keys():
         return named
-    names = {}
+    names = {"dense": "predictions"}  # the classifier head
     for end, prefix in (("conv", "conv2d"), ("bn", "batch_normalization")):
         # Shorter first puts conv2d before conv2d_1, and conv2d_9 before conv2d_10.
         mine = sorted((g for g in groups if re.fullmatch(rf"{prefix}(_\d+)?", g)), key=lambda g: (len(g), g))

@@ -1,5 +1,6 @@
 """Reading, checking, writing and fetching encoder weights. Files here hold a tiny encoder, except Keras' real one."""
 
+import functools
 import http.server
 import logging
 import subprocess
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from reference import recipe
+from reference.keras_files import write_by_name, write_numbered
 
 from jaxseg import port_weights, weights
 from jaxseg.errors import RunError, UserError
@@ -38,70 +40,32 @@ def seeded(encoder=V2):
     return tensors, variables
 
 
-def by_layer(tensors):
-    layers = {key.split("/")[0]: {} for key in tensors}
-    for key, value in tensors.items():
-        layers[key.split("/")[0]][key.split("/")[1]] = value
-    return layers
-
-
-def write_by_name(path, tensors, *, scope="", root=""):
-    """Writes the layout of Keras' published files."""
-    with h5py.File(path, "w") as file:
-        group = file.create_group(root) if root else file
-        layers = by_layer(tensors)
-        group.attrs["layer_names"] = np.array([b"input_1", *(name.encode() for name in layers)])
-        group.create_group("input_1").attrs["weight_names"] = np.array([], "S1")
-        for layer, values in layers.items():
-            names = [f"{layer}{scope}/{variable}:0" for variable in values]
-            group.create_group(layer).attrs["weight_names"] = np.array([n.encode() for n in names])
-            for name, value in zip(names, values.values(), strict=True):
-                group[layer][name] = value
-    return path
-
-
-def write_numbered(path, tensors, *, named=True, prefix=""):
-    """Writes the layout of Keras 3's `save_weights`, as Keras 3.15.1 does."""
-    counts = {}
-    with h5py.File(path, "w") as file:
-        file.create_group(f"{prefix}layers/input_layer/vars")
-        for layer, values in by_layer(tensors).items():
-            kind = {"conv": "conv2d", "bn": "batch_normalization"}.get(layer.split("_")[-1], "dense")
-            count = counts[kind] = counts.get(kind, -1) + 1
-            group = file.create_group(f"{prefix}layers/{kind}{f'_{count}' if count else ''}/vars")
-            if named:
-                group.attrs["name"] = layer
-            for number, value in enumerate(values.values()):
-                group[str(number)] = value
-    return path
-
-
 TOP = {"predictions/kernel": np.ones((4, 2), np.float32), "predictions/bias": np.ones(2, np.float32)}
 
 
+LAYOUTS = [
+    write_by_name,
+    functools.partial(write_by_name, scope="_1"),
+    functools.partial(write_by_name, root="model_weights"),
+    write_numbered,
+    functools.partial(write_numbered, named=False),
+    functools.partial(write_numbered, prefix="layers/functional/"),
+]
+
+
 @pytest.mark.parametrize("encoder", ["resnet50v2", "resnet50"])
-@pytest.mark.parametrize(
-    ("write", "options"),
-    [
-        (write_by_name, {}),
-        (write_by_name, {"scope": "_1"}),
-        (write_by_name, {"root": "model_weights"}),
-        (write_numbered, {}),
-        (write_numbered, {"named": False}),
-        (write_numbered, {"prefix": "layers/functional/"}),
-    ],
-)
-def test_every_layout_gives_the_same_variables(tmp_path, write, options, encoder):
+@pytest.mark.parametrize("write", LAYOUTS)
+def test_every_layout_gives_the_same_variables(tmp_path, write, encoder):
     """A tensor that lands in another layer of the same shape would go unseen until the scores are poor."""
     tensors, variables = seeded(encoder)
-    loaded = weights.load_keras(write(tmp_path / "w.h5", tensors, **options), encoder)
+    loaded = weights.load_keras(write(tmp_path / "w.h5", tensors), encoder)
     chex.assert_trees_all_equal(loaded, variables)
     module = resnet.ENCODERS[encoder]()
     shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
     chex.assert_trees_all_equal_shapes_and_dtypes(loaded, shapes)
 
 
-@pytest.mark.parametrize("write", [write_by_name, write_numbered])
+@pytest.mark.parametrize("write", LAYOUTS)
 def test_the_classifier_head_is_left_out_and_said_so(tmp_path, caplog, write):
     """Keras' files with top are as common as those without."""
     tensors, variables = seeded()
@@ -272,19 +236,16 @@ def test_port_weights_says_what_went_where(tmp_path, capsys, monkeypatch):
     chex.assert_trees_all_equal(weights.load_keras(back), variables)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--output", "missing/w.npz"], "there is no folder"),
-        (["--output", "."], "is a folder"),
-        (["--output", "w.npz", "--encoder", "resnet50v"], "did you mean 'resnet50v2'"),
-    ],
-)
-def test_port_weights_checks_its_arguments_first(tmp_path, monkeypatch, arguments, message):
+def test_port_weights_checks_its_arguments_first(tmp_path, monkeypatch):
     """A mistake must be told before minutes of work, and nothing be written."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=message):
-        port_weights.main(["--source", "w.h5", *arguments])
+    for output, more, message in (
+        ("missing/w.npz", [], "there is no folder"),
+        (".", [], "is a folder"),
+        ("w.npz", ["--encoder", "resnet50v"], "did you mean 'resnet50v2'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            port_weights.main(["--source", "w.h5", "--output", output, *more])
     assert not list(tmp_path.iterdir())
 
 

@@ -1,7 +1,7 @@
 """Makes `keras_reference.npz`: what Keras' own ResNet50V2 and ResNet50 compute with the weights of `recipe`.
 
     pip install keras jax h5py pillow
-    KERAS_BACKEND=jax python tests/reference/make_keras_reference.py
+    cd tests && KERAS_BACKEND=jax python -m reference.make_keras_reference
 
 Made with Keras 3.15.1 on its JAX 0.10.2 backend, on a CPU, in a minute. Kept of each encoder: a sample of every
 feature map with its mean and standard deviation; the batch statistics after one step of training; a sample and the
@@ -17,7 +17,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import jax
 import keras
 import numpy as np
-import recipe
+from reference import recipe
 
 PATH = Path(__file__).with_name("keras_reference.npz")
 TAPS = {
@@ -49,8 +49,8 @@ def by_key(model: keras.Model, variables: list[keras.Variable], values: list) ->
 def run(name: str, shape: tuple[int, ...] = recipe.IMAGE_SHAPE) -> dict[str, dict[str, np.ndarray]]:
     """Returns Keras' feature maps, batch statistics after one training step, and gradients of `recipe.loss`.
 
-    Gradients are computed in float64: in float32 they jump by up to 1 in 1000 of their norm, from one build or number
-    of threads to the next, wherever rounding takes a ReLU to the other side of zero.
+    Gradients are computed in float64: in float32 they jump by up to 1 in 1000 of their norm, from one number of threads
+    to the next, wherever rounding takes a ReLU to the other side of zero.
     """
     with jax.enable_x64(True):
         grads = _run(name, shape, "float64")["grads"]

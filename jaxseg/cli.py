@@ -25,7 +25,6 @@ class Parser(argparse.ArgumentParser):
             usage=f"{prog} {arguments}",
             description=description,
             allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):  # type: ignore[override]

@@ -302,6 +302,8 @@ def demo() -> Config:
             "data.synthetic_train": 160,
             "data.synthetic_eval": 40,
             "model.pretrained": "none",
+            # Keras' 0.99 would take half of this short run to forget the initial statistics.
+            "model.encoder_bn_momentum": 0.9,
             "optim.learning_rate": 1e-3,
             "train.batch_size": 8,
             "train.epochs": 12,

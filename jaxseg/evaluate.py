@@ -5,7 +5,7 @@ import argparse
 from jaxseg import cli
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """Returns the command's arguments."""
     result = cli.Parser(
         "evaluate",
@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    parser().parse_args()
+    _parser().parse_args()
 
 import csv
 import dataclasses
@@ -56,7 +56,7 @@ SHOWN = 4
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, scores, prints the table."""
-    args = parser().parse_args(argv)
+    args = _parser().parse_args(argv)
     cli.start_logging()
     workdir = Path(args.workdir)
     config = files.read_config(workdir)

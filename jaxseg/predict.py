@@ -5,7 +5,7 @@ import argparse
 from jaxseg import cli
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """Returns the command's arguments."""
     result = cli.Parser(
         "predict",
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    parser().parse_args()
+    _parser().parse_args()
 
 import dataclasses
 import logging
@@ -49,7 +49,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and segments; returns 1 if some images could not be read."""
-    args = parser().parse_args(argv)
+    args = _parser().parse_args(argv)
     cli.start_logging()
     jobs = find_images(Path(args.input), Path(args.output))
     products = ["mask"] + ["overlay"] * args.overlay + ["probability"] * args.probabilities

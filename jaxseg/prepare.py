@@ -34,15 +34,13 @@ def _parser() -> cli.Parser:
         "--source",
         required=True,
         metavar="DIR_OR_ARCHIVE",
-        default=argparse.SUPPRESS,
         help="the publisher's folder or zip archive, or a folder that holds it; PH2's .rar is to be unpacked first",
     )
     parser.add_argument(
         "--data-dir",
         metavar="D",
         default="",
-        # The formatter would show the empty default; with the placeholder there it adds nothing.
-        help="folder of prepared TFDS data sets (default: TFDS' own, ~/tensorflow_datasets)%(default)s",
+        help="folder of prepared TFDS data sets (default: TFDS' own, ~/tensorflow_datasets)",
     )
     parser.add_argument(
         "--force", action="store_true", help="build anew what is already prepared, and replace it once that succeeded"

@@ -124,7 +124,7 @@ def train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
     counts = jax.tree.map(jnp.sum, confusion(logits > 0, masks))
-    metrics = {"loss": value, "grad_norm": optax.global_norm(grads), **jax.lax.psum(counts, AXIS)}
+    metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **jax.lax.psum(counts, AXIS)}
     # Batch statistics are equal already: each batch norm averages its moments over AXIS.
     return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 

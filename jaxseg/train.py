@@ -9,7 +9,7 @@ import argparse
 from jaxseg import cli
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """Returns the command's arguments."""
     result = cli.Parser(
         "train",
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    parser().parse_args()
+    _parser().parse_args()
 
 import dataclasses
 import logging
@@ -50,7 +50,7 @@ log = logging.getLogger("jaxseg.train")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line and trains."""
-    args = parser().parse_args(argv)
+    args = _parser().parse_args(argv)
     cli.start_logging()
     workdir = Path(args.workdir)
     config = cli.config_from(args)

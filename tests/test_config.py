@@ -1,0 +1,121 @@
+"""Settings: checks, JSON, and the command line made from them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jaxseg import cli
+from jaxseg.config import PRESETS, Config, preset
+from jaxseg.errors import UserError
+
+
+def test_defaults_are_the_papers():
+    """Broken: somebody trains "the paper's model" with other hyperparameters than its Table 1."""
+    config = preset("paper")
+    assert config == Config()
+    assert (config.data.image_size, config.train.batch_size, config.train.epochs) == (224, 16, 50)
+    assert (config.loss.name, config.loss.alpha, config.loss.gamma, config.model.dropout) == ("focal", 0.8, 2.0, 0.3)
+    optim = config.optim
+    assert (optim.learning_rate, optim.plateau_factor, optim.plateau_patience) == (1e-4, 0.2, 5)
+    assert (optim.min_learning_rate, optim.early_stop_patience, optim.adam_epsilon) == (1e-6, 10, 1e-7)
+    assert (config.model.encoder, config.model.decoder_channels) == ("resnet50v2", (256, 128, 64, 32, 16))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_round_trip(name):
+    """Broken: a run cannot be resumed or evaluated from its own config.json."""
+    assert Config.from_dict(preset(name).to_dict()) == preset(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("optim.learning_rat", 1.0, "did you mean 'optim.learning_rate'"),
+        ("optim.learning_rate", -1.0, "at least 1e-12"),
+        ("optim.learning_rate", float("nan"), "optim.learning_rate = nan"),
+        ("train.epochs", 1.5, "a whole number"),
+        ("train.epochs", True, "a whole number"),
+        ("loss.name", "focl", "did you mean 'focal'"),
+        ("data.image_size", 100, "multiple of 32, as 96"),
+        ("data.folds", 1, "folds must be 0 or at least 2"),
+        ("augment.zoom_min", 1.5, "must not exceed"),
+        ("model.decoder_channels", (16, 8), "needs 5 numbers"),
+        ("model.unet_channels", (), "give at least one number"),
+        ("nonsense", 1, "unknown setting"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(name, value, said):
+    """Broken: a mistyped or impossible setting is taken silently, or fails an hour later without its name."""
+    with pytest.raises(UserError) as error:
+        Config().updated({name: value})
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def parse(*flags: str) -> Config:
+    parser = cli.Parser("train", "Trains.", "")
+    cli.add_settings(parser)
+    return cli.config_from(parser.parse_args(flags))
+
+
+def test_every_setting_has_a_flag_and_help():
+    """Broken: a setting exists that nobody can set, or whose meaning --help does not say."""
+    parser = cli.Parser("train", "Trains.", "")
+    cli.add_settings(parser)
+    text = " ".join(parser.format_help().split())
+    for name, field in Config.settings():
+        assert f"--{name.replace('_', '-')}" in text
+        assert field.metadata["help"].split("%")[0][:30] in text
+
+
+def test_flags_set_settings():
+    """Broken: a flag is ignored, or changes the wrong setting."""
+    config = parse("--config", "demo", "--data", "ph2", "--augment.enabled", "false", "--model.unet_channels=8,16")
+    assert config == preset("demo").updated(
+        {"data.name": "ph2", "augment.enabled": False, "model.unet_channels": (8, 16)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--optim.learning-rat", "1"], "did you mean '--optim.learning-rate'"),
+        (["--train.epochs", "many"], "'many' is not a whole number"),
+        (["--augment.enabled", "maybe"], "'maybe' is neither true nor false"),
+        (["--train.epochs"], "expected one argument"),
+        (["stray"], "'stray'"),
+    ],
+)
+def test_typing_mistakes_end_with_one_line_and_exit_code_2(flags, said, capsys):
+    """Broken: a typing mistake shows a traceback or a page of usage, or starts a run."""
+    with pytest.raises(SystemExit) as exit:
+        parse(*flags)
+    lines = capsys.readouterr().err.splitlines()
+    assert exit.value.code == 2
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_unknown_preset_offers_the_nearest():
+    """Broken: a misspelt preset trains the default one."""
+    with pytest.raises(UserError, match="did you mean 'paper'"):
+        parse("--config", "papr")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "port_weights", "prepare"])
+def test_help_needs_no_jax(command):
+    """Broken: --help takes seconds, because a command imports JAX before it parses its arguments."""
+    code = (
+        f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_module('jaxseg.{command}', run_name='__main__')"
+    )
+    code += "\nexcept SystemExit as e: sys.exit(e.code or ('jax' in sys.modules) * 3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"python -m jaxseg.{command}" in done.stdout
+
+
+def test_import_is_cheap():
+    """Broken: `import jaxseg` starts JAX."""
+    code = "import sys, jaxseg; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,108 @@
+"""The mapped steps: the same on any number of devices, equal on all of them, padding without effect."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from jaxseg.errors import UserError
+from jaxseg.metrics import SCORES
+from jaxseg.steps import Steps, create_train_state, pick_devices
+
+
+def batch_of(size: int, count: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8),
+        "mask": rng.integers(0, 2, (count, size, size, 1), dtype=np.uint8),
+        "valid": np.ones(count, bool),
+    }
+
+
+def one_step(config, devices: int):
+    """Returns state and metrics after one training step on the given number of devices."""
+    steps = Steps(config, jax.local_devices()[:devices])
+    state = steps.replicate(create_train_state(jax.random.key(0), config))
+    key, rate = steps.replicate(jax.random.key(7)), steps.replicate(np.float32(1e-2))
+    with jax.transfer_guard("disallow"):
+        return steps.train(state, steps.shard(batch_of(config.data.image_size)), key, rate)
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    from conftest import tiny_config
+
+    return one_step(tiny_config(), 1)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_gradients_do_not_depend_on_the_number_of_devices(tiny, devices, on_one_device):
+    """Broken: a forgotten pmean, per-device batch statistics, or draws of augmentation and dropout by device.
+
+    Gradients are read from Adam's first moment, which after one step is a tenth of them: updated parameters would not
+    do, Adam turns float noise in a vanishing gradient into a full step.
+    """
+    state, metrics = one_step(tiny, devices)
+    expected, expected_metrics = on_one_device
+    # float32 sums in another order: 1e-5 of the largest gradient of a tensor.
+    for got, want in zip(jax.tree.leaves(state.opt_state.mu), jax.tree.leaves(expected.opt_state.mu), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
+    chex.assert_trees_all_close(state.batch_stats, expected.batch_stats, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-5)
+    assert {name: int(metrics[name]) for name in ("tp", "fp", "fn", "tn")} == {
+        name: int(expected_metrics[name]) for name in ("tp", "fp", "fn", "tn")
+    }
+
+
+def test_all_devices_hold_the_same(tiny):
+    """Broken: a value leaves the mapped step with out_axes=None but differs between devices; JAX does not check."""
+    state, metrics = one_step(tiny, 4)
+    for leaf in jax.tree.leaves((state, metrics)):
+        copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(copies) == 4
+        for copy in copies[1:]:
+            np.testing.assert_array_equal(copy, copies[0])
+
+
+def test_the_step_number_changes_the_draws(tiny):
+    """Broken: every step augments alike."""
+    steps = Steps(tiny, jax.local_devices()[:1])
+    start = create_train_state(jax.random.key(0), tiny)
+    batch, key, rate = steps.shard(batch_of(32)), steps.replicate(jax.random.key(7)), steps.replicate(np.float32(0))
+    losses = []
+    for step in (0, 0, 1):
+        state = steps.replicate(start.replace(step=start.step + step))
+        losses.append(float(steps.train(jax.tree.map(lambda x: x.copy(), state), batch, key, rate)[1]["loss"]))
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_learning_rate_0_changes_no_parameter(tiny):
+    """Broken: the plateau's scale does not reach the update."""
+    steps = Steps(tiny, jax.local_devices()[:1])
+    start = create_train_state(jax.random.key(0), tiny)
+    args = steps.shard(batch_of(32)), steps.replicate(jax.random.key(7)), steps.replicate(np.float32(0))
+    state, _ = steps.train(steps.replicate(jax.tree.map(lambda x: x.copy(), start)), *args)
+    chex.assert_trees_all_equal(state.params, start.params)
+    assert int(state.step) == 1
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_padding_does_not_count(tiny, devices):
+    """Broken: blank images at the end of a set lower, or raise, its scores."""
+    steps = Steps(tiny, jax.local_devices()[:devices])
+    variables = steps.replicate(create_train_state(jax.random.key(0), tiny).variables)
+    whole = batch_of(32, count=4)
+    padded = {name: np.concatenate([part, np.zeros_like(part)]) for name, part in whole.items()}
+    want, got = (jax.device_get(steps.evaluate(variables, steps.shard(batch))) for batch in (whole, padded))
+    chex.assert_trees_all_close(got, want, rtol=1e-6)
+    assert got["images"] == 4
+    assert set(SCORES) < set(got)
+
+
+def test_a_batch_must_divide_by_the_devices():
+    """Broken: the run dies in a reshape, without saying which batch sizes would do."""
+    assert len(pick_devices(0, 8)) == 4
+    with pytest.raises(UserError, match="does not divide by 4 devices; use 4 or 8"):
+        pick_devices(4, 6)
+    with pytest.raises(UserError, match=r"train\.devices = 9: this machine has 4"):
+        pick_devices(9, 9)

@@ -163,7 +163,7 @@ def test_unreadable_files_get_one_line(tmp_path, suffix):
     cases = {
         "the file is empty": b"",
         "not an HDF5 file": b"<html>not found</html>" * 100,
-        "damaged|not an HDF5 file": whole[: len(whole) // 2],
+        "damaged": whole[: len(whole) // 2],
     }
     for message, content in cases.items():
         path.write_bytes(content)

@@ -44,6 +44,7 @@ from jaxseg import workdir as files
 from jaxseg.config import Config, DataConfig
 from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_mask
+from jaxseg.errors import UserError
 from jaxseg.metrics import COUNTS, SCORES, confusion, scores
 from jaxseg.report import Case, overlay, overlay_sheet, save_png
 from jaxseg.segmenter import THRESHOLD, Segmenter, resize_probability
@@ -129,11 +130,12 @@ def evaluate(
 
 
 def trained_on(config: Config, data_config: DataConfig, examples: Examples) -> int:
-    """Returns how many of the images the run was trained on."""
-    if config.data.name != examples.dataset:
+    """Returns how many of the images the run was trained on; 0 if what it was trained on is not to be had here."""
+    try:
+        train, _ = data.training_splits(dataclasses.replace(config.data, data_dir=data_config.data_dir))
+    except UserError:
         return 0
-    train, _ = data.training_splits(dataclasses.replace(config.data, data_dir=data_config.data_dir))
-    return len(set(train.names) & set(examples.names))
+    return len(set(train.names) & set(examples.names)) if train.dataset == examples.dataset else 0
 
 
 def score_images(segmenter: Segmenter, examples: Examples, workers: int) -> Iterator[Scored]:

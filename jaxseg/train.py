@@ -147,6 +147,8 @@ def resolve(config: Config, workdir: Path) -> Config:
                 "weights; its scores say nothing about real lesions. "
                 "For real data: python -m jaxseg.prepare ph2 --source PH2Dataset"
             )
+    elif Path(config.data.name).is_dir():
+        changes["data.name"] = str(Path(config.data.name).resolve())  # so that the run resumes from any folder
     if config.model.encoder == "none":
         if config.model.pretrained not in ("imagenet", "none"):
             raise UserError(

@@ -161,7 +161,8 @@ def load_ported(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variabl
     _check_is_file(path)
     expected = {t.flax_key: t for t in expected_tensors(encoder)}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because numpy leaves its own file open when it turns out to be no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = dict(file)
     except Exception as error:  # a damaged file makes numpy raise half a dozen kinds, TokenError among them
         raise UserError(f"{path}: damaged, or not a ported weight file ({_first_line(error)})") from error

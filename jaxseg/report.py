@@ -73,7 +73,8 @@ def plot_curves(
         best_epoch = _best_epoch(epochs, _column(history, "val_loss"))
     figure = _figure(13, 4.5, title, synthetic)
     loss, score, rate = figure.subplots(1, 3)
-    _curves(loss, epochs, {"training": _column(history, "train_loss"), "validation": _column(history, "val_loss")})
+    losses = {"training": _column(history, "train_loss"), "validation": _column(history, "val_loss")}
+    _curves(loss, epochs, losses, log_scale=_spans_decades(losses))
     loss.set_title("Loss")
     _curves(score, epochs, {"Dice": _column(history, "val_dice"), "Jaccard": _column(history, "val_jaccard")})
     score.set_title("Validation: mean over images")
@@ -203,14 +204,20 @@ def _best_epoch(epochs: np.ndarray, losses: np.ndarray) -> int | None:
     return int(epochs[known][np.argmin(losses[known])]) if known.any() else None
 
 
+def _spans_decades(curves: dict[str, np.ndarray]) -> bool:
+    """Returns whether all values are positive and the largest is more than 20 times the smallest."""
+    known = np.concatenate(list(curves.values()))
+    known = known[np.isfinite(known)]
+    return known.size > 0 and known.min() > 0 and known.max() > 20 * known.min()
+
+
 def _curves(axes: "Axes", epochs: np.ndarray, curves: dict[str, np.ndarray], *, log_scale: bool = False) -> None:
-    """Draws named curves over the epochs, on a log scale also where they span more than a factor of 20."""
+    """Draws named curves over the epochs."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     known = np.concatenate(list(curves.values()))
     known = known[np.isfinite(known)]
-    positive = known[known > 0]
-    if positive.size and (log_scale or (positive.size == known.size and known.max() > 20 * known.min())):
+    if log_scale and (known > 0).any():
         axes.set_yscale("log", nonpositive="mask")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())

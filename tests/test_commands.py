@@ -86,6 +86,11 @@ def test_evaluate_refuses_in_one_line(tiny_run, flags, said):
     assert "\n" not in str(error.value)
 
 
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """Returns a folder of images of several sizes and kinds, in subfolders, with a text file and a broken image."""
@@ -104,21 +109,21 @@ def test_predict_keeps_sizes_names_and_folders(tiny_run, pictures, tmp_path):
     out = tmp_path / "out"
     flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(out)]
     assert predict.main([*flags, "--overlay", "--probabilities"]) == 0
-    sizes = {str(p.relative_to(out)): Image.open(p).size for p in out.rglob("*_mask.png")}
+    sizes = {str(p.relative_to(out)): pixels(p).shape for p in out.rglob("*_mask.png")}
     assert sizes == {
-        "a.jpg_mask.png": (61, 40),
+        "a.jpg_mask.png": (40, 61),
         "a.tif_mask.png": (20, 20),
-        "c_mask.png": (200, 10),
-        "sub/b_mask.png": (32, 33),
+        "c_mask.png": (10, 200),
+        "sub/b_mask.png": (33, 32),
     }
-    mask = np.asarray(Image.open(out / "sub/b_mask.png"))
+    mask = pixels(out / "sub/b_mask.png")
     assert set(np.unique(mask)) <= {0, 255}
-    image = np.asarray(Image.open(pictures / "sub/b.png"))
+    image = pixels(pictures / "sub/b.png")
     probability = jaxseg.Segmenter.load(tiny_run)(image)
     np.testing.assert_array_equal(mask > 0, probability > 0.5)
-    saved = np.asarray(Image.open(out / "sub/b_probability.png"))
+    saved = pixels(out / "sub/b_probability.png")
     np.testing.assert_allclose(saved / 255, probability, atol=0.5 / 255 + 1e-6)
-    assert Image.open(out / "c_overlay.png").size == (200, 10)
+    assert pixels(out / "c_overlay.png").shape == (10, 200, 3)
 
 
 def test_a_bad_image_does_not_stop_the_rest(tiny_run, pictures, tmp_path, capsys):

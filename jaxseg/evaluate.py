@@ -37,7 +37,6 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from jaxseg import data
 from jaxseg import workdir as files
@@ -46,6 +45,7 @@ from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_mask
 from jaxseg.errors import UserError
 from jaxseg.metrics import COUNTS, SCORES, confusion, scores
+from jaxseg.progress import progress
 from jaxseg.report import Case, overlay, overlay_sheet, save_png
 from jaxseg.segmenter import THRESHOLD, Segmenter, resize_probability
 
@@ -148,7 +148,8 @@ def score_images(segmenter: Segmenter, examples: Examples, workers: int) -> Iter
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(2 * workers, 1))
     loaded = iter(grain.MapDataset.range(len(examples)).map(load).to_iter_dataset(options))
     size = (segmenter.image_size, segmenter.image_size)
-    for (index, mask), probability in tqdm(segmenter.stream(loaded), total=len(examples), unit="img", disable=None):
+    scored = progress(segmenter.stream(loaded), f"scoring {examples.split}", len(examples))
+    for (index, mask), probability in scored:
         native = resize_probability(probability, mask.shape[:2]) > THRESHOLD
         yield Scored(
             index,

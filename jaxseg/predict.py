@@ -34,10 +34,10 @@ from pathlib import Path
 
 import grain
 import numpy as np
-from tqdm import tqdm
 
 from jaxseg.data.images import decode_image
 from jaxseg.errors import UserError
+from jaxseg.progress import progress
 from jaxseg.report import overlay, save_png
 from jaxseg.segmenter import THRESHOLD, Segmenter, resize_probability
 
@@ -133,20 +133,17 @@ def predict(segmenter: Segmenter, jobs: Sequence[Job], products: Sequence[str]) 
         return job, image, segmenter.resize(image)
 
     def readable(loaded: Iterator[tuple[Job, np.ndarray | str, np.ndarray | None]]) -> Iterator:
-        for job, image, resized in loaded:
+        for job, image, resized in progress(loaded, "segmenting", len(jobs)):
             if resized is None:
                 failures.append(image)
-                bar.update()
             else:
                 yield (job, image), resized
 
     workers = segmenter.config.data.workers
     options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(2 * workers, 1))
     loaded = iter(grain.MapDataset.source(jobs).map(load).to_iter_dataset(options))
-    with tqdm(total=len(jobs), unit="img", disable=None) as bar:
-        for (job, image), probability in segmenter.stream(readable(loaded)):
-            write(job, image, resize_probability(probability, image.shape[:2]), products)
-            bar.update()
+    for (job, image), probability in segmenter.stream(readable(loaded)):
+        write(job, image, resize_probability(probability, image.shape[:2]), products)
     return failures
 
 

@@ -14,9 +14,9 @@ import tensorflow_datasets as tfds
 
 from jaxseg.data.images import decode_image, decode_mask, encode_png
 from jaxseg.data.prepared import VERSION
-from jaxseg.data.progress import progress
 from jaxseg.data.publisher import UNPACK, Files, Pair, list_source, packed
 from jaxseg.errors import UserError
+from jaxseg.progress import progress
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class PublishedBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         self, split: str, pairs: list[Pair], groups: Mapping[str, str]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         digest = hashlib.sha256()
-        for key, pair in enumerate(progress(pairs, f"{self.name} {split}")):
+        for key, pair in enumerate(progress(pairs, f"{self.name} {split}", len(pairs))):
             image_file, mask_file = pair.image.read(), pair.mask.read()
             digest.update(hashlib.sha256(image_file).digest() + hashlib.sha256(mask_file).digest())
             image, mask = _decoded(pair, image_file, mask_file)

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -16,23 +16,24 @@ LINE_EVERY_SECS = 10.0
 """Seconds between lines where there is no terminal."""
 
 
-def progress(items: Sequence[T], label: str) -> Iterator[T]:
+def progress(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     """Yields the items and shows how many are done, the rate and the time left, on stderr.
 
     Args:
       items: what is worked on.
       label: what the work is, as "ph2 train".
+      total: number of items.
     """
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=label, unit=" images", dynamic_ncols=True, file=sys.stderr)
+        yield from tqdm(items, desc=label, total=total, unit=" images", dynamic_ncols=True, file=sys.stderr)
         return
     start = last = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - last >= LINE_EVERY_SECS or done == len(items):
+        if now - last >= LINE_EVERY_SECS or done == total:
             last = now
-            _log.info("%s: %s", label, _line(done, len(items), now - start))
+            _log.info("%s: %s", label, _line(done, total, now - start))
 
 
 def _line(done: int, total: int, elapsed_secs: float) -> str:

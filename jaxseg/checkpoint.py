@@ -1,10 +1,15 @@
 """Checkpoints by orbax: the latest, the one before it, and the best, each with all that an exact resume needs.
 
 A checkpoint has three items, so that inference reads the first alone: `variables` (parameters and batch statistics),
-`optimizer` (step and moments), and `progress` (JSON: epoch, plateau, early stopping, history).
+`optimizer` (step and moments), and `progress` (JSON: epoch, plateau, early stopping, history). Orbax writes under a
+temporary name and renames, so what has a number for a name was written in whole.
 """
 
+import contextlib
 import dataclasses
+import logging
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +17,59 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from jaxseg.errors import UserError
+from jaxseg.errors import RunError, UserError
 from jaxseg.optim import EarlyStopState, PlateauState
 from jaxseg.steps import TrainState
+from jaxseg.workdir import one_line
+
+log = logging.getLogger("jaxseg.train")
 
 FOLDER = "checkpoints"
 """Name of the folder of checkpoints in a workdir."""
 
 
 @dataclasses.dataclass(frozen=True)
+class EpochSums:
+    """What an epoch's training steps add up to so far; a run that stops within an epoch goes on adding.
+
+    Attributes:
+      steps: number of steps.
+      loss: sum over the steps.
+      grad_norm: sum over the steps.
+      tp: pixels, as are `fp`, `fn`, `tn`.
+      fp: see `tp`.
+      fn: see `tp`.
+      tn: see `tp`.
+      seconds: wall time of the steps.
+    """
+
+    steps: int = 0
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    tn: int = 0
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Progress:
-    """The host's part of a run's state, after a whole number of epochs.
+    """The host's part of a run's state.
 
     Attributes:
       plateau: of the learning rate.
       early_stop: with the number of epochs done and the best one.
       history: the lines of `metrics.jsonl`, one per epoch.
-      seconds: wall time spent in training and validation so far, over all sessions.
+      seconds: wall time of the epochs done, training and validation, over all sessions.
+      sums: of the epoch under way, empty unless the run was stopped within one.
     """
 
     plateau: PlateauState = PlateauState()
     early_stop: EarlyStopState = EarlyStopState()
     history: tuple[dict[str, Any], ...] = ()
     seconds: float = 0.0
+    sums: EpochSums = EpochSums()
 
     @property
     def epoch(self) -> int:
@@ -48,6 +83,7 @@ class Progress:
             "early_stop": self.early_stop._asdict(),
             "history": list(self.history),
             "seconds": self.seconds,
+            "sums": dataclasses.asdict(self.sums),
         }
 
     @classmethod
@@ -58,42 +94,66 @@ class Progress:
             EarlyStopState(**values["early_stop"]),
             tuple(values["history"]),
             values["seconds"],
+            EpochSums(**values.get("sums", {})),
         )
 
 
 class Checkpoints:
     """The checkpoints of a run; a context manager, which waits for saves under way when it closes.
 
+    Saving goes on behind the training's back; what fails there is raised by the next `save`, or when closing.
+
     Args:
       workdir: the run's folder.
+      read_only: leave the folder as it is; for those who only look at a run, which may be under way.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, *, read_only: bool = False):
         def rank(metrics: dict[str, int]) -> int:
             return metrics["improved_at"]
 
+        self.folder = (workdir / FOLDER).resolve()
         # A policy of the best alone would delete the newest, and one of the newest alone the best.
         policy = checkpoint_managers.AnyPreservationPolicy(
             [checkpoint_managers.LatestN(n=2), checkpoint_managers.BestN(get_metric_fn=rank, n=1)]
         )
         self._manager = ocp.CheckpointManager(
-            (workdir / FOLDER).resolve(),
+            self.folder,
             item_names=("variables", "optimizer", "progress"),
-            # Without `best_fn` orbax would not write the metrics that the policy reads.
-            options=ocp.CheckpointManagerOptions(preservation_policy=policy, best_fn=rank, best_mode="max"),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policy,
+                # Without `best_fn` orbax would not write the metrics that the policy reads.
+                best_fn=rank,
+                best_mode="max",
+                create=not read_only,
+                read_only=read_only,
+                cleanup_tmp_directories=not read_only,  # what a killed save left
+            ),
         )
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # An error on its way is the first to have happened: it must not be hidden by those that follow from it.
+        with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
+            self._manager.close()
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Copies the state to the host and writes it behind the training's back; older checkpoints go by the policy."""
-        improved = progress.early_stop.best_epoch == progress.epoch
+        """Copies the state to the host and writes it behind the training's back; older checkpoints go by the policy.
+
+        Args:
+          state: with finite parameters; it is not looked at.
+          progress: that belongs to it.
+        """
+        step = int(jax.device_get(state.step))
+        # A run stopped within an epoch has no new best, its validation is still to come.
+        improved = progress.early_stop.best_epoch == progress.epoch and not progress.sums.steps
+        if step in self._manager.all_steps():
+            # Saved when the run was stopped between the epoch's last step and its validation.
+            self._manager.delete(step)
         self._manager.save(
-            int(jax.device_get(state.step)),
+            step,
             args=ocp.args.Composite(
                 variables=ocp.args.StandardSave(state.variables),
                 optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
@@ -103,14 +163,54 @@ class Checkpoints:
             metrics={"improved_at": progress.epoch if improved else 0},
         )
 
+    def wait(self) -> None:
+        """Waits for the save under way; raises what it failed of."""
+        self._manager.wait_until_finished()
+
     def latest(self) -> int | None:
         """Returns the step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def best(self) -> int | None:
         """Returns the step of the checkpoint with the lowest validation loss, or None."""
-        self._manager.wait_until_finished()
-        return self._manager.best_step()
+        self.wait()
+        step = self._manager.best_step()
+        return step if step is not None and self._manager.metrics(step)["improved_at"] else None
+
+    def resume(self, target: TrainState) -> tuple[TrainState, Progress] | None:
+        """Reads the newest checkpoint that can be read; damaged ones are reported, and renamed to `damaged-STEP`.
+
+        Args:
+          target: as for `restore`.
+
+        Returns:
+          State and progress, or None if there is no checkpoint.
+
+        Raises:
+          RunError: there are checkpoints, and none can be read.
+        """
+        failures: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self.restore(step, target)
+            except RunError as error:
+                failures[step] = str(error)
+                continue
+            # Only now: if none can be read, the fault may lie elsewhere.
+            for damaged, why in failures.items():
+                aside = self.folder / f"damaged-{damaged}"
+                shutil.rmtree(aside, ignore_errors=True)
+                (self.folder / str(damaged)).rename(aside)
+                log.warning("%s; kept as %s; resuming from step %d", why, aside.name, step)
+            if failures:
+                self._manager.reload()
+            return restored
+        if failures:
+            raise RunError(
+                f"{self.folder}: none of the checkpoints ({', '.join(map(str, failures))}) can be read: "
+                f"{next(iter(failures.values()))}; restore the folder from a copy, or start in a new --workdir"
+            )
+        return None
 
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, Progress]:
         """Reads a checkpoint.
@@ -121,27 +221,39 @@ class Checkpoints:
 
         Returns:
           State and progress.
+
+        Raises:
+          RunError: it cannot be read.
         """
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                variables=ocp.args.StandardRestore(target.variables),
-                optimizer=ocp.args.StandardRestore({"step": target.step, "opt_state": target.opt_state}),
-                progress=ocp.args.JsonRestore(),
-            ),
-        )
-        state = TrainState(
-            step=restored.optimizer["step"],
-            params=restored.variables["params"],
-            batch_stats=restored.variables["batch_stats"],
-            opt_state=restored.optimizer["opt_state"],
-        )
-        return state, Progress.from_json(restored.progress)
+        with self._damage_explained(step):
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    variables=ocp.args.StandardRestore(target.variables),
+                    optimizer=ocp.args.StandardRestore({"step": target.step, "opt_state": target.opt_state}),
+                    progress=ocp.args.JsonRestore(),
+                ),
+            )
+            state = TrainState(
+                step=restored.optimizer["step"],
+                params=restored.variables["params"],
+                batch_stats=restored.variables["batch_stats"],
+                opt_state=restored.optimizer["opt_state"],
+            )
+            return state, Progress.from_json(restored.progress)
 
     def restore_variables(self, step: int, target: Any) -> Any:
-        """Reads "params" and "batch_stats" alone; `target` as for `restore`."""
-        args = ocp.args.Composite(variables=ocp.args.StandardRestore(target))
-        return self._manager.restore(step, args=args).variables
+        """Reads "params" and "batch_stats" alone; arguments and errors as for `restore`."""
+        with self._damage_explained(step):
+            args = ocp.args.Composite(variables=ocp.args.StandardRestore(target))
+            return self._manager.restore(step, args=args).variables
+
+    @contextlib.contextmanager
+    def _damage_explained(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # orbax, tensorstore and JSON answer damaged files with many kinds of errors
+            raise RunError(f"checkpoint {self.folder / str(step)} cannot be read ({one_line(error)})") from error
 
 
 def restore_best(workdir: Path, target: Any) -> tuple[Any, int]:
@@ -156,10 +268,11 @@ def restore_best(workdir: Path, target: Any) -> tuple[Any, int]:
 
     Raises:
       UserError: the run has no checkpoint yet.
+      RunError: it cannot be read.
     """
     if not (workdir / FOLDER).is_dir():
         raise UserError(f"{workdir}: no {FOLDER}/ in it; train first: python -m jaxseg.train --workdir {workdir}")
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.best()
         if step is None:
             raise UserError(f"{workdir / FOLDER}: holds no checkpoint yet; let python -m jaxseg.train finish an epoch")

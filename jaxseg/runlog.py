@@ -1,13 +1,17 @@
 """What a run tells: log lines, progress bar, `config.json`, `metrics.jsonl`, TensorBoard events, curves, summary."""
 
 import logging
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -51,13 +55,23 @@ class RunLog:
         }
         self._fingerprints = {"train": train_set.fingerprint(), "validation": validation_set.fingerprint()}
         self._device = {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)}
-        self._first_epoch = progress.epoch
+        self._resumed = progress
 
     def __enter__(self) -> "RunLog":
-        epochs, images = self._config.train.epochs, self._data["train_images"]
-        self._tensorboard = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=self._first_epoch + 1)
+        (self._workdir / "tensorboard").mkdir(parents=True, exist_ok=True)
+        # Not tensorboardX' SummaryWriter: its thread dies of a full disk, and whoever then adds a value waits for ever.
+        self._tensorboard = EventsWriter(str(self._workdir / "tensorboard" / "events"), f".{os.getpid()}")
+        # TensorBoard drops what a killed session wrote of epochs that come now.
+        self._write_event(step=self._resumed.epoch + 1, session_log=SessionLog(status=SessionLog.START))
+        batch_size, images = self._config.train.batch_size, self._data["train_images"]
+        epoch_images = images // batch_size * batch_size
         # On a terminal a bar with rate and time left; elsewhere the epochs' lines alone.
-        self._bar = tqdm(total=epochs * images, initial=self._first_epoch * images, unit="img", disable=None)
+        self._bar = tqdm(
+            total=self._config.train.epochs * epoch_images,
+            initial=self._resumed.epoch * epoch_images + self._resumed.sums.steps * batch_size,
+            unit="img",
+            disable=None,
+        )
         self._redirect = logging_redirect_tqdm(loggers=[logging.getLogger("jaxseg")])
         self._redirect.__enter__()
         return self
@@ -91,8 +105,8 @@ class RunLog:
         if not path.exists():
             data = {**self._data, "fingerprints": self._fingerprints}
             files.write_json(path, files.describe_run(config, data=data, device=self._device, seed=config.train.seed))
-        if self._first_epoch:
-            log.info("resuming after epoch %d", self._first_epoch)
+        if self._resumed.epoch or self._resumed.sums.steps:
+            log.info("resuming after epoch %d and %d steps", self._resumed.epoch, self._resumed.sums.steps)
 
     def steps(self, count: int) -> None:
         """Moves the bar on by `count` steps."""
@@ -117,11 +131,15 @@ class RunLog:
         files.write_metrics(self._workdir, progress.history)
         for name, value in line.items():
             if name not in ("epoch", "step"):
-                self._tensorboard.add_scalar(name, value, line["epoch"])
+                self._write_event(step=line["epoch"], summary=scalar(name, value))
+        self._tensorboard.flush()
         title = f"{self._config.model.encoder} on {self._data['dataset']}"
         report.plot_curves(
             progress.history, self._workdir / "curves.png", title=title, synthetic=self._data["synthetic"]
         )
+
+    def _write_event(self, **fields: Any) -> None:
+        self._tensorboard.write_event(Event(wall_time=time.time(), **fields))
 
     def finish(self, progress: Progress, parameters: int) -> dict[str, Any]:
         """Logs how the run ended, and writes and returns `summary.json`.

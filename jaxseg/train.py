@@ -1,7 +1,8 @@
 """Trains a segmenter: `python -m jaxseg.train --workdir runs/full`.
 
-Run again on the same folder, it resumes; finished, it says so. Everything but `main` can be called from a test or a
-notebook: `train_and_evaluate(config, workdir)` is the whole job.
+Run again on the same folder, it resumes; finished, it says so. SIGTERM and Ctrl-C make it save within the epoch and
+leave with exit code 143 or 130; a second Ctrl-C aborts. Everything but `main` can be called from a test or a notebook:
+`train_and_evaluate(config, workdir)` is the whole job.
 """
 
 import argparse
@@ -13,7 +14,8 @@ def _parser() -> argparse.ArgumentParser:
     """Returns the command's arguments."""
     result = cli.Parser(
         "train",
-        "Trains a segmenter, keeps its latest and best checkpoints, and resumes when run again on the same folder.",
+        "Trains a segmenter, keeps its latest and best checkpoints, and resumes when run again on the same folder. "
+        "SIGTERM and Ctrl-C save and leave, with exit code 143 or 130; a second Ctrl-C aborts.",
         "--workdir W [--config NAME] [--data D] [--any.setting VALUE]",
     )
     result.add_argument("--workdir", required=True, metavar="W", help="folder of the run; made if it is not there")
@@ -26,17 +28,19 @@ if __name__ == "__main__":
 
 import dataclasses
 import logging
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
 from jaxseg import data, weights
 from jaxseg import workdir as files
-from jaxseg.checkpoint import Checkpoints, Progress
+from jaxseg.checkpoint import Checkpoints, EpochSums, Progress
 from jaxseg.config import Config
 from jaxseg.data import pipeline
 from jaxseg.errors import RunError, UserError
@@ -44,12 +48,13 @@ from jaxseg.metrics import COUNTS, SCORES, scores
 from jaxseg.optim import early_stop_update, plateau_update
 from jaxseg.runlog import RunLog
 from jaxseg.steps import Steps, TrainState, create_train_state, pick_devices
+from jaxseg.stop import Stopped, StopRequest
 
 log = logging.getLogger("jaxseg.train")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parses the command line and trains."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and trains; returns the exit code."""
     args = _parser().parse_args(argv)
     cli.start_logging()
     workdir = Path(args.workdir)
@@ -57,7 +62,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if (workdir / files.CONFIG).exists() and not hasattr(args, "config"):
         # The same folder without settings means the same run: it resumes with what it was started with.
         config = files.read_config(workdir).updated(cli.changes_from(args))
-    train_and_evaluate(config, workdir)
+    with StopRequest() as stop:
+        try:
+            train_and_evaluate(config, workdir, stop)
+        except Stopped as stopped:
+            command = shlex.join(["python", "-m", "jaxseg.train", *(sys.argv[1:] if argv is None else argv)])
+            log.info("%s; go on with: %s", stopped, command)
+            return stopped.exit_code
+    return 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +82,7 @@ class Job:
       train: training images at the network's size.
       validation: validation images at the network's size.
       key: the key that training steps are folded into, on the devices.
+      stop: true once the run shall save and leave.
     """
 
     config: Config
@@ -77,6 +90,7 @@ class Job:
     train: pipeline.ResizedExamples
     validation: pipeline.ResizedExamples
     key: jax.Array
+    stop: StopRequest
 
     @property
     def epoch_steps(self) -> int:
@@ -84,19 +98,23 @@ class Job:
         return pipeline.steps_per_epoch(len(self.train), self.config.train.batch_size)
 
 
-def train_and_evaluate(config: Config, workdir: Path | str) -> tuple[TrainState, dict[str, Any]]:
+def train_and_evaluate(
+    config: Config, workdir: Path | str, stop: StopRequest | None = None
+) -> tuple[TrainState, dict[str, Any]]:
     """Trains until the epochs are done or early stopping says so; resumes what the folder holds.
 
     Args:
       config: all settings.
       workdir: the run's folder, made if it is not there.
+      stop: asked after every step; once true, the run saves and raises `Stopped`.
 
     Returns:
       The state with the best weights restored (lowest validation loss), and the content of `summary.json`.
 
     Raises:
       UserError: a setting, data set or weight file that cannot be used, or a folder that holds another run.
-      RunError: the loss is not finite.
+      RunError: the loss is not finite, the disk is full, or no checkpoint can be read.
+      Stopped: it was asked to stop; called again, it goes on.
     """
     workdir = Path(workdir)
     config = resolve(config, workdir)
@@ -111,11 +129,12 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> tuple[TrainState,
         pipeline.ResizedExamples(train_set, config.data),
         pipeline.ResizedExamples(validation_set, config.data),
         steps.replicate(train_key),
+        stop or StopRequest(),
     )
-    with Checkpoints(workdir) as checkpoints:
+    with files.disk_errors(workdir), Checkpoints(workdir) as checkpoints:
         # Order of initialisation: 1. this run's own latest checkpoint, 2. else given encoder weights, 3. else random.
-        if (newest := checkpoints.latest()) is not None:
-            state, progress = checkpoints.restore(newest, state_target(job))
+        if resumed := checkpoints.resume(state_target(config, steps)):
+            state, progress = resumed
             files.write_metrics(workdir, progress.history)  # a line may be missing, or be ahead of its checkpoint
         else:
             encoder_weights = weights.load_pretrained(config.model.pretrained, config.model.encoder)
@@ -125,7 +144,7 @@ def train_and_evaluate(config: Config, workdir: Path | str) -> tuple[TrainState,
             runlog.announce()
             with jax.transfer_guard("disallow"):
                 progress = run_epochs(state, progress, job, checkpoints, runlog)
-            state, _ = checkpoints.restore(checkpoints.best(), state_target(job))
+            state = restore_best(job, checkpoints)
             summary = runlog.finish(progress, sum(leaf.size for leaf in jax.tree.leaves(state.params)))
     return state, summary
 
@@ -162,42 +181,53 @@ def resolve(config: Config, workdir: Path) -> Config:
     return config
 
 
-def state_target(job: Job) -> TrainState:
+def state_target(config: Config, steps: Steps) -> TrainState:
     """Returns shapes, types and placement of the state, for restoring."""
-    shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), job.config))
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=job.steps.replicated), shapes)
+    shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), config))
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
+
+
+def restore_best(job: Job, checkpoints: Checkpoints) -> TrainState:
+    """Returns the state of the epoch with the lowest validation loss.
+
+    Raises:
+      RunError: its checkpoint is gone or cannot be read.
+    """
+    best = checkpoints.best()
+    if best is None:
+        raise RunError(f"{checkpoints.folder}: the best epoch's checkpoint is not there; train anew in a new --workdir")
+    state, _ = checkpoints.restore(best, state_target(job.config, job.steps))
+    return state
 
 
 def run_epochs(state: TrainState, progress: Progress, job: Job, checkpoints: Checkpoints, runlog: RunLog) -> Progress:
-    """Trains, validates and saves epoch by epoch until the end."""
+    """Trains, validates and saves epoch by epoch until the end.
+
+    Raises:
+      Stopped: the run was asked to stop, and has saved.
+      RunError: a loss was not finite; nothing was saved since.
+    """
     config = job.config
     batches = pipeline.train_batches(
         job.train,
         config.data,
         batch_size=config.train.batch_size,
         seed=config.train.seed,
-        first_step=progress.epoch * job.epoch_steps,
+        first_step=progress.epoch * job.epoch_steps + progress.sums.steps,
         last_step=config.train.epochs * job.epoch_steps,
     )
     while not progress.early_stop.should_stop and progress.epoch < config.train.epochs:
+        state, progress = train_epoch(state, progress, batches, job, runlog)
         began = time.perf_counter()
-        learning_rate = config.optim.learning_rate * progress.plateau.scale
-        state, trained = train_epoch(state, batches, learning_rate, job, runlog)
-        train_seconds = time.perf_counter() - began
-        validated = validate(state, job)
-        line = {
-            "epoch": progress.epoch + 1,
-            "step": (progress.epoch + 1) * job.epoch_steps,
-            **{f"train_{name}": value for name, value in trained.items()},
-            **{f"val_{name}": value for name, value in validated.items()},
-            "learning_rate": learning_rate,
-            "images_per_second": job.epoch_steps * config.train.batch_size / train_seconds,
-        }
+        validated = validate(state, progress, job)
+        if validated is None:
+            leave(state, progress, job, checkpoints)
+        line = epoch_line(progress, validated, job)
         progress = Progress(
             plateau=plateau_update(progress.plateau, line["val_loss"], config.optim),
             early_stop=early_stop_update(progress.early_stop, line["val_loss"], config.optim),
             history=(*progress.history, line),
-            seconds=progress.seconds + time.perf_counter() - began,
+            seconds=progress.seconds + progress.sums.seconds + time.perf_counter() - began,
         )
         with jax.transfer_guard("allow"):  # orbax copies the state to the host
             checkpoints.save(state, progress)
@@ -205,50 +235,75 @@ def run_epochs(state: TrainState, progress: Progress, job: Job, checkpoints: Che
     return progress
 
 
+def leave(state: TrainState, progress: Progress, job: Job, checkpoints: Checkpoints) -> NoReturn:
+    """Saves what there is of an epoch, and raises Stopped."""
+    done = progress.sums.steps
+    with jax.transfer_guard("allow"):
+        if done and checkpoints.latest() != state.step:  # it may have been asked twice, without a step in between
+            checkpoints.save(state, progress)
+        checkpoints.wait()
+    where = f"in epoch {progress.epoch + 1}, after {done} of {job.epoch_steps} steps, which are saved"
+    raise Stopped(
+        f"stopped by {job.stop.reason} {where if done else f'after epoch {progress.epoch}'}", job.stop.exit_code
+    )
+
+
 def train_epoch(
-    state: TrainState, batches: Iterator[Mapping[str, np.ndarray]], learning_rate: float, job: Job, runlog: RunLog
-) -> tuple[TrainState, dict[str, float]]:
-    """Takes one epoch's steps.
+    state: TrainState, progress: Progress, batches: Iterator[Mapping[str, np.ndarray]], job: Job, runlog: RunLog
+) -> tuple[TrainState, Progress]:
+    """Takes the steps that are left of an epoch, or fewer if asked to stop.
 
     Returns:
-      The new state, and of the epoch: "loss" and "grad_norm", means over the steps; "accuracy" and "dice", pooled over
-      the pixels of the augmented images.
+      The new state, and progress with the epoch's sums.
 
     Raises:
-      RunError: a loss was not finite.
+      RunError: a loss or gradient was not finite.
     """
-    rate = job.steps.replicate(np.float32(learning_rate))
-    fetched: list[dict[str, np.ndarray]] = []
-    waiting: list[dict[str, jax.Array]] = []
-    for step in range(1, job.epoch_steps + 1):
-        state, metrics = job.steps.train(state, job.steps.shard(next(batches)), job.key, rate)
-        waiting.append(metrics)
-        if step % job.config.train.log_every_steps == 0 or step == job.epoch_steps:
-            # The only wait for the device: in between, the host runs ahead and keeps it fed.
-            fetched += jax.device_get(waiting)
-            runlog.steps(len(waiting))
-            waiting = []
-            check_finite([m["loss"] for m in fetched], f"in steps 1 to {step} of an epoch of {job.epoch_steps}")
-    pooled = scores({name: sum(int(m[name]) for m in fetched) for name in COUNTS})
-    means = {name: float(np.mean([m[name] for m in fetched])) for name in ("loss", "grad_norm")}
-    return state, {**means, "accuracy": pooled["accuracy"], "dice": pooled["dice"]}
+    began = time.perf_counter()
+    learning_rate = job.steps.replicate(np.float32(job.config.optim.learning_rate * progress.plateau.scale))
+    every, sums = job.config.train.log_every_steps, progress.sums
+    while sums.steps < job.epoch_steps and not job.stop:
+        waiting: list[dict[str, jax.Array]] = []
+        for _ in range(sums.steps, min((sums.steps // every + 1) * every, job.epoch_steps)):
+            state, metrics = job.steps.train(state, job.steps.shard(next(batches)), job.key, learning_rate)
+            waiting.append(metrics)
+            if job.stop:
+                break
+        # The only wait for the device: in between, the host runs ahead and keeps it fed.
+        for fetched in jax.device_get(waiting):
+            sums = add_step(sums, fetched)
+            check_finite(fetched, progress.epoch * job.epoch_steps + sums.steps, f"epoch {progress.epoch + 1}")
+        runlog.steps(len(waiting))
+    sums = dataclasses.replace(sums, seconds=sums.seconds + time.perf_counter() - began)
+    return state, dataclasses.replace(progress, sums=sums)
 
 
-def validate(state: TrainState, job: Job) -> dict[str, float]:
+def add_step(sums: EpochSums, metrics: Mapping[str, np.ndarray]) -> EpochSums:
+    """Adds a step, in float64 and in order: the sum of a run that stopped and went on is that of one that did not."""
+    added = {name: getattr(sums, name) + metrics[name].item() for name in ("loss", "grad_norm", *COUNTS)}
+    return EpochSums(steps=sums.steps + 1, seconds=sums.seconds, **added)
+
+
+def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float] | None:
     """Scores every validation image once, at the network's resolution.
 
     Returns:
-      "loss" and the five scores as means over images, and the five as "dice_pooled", ..., over all pixels.
+      "loss" and the five scores as means over images, and the five as "dice_pooled", ..., over all pixels; None if the
+      run is asked to stop before all of that is known.
 
     Raises:
       RunError: the loss is not finite.
     """
     devices, images = len(job.steps.devices), len(job.validation)
     batch_size = -(-min(job.config.train.batch_size, images) // devices) * devices
-    batches = pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size)
-    sums = jax.device_get([job.steps.evaluate(state.variables, job.steps.shard(batch)) for batch in batches])
-    total = {name: sum(float(batch[name]) for batch in sums) for name in sums[0]}
-    check_finite([total["loss"]], "in validation")
+    sums = []
+    for batch in pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size):
+        if job.stop:
+            return None
+        sums.append(job.steps.evaluate(state.variables, job.steps.shard(batch)))
+    fetched = jax.device_get(sums)
+    total = {name: sum(batch[name].item() for batch in fetched) for name in fetched[0]}
+    check_finite(total, int(jax.device_get(state.step)), f"validation after epoch {progress.epoch + 1}")
     pooled = scores({name: total[name] for name in COUNTS})
     return {
         **{name: total[name] / total["images"] for name in ("loss", *SCORES)},
@@ -256,13 +311,35 @@ def validate(state: TrainState, job: Job) -> dict[str, float]:
     }
 
 
-def check_finite(losses: Sequence[float], where: str) -> None:
-    """Raises RunError if a loss is NaN or infinite: what follows could only be worse."""
-    if not np.isfinite(losses).all():
-        raise RunError(
-            f"the loss is not finite {where}: training diverged; the checkpoints of earlier epochs are kept. "
-            "Try a lower --optim.learning-rate in a new --workdir"
-        )
+def epoch_line(progress: Progress, validated: Mapping[str, float], job: Job) -> dict[str, Any]:
+    """Returns the line of `metrics.jsonl` for an epoch that is trained and validated.
+
+    Of training, "loss" and "grad_norm" are means over the steps; "accuracy" and "dice" are pooled over the pixels of
+    the augmented images.
+    """
+    sums = progress.sums
+    pooled = scores({name: getattr(sums, name) for name in COUNTS})
+    return {
+        "epoch": progress.epoch + 1,
+        "step": (progress.epoch + 1) * job.epoch_steps,
+        "train_loss": sums.loss / sums.steps,
+        "train_grad_norm": sums.grad_norm / sums.steps,
+        "train_accuracy": pooled["accuracy"],
+        "train_dice": pooled["dice"],
+        **{f"val_{name}": value for name, value in validated.items()},
+        "learning_rate": job.config.optim.learning_rate * progress.plateau.scale,
+        "images_per_second": sums.steps * job.config.train.batch_size / sums.seconds,
+    }
+
+
+def check_finite(metrics: Mapping[str, Any], step: int, where: str) -> None:
+    """Raises RunError if loss or gradient is NaN or infinite: what follows could only be worse."""
+    for name in ("loss", "grad_norm"):
+        if not np.isfinite(metrics.get(name, 0)):
+            raise RunError(
+                f"{name} = {metrics[name]} at step {step}, in {where}: training diverged; the checkpoints of earlier "
+                "epochs are kept. Try a lower --optim.learning-rate, or --model.dtype float32, in a new --workdir"
+            )
 
 
 if __name__ == "__main__":

@@ -4,29 +4,62 @@ Every file is written under a temporary name and renamed, so that a reader never
 nothing that was there.
 """
 
+import contextlib
 import datetime
+import errno
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jaxseg
 from jaxseg.config import SCHEMA_VERSION, Config
-from jaxseg.errors import UserError
+from jaxseg.errors import RunError, UserError
 
 CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 
 _RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
+def out_of_space(error: BaseException) -> bool:
+    """Tells whether an error says that the disk is full, or the user's share of it."""
+    # Tensorstore, which writes the checkpoints' arrays, passes the system's words on without its number.
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return (isinstance(error, OSError) and error.errno in full) or any(os.strerror(n) in str(error) for n in full)
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Returns an error's kind and message on one line of at most `limit` characters."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+@contextlib.contextmanager
+def disk_errors(workdir: Path) -> Iterator[None]:
+    """Turns what the disk refuses to a run into a RunError of one line."""
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except Exception as error:
+        if out_of_space(error):
+            raise RunError(
+                f"{workdir}: no space left on the disk; the checkpoints written before are intact. "
+                "Make room and give the same command again"
+            ) from error
+        if isinstance(error, OSError) and str(error.filename).startswith((str(workdir), str(workdir.resolve()))):
+            raise RunError(f"{workdir}: {one_line(error)}; the checkpoints written before are intact") from error
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a file's content in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 

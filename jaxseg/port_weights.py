@@ -1,12 +1,12 @@
 """Ports encoder weights from Keras' HDF5 into a file for `--model.pretrained`, and back.
 
     python -m jaxseg.port_weights --source resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5 --output v2.npz
-    python -m jaxseg.port_weights --source v2.npz --output v2.h5 --to keras
+    python -m jaxseg.port_weights --source runs/full --output finetuned.h5 --to keras
 
-Training takes the `.h5` itself too; porting shows what is in it, and leaves a file without the classifier head.
+Training takes the `.h5` itself too; porting shows what is in it, and leaves a file without the classifier head. The
+source may be a run's folder: the encoder of its best checkpoint then goes into the file, for Keras or another run.
 """
 
-import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from jaxseg.config import suggestion
 from jaxseg.errors import RunError, UserError
 
 if TYPE_CHECKING:
-    from jaxseg.weights import Tensor
+    from jaxseg.weights import Tensor, Variables
 
 _ENCODERS = ("resnet50v2", "resnet50")
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       RunError: the output cannot be written.
     """
     args = _parser().parse_args(argv)
-    if args.encoder not in _ENCODERS:
+    if args.encoder not in (None, *_ENCODERS):
         near = suggestion(args.encoder, _ENCODERS)
         raise UserError(f"--encoder {args.encoder!r}: must be one of {', '.join(_ENCODERS)}{near}")
     _check_output(args.output, args.force)
@@ -40,22 +40,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     port(args.source, args.output, args.encoder, to=args.to)
 
 
-def port(source: Path, output: Path, encoder: str, *, to: str = "jaxseg") -> None:
+def port(source: Path, output: Path, encoder: str | None = None, *, to: str = "jaxseg") -> None:
     """Reads weights, checks every tensor, writes them in the other format and prints what went where.
 
     Args:
-      source: a Keras HDF5 file or a ported file.
+      source: a Keras HDF5 file, a ported file, or a run's folder.
       output: the file to write; replaced if it is there.
-      encoder: "resnet50v2" or "resnet50".
+      encoder: "resnet50v2" or "resnet50"; None: the run's own, for a file resnet50v2.
       to: "jaxseg" for a ported file, "keras" for a layer-by-name HDF5 file.
 
     Raises:
-      UserError: the source does not fit the encoder.
-      RunError: the output cannot be written.
+      UserError: the source does not fit the encoder, or is a run without one.
+      RunError: the output cannot be written, or a checkpoint not be read.
     """
     from jaxseg import weights  # here, because h5py is slow to import and `--help` needs none of it
 
-    variables = weights.load_file(source, encoder)
+    if source.is_dir():
+        variables, encoder, origin = _of_run(source, encoder)
+    else:
+        encoder = encoder or _ENCODERS[0]
+        variables = weights.load_file(source, encoder)
+        name = weights.published_as(source)
+        published = (
+            f"the ImageNet weights that Keras publishes as {name}" if name else "not a file that Keras publishes"
+        )
+        origin = f"MD5 {weights.md5_of(source)}: {published}"
     try:
         (weights.save_keras if to == "keras" else weights.save_ported)(output, variables, encoder)
     except OSError as error:
@@ -68,11 +77,41 @@ def port(source: Path, output: Path, encoder: str, *, to: str = "jaxseg") -> Non
         f"\n{encoder}: {len(tensors)} tensors, {sum(sizes.values()):,} parameters as Keras counts them "
         f"({sizes['params']:,} trained, {sizes['batch_stats']:,} batch statistics); all there, shapes right, all finite"
     )
-    name = weights.published_as(source)
-    origin = f"the ImageNet weights that Keras publishes as {name}" if name else "not a file that Keras publishes"
-    print(f"source: {source}, MD5 {weights.md5_of(source)}: {origin}")
+    print(f"source: {source}, {origin}")
     use = "model.load_weights(FILE)" if to == "keras" else f"--model.encoder {encoder} --model.pretrained {output}"
     print(f"wrote:  {output}; use it with {use}")
+
+
+def _of_run(workdir: Path, encoder: str | None) -> tuple["Variables", str, str]:
+    """Returns the encoder's variables in a run's best checkpoint, its name, and a few words on where they are from.
+
+    Raises:
+      UserError: no run or no checkpoint in the folder, or the run has not that encoder.
+      RunError: the checkpoint cannot be read.
+    """
+    from jaxseg import weights
+    from jaxseg.workdir import read_config
+
+    config = read_config(workdir)
+    name = config.model.encoder
+    if name not in _ENCODERS:
+        raise UserError(
+            f"{workdir}: is a run of the plain U-Net (model.encoder {name}), which has no encoder of Keras'"
+        )
+    if encoder not in (None, name):
+        raise UserError(f"--encoder {encoder}: the run in {workdir} trained {name}; leave --encoder out")
+
+    import jax
+
+    from jaxseg.checkpoint import restore_best
+    from jaxseg.steps import create_train_state
+
+    shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), config)).variables
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
+    variables, step = restore_best(workdir, target)
+    of_encoder = {collection: variables[collection]["encoder"] for collection in ("params", "batch_stats")}
+    return weights.check(of_encoder, name, workdir), name, f"the encoder of its best checkpoint, at step {step}"
 
 
 def _table(tensors: Iterable["Tensor"]) -> str:
@@ -99,17 +138,37 @@ def _check_output(output: Path, force: bool) -> None:
 def _parser() -> cli.Parser:
     parser = cli.Parser(
         "port_weights",
-        "Ports Keras encoder weights into a file for --model.pretrained, or back, and checks every tensor.",
-        "--source FILE --output FILE [--encoder NAME] [--to jaxseg|keras] [--force]",
+        "Ports Keras encoder weights into a file for --model.pretrained, or an encoder trained here back for Keras, "
+        "and checks every tensor.",
+        "--source FILE_OR_WORKDIR --output FILE [--encoder NAME] [--to jaxseg|keras] [--force]",
     )
-    required = {"type": Path, "required": True, "metavar": "FILE", "default": argparse.SUPPRESS}
-    parser.add_argument("--source", **required, help="Keras HDF5 file (with or without top), or a ported file")
-    parser.add_argument("--output", **required, help="file to write, as NAME.npz, or NAME.h5 with --to keras")
-    parser.add_argument("--encoder", metavar="NAME", default="resnet50v2", help=f"one of {', '.join(_ENCODERS)}")
     parser.add_argument(
-        "--to", choices=("jaxseg", "keras"), default="jaxseg", help="format to write: for jaxseg, or back for Keras"
+        "--source",
+        type=Path,
+        required=True,
+        metavar="FILE_OR_WORKDIR",
+        help="Keras HDF5 file (with or without top; not a .keras archive), a ported file, or a run's folder, of which "
+        "the best checkpoint is taken",
     )
-    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file to write, as NAME.npz, or NAME.h5 with --to keras",
+    )
+    parser.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help=f"one of {', '.join(_ENCODERS)}; default: {_ENCODERS[0]}, of a run the one it trained",
+    )
+    parser.add_argument(
+        "--to",
+        choices=("jaxseg", "keras"),
+        default="jaxseg",
+        help="format to write: for jaxseg, or back for Keras; default: jaxseg",
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing output; default: refuse")
     return parser
 
 

@@ -177,6 +177,23 @@ def load_file(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variables
     return load_ported(path, encoder) if is_zip else load_keras(path, encoder)
 
 
+def check(variables: Mapping[str, Any], encoder: str, source: Path) -> Variables:
+    """Returns an encoder's variables as float32, after the checks and with the errors of `load_keras`.
+
+    Args:
+      variables: "params" and "batch_stats", nested as an encoder's `init` nests them.
+      encoder: "resnet50v2" or "resnet50".
+      source: where they are from, for messages.
+    """
+    found = {
+        f"{collection}/{layer}/{name}": value
+        for collection, layers in variables.items()
+        for layer, values in layers.items()
+        for name, value in values.items()
+    }
+    return _collect(found, {t.flax_key: t for t in expected_tensors(encoder)}, source, encoder)
+
+
 def save_ported(path: str | os.PathLike, variables: Mapping[str, Any], encoder: str) -> None:
     """Writes an encoder's variables as an uncompressed `.npz` with keys as `params/conv1_conv/kernel`.
 
@@ -311,6 +328,11 @@ def _check_is_file(path: Path) -> None:
         raise UserError(f"{path}: is a folder; give a weight file")
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a Keras .h5 or a ported .npz file")
+    if path.suffix == ".keras":
+        raise UserError(
+            f"{path}: .keras archives are not taken; in Keras, "
+            "keras.models.load_model(FILE).save_weights('NAME.weights.h5'), and give that file"
+        )
     if not path.stat().st_size:
         raise UserError(f"{path}: the file is empty")
 

@@ -105,8 +105,10 @@ class RunLog:
         if not path.exists():
             data = {**self._data, "fingerprints": self._fingerprints}
             files.write_json(path, files.describe_run(config, data=data, device=self._device, seed=config.train.seed))
-        if self._resumed.epoch or self._resumed.sums.steps:
-            log.info("resuming after epoch %d and %d steps", self._resumed.epoch, self._resumed.sums.steps)
+        if self._resumed.sums.steps:
+            log.info("resuming in epoch %d, after step %d of it", self._resumed.epoch + 1, self._resumed.sums.steps)
+        elif self._resumed.epoch:
+            log.info("resuming after epoch %d", self._resumed.epoch)
 
     def steps(self, count: int) -> None:
         """Moves the bar on by `count` steps."""

@@ -43,7 +43,9 @@ class StopRequest:
             signal.signal(number, handler)
         self._previous = {}
 
-    def __bool__(self) -> bool:
+    @property
+    def asked(self) -> bool:
+        """Whether a signal came."""
         return self.signum != 0
 
     @property
@@ -58,9 +60,9 @@ class StopRequest:
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         del frame
-        if self and signum == signal.SIGINT:
+        if self.asked and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self:
+        if not self.asked:
             self.signum = signum
             # Not by the log: the signal may have come while the log was being written.
             os.write(2, f"\n{self.reason}: saving after this step, then leaving; Ctrl-C aborts at once\n".encode())

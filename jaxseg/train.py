@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and trains; returns the exit code."""
     args = _parser().parse_args(argv)
     cli.start_logging()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # a save that fails is told by its exception, in one line
     workdir = Path(args.workdir)
     config = cli.config_from(args)
     if (workdir / files.CONFIG).exists() and not hasattr(args, "config"):
@@ -82,7 +83,7 @@ class Job:
       train: training images at the network's size.
       validation: validation images at the network's size.
       key: the key that training steps are folded into, on the devices.
-      stop: true once the run shall save and leave.
+      stop: tells when the run shall save and leave.
     """
 
     config: Config
@@ -106,7 +107,7 @@ def train_and_evaluate(
     Args:
       config: all settings.
       workdir: the run's folder, made if it is not there.
-      stop: asked after every step; once true, the run saves and raises `Stopped`.
+      stop: looked at after every step; once it is asked for, the run saves and raises `Stopped`.
 
     Returns:
       The state with the best weights restored (lowest validation loss), and the content of `summary.json`.
@@ -129,7 +130,7 @@ def train_and_evaluate(
         pipeline.ResizedExamples(train_set, config.data),
         pipeline.ResizedExamples(validation_set, config.data),
         steps.replicate(train_key),
-        stop or StopRequest(),
+        StopRequest() if stop is None else stop,
     )
     with files.disk_errors(workdir), Checkpoints(workdir) as checkpoints:
         # Order of initialisation: 1. this run's own latest checkpoint, 2. else given encoder weights, 3. else random.
@@ -262,12 +263,12 @@ def train_epoch(
     began = time.perf_counter()
     learning_rate = job.steps.replicate(np.float32(job.config.optim.learning_rate * progress.plateau.scale))
     every, sums = job.config.train.log_every_steps, progress.sums
-    while sums.steps < job.epoch_steps and not job.stop:
+    while sums.steps < job.epoch_steps and not job.stop.asked:
         waiting: list[dict[str, jax.Array]] = []
         for _ in range(sums.steps, min((sums.steps // every + 1) * every, job.epoch_steps)):
             state, metrics = job.steps.train(state, job.steps.shard(next(batches)), job.key, learning_rate)
             waiting.append(metrics)
-            if job.stop:
+            if job.stop.asked:
                 break
         # The only wait for the device: in between, the host runs ahead and keeps it fed.
         for fetched in jax.device_get(waiting):
@@ -298,7 +299,7 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
     batch_size = -(-min(job.config.train.batch_size, images) // devices) * devices
     sums = []
     for batch in pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size):
-        if job.stop:
+        if job.stop.asked:
             return None
         sums.append(job.steps.evaluate(state.variables, job.steps.shard(batch)))
     fetched = jax.device_get(sums)

@@ -9,9 +9,9 @@ import contextlib
 import dataclasses
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -23,6 +23,8 @@ from jaxseg.steps import TrainState
 from jaxseg.workdir import one_line
 
 log = logging.getLogger("jaxseg.train")
+
+T = TypeVar("T")
 
 FOLDER = "checkpoints"
 """Name of the folder of checkpoints in a workdir."""
@@ -76,6 +78,12 @@ class Progress:
         """Epochs done."""
         return self.early_stop.epoch
 
+    @property
+    def best_step(self) -> int | None:
+        """The step after the epoch with the lowest validation loss; None before the end of the first epoch."""
+        best = self.early_stop.best_epoch
+        return self.history[best - 1]["step"] if best else None
+
     def to_json(self) -> dict[str, Any]:
         """Returns nested dicts and lists; `from_json` is its inverse."""
         return {
@@ -98,6 +106,22 @@ class Progress:
         )
 
 
+class _LatestTwoAndBest(checkpoint_managers.PreservationPolicy):
+    """What to keep: one of the best alone would delete the newest, and one of the newest alone the best.
+
+    Attributes:
+      best_step: the best so far, or None. Orbax' own policy of the best would read a file of its own from each
+        checkpoint, and could not start if one of those were damaged.
+    """
+
+    best_step: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        latest = sorted(info.step for info in checkpoints)[-2:]
+        return [info.step in latest or info.step == self.best_step for info in checkpoints]
+
+
 class Checkpoints:
     """The checkpoints of a run; a context manager, which waits for saves under way when it closes.
 
@@ -109,22 +133,13 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, *, read_only: bool = False):
-        def rank(metrics: dict[str, int]) -> int:
-            return metrics["improved_at"]
-
         self.folder = (workdir / FOLDER).resolve()
-        # A policy of the best alone would delete the newest, and one of the newest alone the best.
-        policy = checkpoint_managers.AnyPreservationPolicy(
-            [checkpoint_managers.LatestN(n=2), checkpoint_managers.BestN(get_metric_fn=rank, n=1)]
-        )
+        self._policy = _LatestTwoAndBest()
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_names=("variables", "optimizer", "progress"),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
-                # Without `best_fn` orbax would not write the metrics that the policy reads.
-                best_fn=rank,
-                best_mode="max",
+                preservation_policy=self._policy,
                 create=not read_only,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,  # what a killed save left
@@ -147,8 +162,7 @@ class Checkpoints:
           progress: that belongs to it.
         """
         step = int(jax.device_get(state.step))
-        # A run stopped within an epoch has no new best, its validation is still to come.
-        improved = progress.early_stop.best_epoch == progress.epoch and not progress.sums.steps
+        self._policy.best_step = progress.best_step
         if step in self._manager.all_steps():
             # Saved when the run was stopped between the epoch's last step and its validation.
             self._manager.delete(step)
@@ -159,8 +173,6 @@ class Checkpoints:
                 optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
                 progress=ocp.args.JsonSave(progress.to_json()),
             ),
-            # Ranks by when the best was reached, so that of equal losses the first stays the best, as in Keras.
-            metrics={"improved_at": progress.epoch if improved else 0},
         )
 
     def wait(self) -> None:
@@ -170,12 +182,6 @@ class Checkpoints:
     def latest(self) -> int | None:
         """Returns the step of the newest checkpoint, or None."""
         return self._manager.latest_step()
-
-    def best(self) -> int | None:
-        """Returns the step of the checkpoint with the lowest validation loss, or None."""
-        self.wait()
-        step = self._manager.best_step()
-        return step if step is not None and self._manager.metrics(step)["improved_at"] else None
 
     def resume(self, target: TrainState) -> tuple[TrainState, Progress] | None:
         """Reads the newest checkpoint that can be read; damaged ones are reported, and renamed to `damaged-STEP`.
@@ -189,28 +195,16 @@ class Checkpoints:
         Raises:
           RunError: there are checkpoints, and none can be read.
         """
-        failures: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                restored = self.restore(step, target)
-            except RunError as error:
-                failures[step] = str(error)
-                continue
-            # Only now: if none can be read, the fault may lie elsewhere.
-            for damaged, why in failures.items():
-                aside = self.folder / f"damaged-{damaged}"
-                shutil.rmtree(aside, ignore_errors=True)
-                (self.folder / str(damaged)).rename(aside)
-                log.warning("%s; kept as %s; resuming from step %d", why, aside.name, step)
-            if failures:
-                self._manager.reload()
-            return restored
+        restored, failures = self._newest(lambda step: self.restore(step, target))
+        # Renamed only now: if none can be read, the fault may lie elsewhere.
+        for damaged, why in failures.items():
+            aside = self.folder / f"damaged-{damaged}"
+            shutil.rmtree(aside, ignore_errors=True)
+            (self.folder / str(damaged)).rename(aside)
+            log.warning("%s; kept as %s; the checkpoint before it is used", why, aside.name)
         if failures:
-            raise RunError(
-                f"{self.folder}: none of the checkpoints ({', '.join(map(str, failures))}) can be read: "
-                f"{next(iter(failures.values()))}; restore the folder from a copy, or start in a new --workdir"
-            )
-        return None
+            self._manager.reload()
+        return restored
 
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, Progress]:
         """Reads a checkpoint.
@@ -242,11 +236,46 @@ class Checkpoints:
             )
             return state, Progress.from_json(restored.progress)
 
-    def restore_variables(self, step: int, target: Any) -> Any:
-        """Reads "params" and "batch_stats" alone; arguments and errors as for `restore`."""
-        with self._damage_explained(step):
+    def restore_best(self, target: Any) -> tuple[Any, int]:
+        """Reads the parameters and statistics of the epoch with the lowest validation loss.
+
+        Args:
+          target: of "params" and "batch_stats", as for `restore`.
+
+        Returns:
+          The variables and the step they were saved at.
+
+        Raises:
+          UserError: no epoch is done yet.
+          RunError: it cannot be read.
+        """
+        progress, _ = self._newest(self._read_progress)
+        best = progress and progress.best_step
+        if best is None:
+            raise UserError(f"{self.folder}: holds no checkpoint yet; let python -m jaxseg.train finish an epoch")
+        with self._damage_explained(best):
             args = ocp.args.Composite(variables=ocp.args.StandardRestore(target))
-            return self._manager.restore(step, args=args).variables
+            return self._manager.restore(best, args=args).variables, best
+
+    def _read_progress(self, step: int) -> Progress:
+        with self._damage_explained(step):
+            args = ocp.args.Composite(progress=ocp.args.JsonRestore())
+            return Progress.from_json(self._manager.restore(step, args=args).progress)
+
+    def _newest(self, read: Callable[[int], T]) -> tuple[T | None, dict[int, str]]:
+        """Returns what is read from the newest checkpoint that can be, and by step why newer ones cannot."""
+        failures: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return read(step), failures
+            except RunError as error:
+                failures[step] = str(error)
+        if failures:
+            raise RunError(
+                f"{self.folder}: none of the checkpoints ({', '.join(map(str, failures))}) can be read: "
+                f"{next(iter(failures.values()))}; restore the folder from a copy, or start in a new --workdir"
+            )
+        return None, {}
 
     @contextlib.contextmanager
     def _damage_explained(self, step: int) -> Iterator[None]:
@@ -273,7 +302,4 @@ def restore_best(workdir: Path, target: Any) -> tuple[Any, int]:
     if not (workdir / FOLDER).is_dir():
         raise UserError(f"{workdir}: no {FOLDER}/ in it; train first: python -m jaxseg.train --workdir {workdir}")
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.best()
-        if step is None:
-            raise UserError(f"{workdir / FOLDER}: holds no checkpoint yet; let python -m jaxseg.train finish an epoch")
-        return checkpoints.restore_variables(step, target), step
+        return checkpoints.restore_best(target)

@@ -1,5 +1,6 @@
 """What a run tells: log lines, progress bar, `config.json`, `metrics.jsonl`, TensorBoard events, curves, summary."""
 
+import contextlib
 import logging
 import os
 import time
@@ -79,7 +80,9 @@ class RunLog:
     def __exit__(self, *exception: object) -> None:
         self._redirect.__exit__(*exception)
         self._bar.close()
-        self._tensorboard.close()
+        # On a full disk closing fails too, and must not hide what came before.
+        with contextlib.suppress(OSError) if exception[0] else contextlib.nullcontext():
+            self._tensorboard.close()
 
     def announce(self) -> None:
         """Logs what will be trained on what and where, and writes `config.json` unless it is there."""

@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and trains; returns the exit code."""
     args = _parser().parse_args(argv)
     cli.start_logging()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # a save that fails is told by its exception, in one line
+    for library in ("absl", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # a save that fails is told by our error, in one line
     workdir = Path(args.workdir)
     config = cli.config_from(args)
     if (workdir / files.CONFIG).exists() and not hasattr(args, "config"):
@@ -145,7 +146,8 @@ def train_and_evaluate(
             runlog.announce()
             with jax.transfer_guard("disallow"):
                 progress = run_epochs(state, progress, job, checkpoints, runlog)
-            state = restore_best(job, checkpoints)
+            checkpoints.wait()
+            state, _ = checkpoints.restore(progress.best_step, state_target(config, steps))
             summary = runlog.finish(progress, sum(leaf.size for leaf in jax.tree.leaves(state.params)))
     return state, summary
 
@@ -186,19 +188,6 @@ def state_target(config: Config, steps: Steps) -> TrainState:
     """Returns shapes, types and placement of the state, for restoring."""
     shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), config))
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
-
-
-def restore_best(job: Job, checkpoints: Checkpoints) -> TrainState:
-    """Returns the state of the epoch with the lowest validation loss.
-
-    Raises:
-      RunError: its checkpoint is gone or cannot be read.
-    """
-    best = checkpoints.best()
-    if best is None:
-        raise RunError(f"{checkpoints.folder}: the best epoch's checkpoint is not there; train anew in a new --workdir")
-    state, _ = checkpoints.restore(best, state_target(job.config, job.steps))
-    return state
 
 
 def run_epochs(state: TrainState, progress: Progress, job: Job, checkpoints: Checkpoints, runlog: RunLog) -> Progress:

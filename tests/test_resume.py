@@ -1,0 +1,359 @@
+"""Runs that are killed, stopped, damaged or out of disk, and go on: they end as one that was left alone."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import chex
+import jax
+import pytest
+
+from jaxseg import checkpoint, train, workdir
+from jaxseg.checkpoint import Checkpoints
+from jaxseg.config import Config
+from jaxseg.errors import RunError, UserError
+from jaxseg.segmenter import Segmenter
+from jaxseg.steps import Steps
+from jaxseg.stop import Stopped, StopRequest
+
+
+def flags(config: Config) -> list[str]:
+    """Returns the command's flags for what differs from the defaults."""
+    changed = {name: config.get(name) for name, field in Config.settings() if config.get(name) != field.default}
+    texts = {name: ",".join(map(str, v)) if isinstance(v, tuple) else str(v) for name, v in changed.items()}
+    return [part for name, text in texts.items() for part in (f"--{name}", text)]
+
+
+def results(run: Path) -> tuple[list[dict], dict]:
+    """Returns the lines of `metrics.jsonl` and the summary, without times."""
+    times = ("images_per_second", "seconds")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((run / "summary.json").read_text())
+    return [{k: v for k, v in line.items() if k not in times} for line in (*lines, summary)]
+
+
+def final_state(run: Path, config: Config):
+    """Returns the last epoch's state, on one device."""
+    with Checkpoints(run, read_only=True) as checkpoints:
+        steps = Steps(config, jax.local_devices()[:1])
+        state, _ = checkpoints.restore(checkpoints.latest(), train.state_target(config, steps))
+    return jax.device_get(state)
+
+
+def assert_same_run(got: Path, want: Path, config: Config) -> None:
+    assert results(got) == results(want)
+    chex.assert_trees_all_equal(final_state(got, config), final_state(want, config))
+
+
+# Runs the command, and kills it as hard as can be at the COUNT-th call of MODULE.NAME, before or after the call.
+SUICIDE = """
+import importlib, os, signal, sys
+module, path, count, moment, *argv = sys.argv[1:]
+owner = importlib.import_module(module)
+*parents, name = path.split(".")
+for parent in parents:
+    owner = getattr(owner, parent)
+original, calls = getattr(owner, name), 0
+def replacement(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == int(count) and moment == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = original(*args, **kwargs)
+    if calls == int(count):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, name, replacement)
+from jaxseg import cli, train
+cli.run("train", lambda: train.main(argv))
+"""
+
+SUICIDES = [
+    # In a step of the first epoch, before there is any checkpoint, though the run's folder is there.
+    ("jaxseg.steps", "Steps.shard", "2", "before"),
+    # Between the last step of an epoch and its validation, and within validation (3 steps, 4 batches each).
+    ("jaxseg.train", "validate", "2", "before"),
+    ("jaxseg.train", "epoch_line", "2", "before"),
+    # A save was begun in the background; a line is ahead of its checkpoint; a file is written and not yet renamed.
+    ("jaxseg.checkpoint", "Checkpoints.save", "2", "after"),
+    ("jaxseg.workdir", "write_metrics", "3", "after"),
+    ("pathlib", "Path.replace", "4", "before"),
+]
+
+
+@pytest.mark.slow
+def test_killed_ten_times_it_ends_as_if_never_killed(tiny, tmp_path):
+    """Broken: a crash at a bad moment costs the run, an epoch's line, or changes its result.
+
+    Six deaths at moments that are known to be delicate, then four at random ones: with orbax's temporary folder just
+    made, just renamed, and some time after a line.
+    """
+    config = tiny.updated({"data.synthetic_eval": 16, "train.epochs": 16, "optim.early_stop_patience": 100})
+    argv = ["--workdir", str(tmp_path / "killed"), *flags(config)]
+    command = [sys.executable, "-m", "jaxseg.train", *argv]
+    train.main(["--workdir", str(tmp_path / "whole"), *flags(config)])
+    for suicide in SUICIDES:
+        ended = subprocess.run([sys.executable, "-c", SUICIDE, *suicide, *argv], capture_output=True, text=True)
+        assert ended.returncode == -signal.SIGKILL, (suicide, ended.stderr)
+    rng = random.Random(0)
+    folder, lines = tmp_path / "killed" / "checkpoints", tmp_path / "killed" / "metrics.jsonl"
+
+    def temporary_folder(_: int) -> bool:
+        return any("tmp" in path.name for path in folder.iterdir())
+
+    def new_checkpoint(since: int) -> bool:
+        return any(path.name.isdigit() and path.stat().st_ctime_ns > since for path in folder.iterdir())
+
+    def new_line(since: int) -> bool:
+        return lines.stat().st_mtime_ns > since
+
+    for happened in (temporary_folder, new_checkpoint, new_line, new_line):
+        since = time.time_ns()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not happened(since) and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.8))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "finished before it could be killed"
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert_same_run(tmp_path / "killed", tmp_path / "whole", config)
+    assert not list((tmp_path / "killed").rglob("*tmp*"))
+
+
+def newest(folder: Path) -> int:
+    """Returns the number of the newest checkpoint that has been written in whole."""
+    return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=0)
+
+
+class AskedAt(StopRequest):
+    """Asks to stop when it is asked for the n-th time."""
+
+    def __init__(self, question: int):
+        super().__init__()
+        self.left = question
+
+    @property
+    def asked(self) -> bool:
+        """Counts the questions."""
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_a_run_stopped_anywhere_goes_on_exactly(tiny, tiny_run, tmp_path):
+    """Broken: what was stopped within an epoch trains other steps, or another loss is told, than without the stop.
+
+    The loop asks once before an epoch's steps, after each of them, and before each of the two batches of validation.
+    """
+    run = tmp_path / "run"
+
+    def stop_at(question: int) -> str:
+        with pytest.raises(Stopped) as stopped:
+            train.train_and_evaluate(tiny, run, AskedAt(question))
+        return str(stopped.value)
+
+    assert "in epoch 1, after 1 of 3 steps" in stop_at(2)
+    with pytest.raises(UserError, match=r"holds no checkpoint yet; let .* finish an epoch"):
+        Segmenter.load(run)
+    assert "in epoch 1, after 3 of 3 steps" in stop_at(3)
+    assert "in epoch 1, after 3 of 3 steps" in stop_at(2)
+    assert "in epoch 2, after 2 of 3 steps" in stop_at(2 + 3)
+    assert Segmenter.load(run).step == 3
+    train.train_and_evaluate(tiny, run)
+    assert_same_run(run, tiny_run, tiny)
+
+
+@pytest.mark.slow
+def test_signals_to_the_command(tiny, tmp_path):
+    """Broken: SIGTERM, a cluster's last word, loses the epoch; or nobody is told how to go on."""
+    argv = ["--workdir", str(tmp_path / "run"), *flags(tiny), "--train.epochs", "10000"]
+    argv += ["--optim.early_stop_patience", "10000"]
+    steps = []
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        started = time.time()
+        process = subprocess.Popen([sys.executable, "-m", "jaxseg.train", *argv], stderr=subprocess.PIPE, text=True)
+        while not (tmp_path / "run/curves.png").exists() or (tmp_path / "run/curves.png").stat().st_mtime < started:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == code, said
+        assert "Traceback" not in said
+        assert f"stopped by {signal.Signals(number).name}" in said
+        assert said.splitlines()[-1].endswith(f"go on with: python -m jaxseg.train {' '.join(argv)}")
+        steps.append(newest(tmp_path / "run" / "checkpoints"))
+    assert 3 <= steps[0] < steps[1]
+    assert "resuming " in said
+
+
+def test_a_second_ctrl_c_aborts():
+    """Broken: a run whose step hangs can no longer be stopped from the keyboard."""
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest() as stop:
+        assert not stop.asked
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked
+        assert (stop.reason, stop.exit_code) == ("SIGINT", 130)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signals_are_left_alone_outside_the_main_thread():
+    """Broken: training from a notebook's or a server's thread fails, as only the main thread may handle signals."""
+    before, during = signal.getsignal(signal.SIGTERM), []
+
+    def job():
+        with StopRequest():
+            during.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join()
+    assert during == [before]
+
+
+def truncate(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {
+    "all files cut in half": truncate,
+    "parameters cut": lambda folder: truncate(folder / "variables"),
+    "progress cut": lambda folder: truncate(folder / "progress"),
+    "no parameters": lambda folder: shutil.rmtree(folder / "variables"),
+    "no optimizer": lambda folder: shutil.rmtree(folder / "optimizer"),
+    "no progress": lambda folder: shutil.rmtree(folder / "progress"),
+    "empty": lambda folder: [shutil.rmtree(path) if path.is_dir() else path.unlink() for path in folder.iterdir()],
+    "no fields": lambda folder: next(p for p in (folder / "progress").iterdir() if "_" not in p.name).write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over(tiny, tiny_run, tmp_path, caplog, damage):
+    """Broken: a file cut short by a dying disk ends the run with a traceback, or is trained on from."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    DAMAGES[damage](run / "checkpoints" / "6")
+    with Checkpoints(run) as checkpoints:
+        state, progress = checkpoints.resume(train.state_target(tiny, Steps(tiny, jax.local_devices()[:1])))
+        assert checkpoints.latest() == 3
+    assert (int(state.step), progress.epoch) == (3, 1)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "jaxseg.train"]
+    assert "checkpoints/6 cannot be read" in said
+    assert said.endswith("kept as damaged-6; the checkpoint before it is used")
+    assert "\n" not in said
+
+
+def test_a_run_goes_on_from_before_the_damage(tiny, tiny_run, tmp_path):
+    """Broken: after passing over a damaged checkpoint the same number cannot be saved again, or the result differs."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    truncate(run / "checkpoints" / "6")
+    train.train_and_evaluate(tiny, run)
+    assert_same_run(run, tiny_run, tiny)
+
+
+def test_if_all_checkpoints_are_damaged_none_is_touched(tiny, tiny_run, tmp_path):
+    """Broken: the run silently starts from scratch over its own remains, or renames what only a bug could not read."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    truncate(run / "checkpoints")
+    with pytest.raises(RunError, match=r"checkpoints: none of the checkpoints \(6, 3\) can be read: .* new --workdir"):
+        train.train_and_evaluate(tiny, run)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["3", "6"]
+
+
+def test_a_damaged_best_checkpoint_is_told_in_a_line(tiny_run, tmp_path):
+    """Broken: evaluate and predict answer a damaged file with a traceback."""
+    shutil.copytree(tiny_run, tmp_path / "run")
+    truncate(tmp_path / "run" / "checkpoints")
+    with pytest.raises(RunError, match="cannot be read") as error:
+        Segmenter.load(tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
+def test_looking_at_a_run_leaves_its_folder_alone(tiny_run, tmp_path):
+    """Broken: evaluating a run that is under way deletes the checkpoint that it is writing."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "checkpoints" / "9.orbax-checkpoint-tmp").mkdir()
+    Segmenter.load(run)
+    assert (run / "checkpoints" / "9.orbax-checkpoint-tmp").is_dir()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Returns a function that makes a folder on a disk of so many KiB."""
+    mounted = []
+
+    def mount(kib: int) -> Path:
+        folder = tmp_path / f"disk{kib}"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", folder], capture_output=True)
+        if done.returncode:
+            pytest.skip("needs the right to mount a small disk")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_costs_nothing(tiny, small_disk):
+    """Broken: a full disk ends in a traceback, hangs, or damages what was saved before.
+
+    The sizes let the disk be full with the first files, the first checkpoint, the pictures, and later checkpoints.
+    """
+    epochs_done = []
+    for kib in (8, 40, 100, 150, 200, 300, 500):
+        disk = small_disk(kib)
+        argv = ["--workdir", str(disk / "run"), *flags(tiny), "--train.epochs", "50"]
+        ended = subprocess.run([sys.executable, "-m", "jaxseg.train", *argv], capture_output=True, text=True)
+        assert ended.returncode == 1, ended.stderr
+        # Above it, tensorstore's threads may print what they met when their last write was given up.
+        last = ended.stderr.splitlines()[-1]
+        assert last.startswith(f"python -m jaxseg.train: error: {disk}/run: no space left on the disk; ")
+        with Checkpoints(disk / "run", read_only=True) as checkpoints:
+            target = train.state_target(tiny, Steps(tiny, jax.local_devices()[:1]))
+            for path in (disk / "run" / "checkpoints").glob("[0-9]"):
+                checkpoints.restore(int(path.name), target)
+            epochs_done.append((checkpoints.latest() or 0) // 3)
+    assert epochs_done[0] == 0
+    assert epochs_done[-1] > 1
+    assert epochs_done == sorted(epochs_done)
+
+
+@pytest.mark.parametrize("when", ["at once", "in the background"])
+def test_a_save_that_fails_ends_the_run(tiny, tmp_path, monkeypatch, when):
+    """Broken: an error of a save in the background is lost, and the run ends without the checkpoint it reports."""
+    if when == "at once":
+        monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "save", full)
+    else:
+        monkeypatch.setattr(checkpoint.ocp.StandardCheckpointHandler, "finalize", full)
+    with pytest.raises(RunError, match="no space left on the disk; the checkpoints written before are intact"):
+        train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, os.strerror(28))
+
+
+def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    """Broken: a full disk empties metrics.jsonl."""
+    workdir.write_text(tmp_path / "file", "old")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(RunError, match="no space left"), workdir.disk_errors(tmp_path):
+        workdir.write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "old"

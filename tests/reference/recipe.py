@@ -52,3 +52,9 @@ def sample(values: np.ndarray, count: int) -> np.ndarray:
 def loss(features: Mapping[str, Any]) -> Any:
     """Returns a scalar to which every feature map contributes, whichever the array library."""
     return sum((draw(name, map_.shape) * map_).mean() for name, map_ in sorted(features.items()))
+
+
+def equation_2(logits: np.ndarray, targets: np.ndarray, alpha: float, gamma: float) -> np.ndarray:
+    """Returns the paper's equation 2 in float64, with 1 - exp(-BCE) by expm1: it cancels near zero."""
+    bce = np.logaddexp(0, np.where(targets, -1, 1) * logits.astype(np.float64))
+    return alpha * (-np.expm1(-bce)) ** gamma * bce

@@ -238,7 +238,7 @@ def test_port_weights_says_what_went_where(tmp_path, capsys, monkeypatch):
 
 
 def test_an_encoder_trained_here_goes_back_to_keras(tmp_path, tiny, capsys):
-    """Broken: Keras gets the latest weights and not the best, the initial ones, or those of another encoder."""
+    """Broken: Keras gets the initial weights, or none of the batch statistics, or those of another encoder."""
     config = tiny.updated({"model.encoder": "resnet50", "model.decoder_channels": (4,) * 5, "train.epochs": 1})
     train.train_and_evaluate(config, tmp_path / "run")
     output = tmp_path / "w.h5"

@@ -25,6 +25,7 @@ PAPER = {"dice": 0.938, "jaccard": 0.884, "sensitivity": 0.921, "specificity": 0
 def collect(name: str, workdir: Path, evaluations: list[Path], command: str) -> dict:
     """Returns a result file's content from a run's own files."""
     config = json.loads((workdir / "config.json").read_text())
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in evaluations]
     return {
         "kind": "run",
         "name": name,
@@ -36,7 +37,7 @@ def collect(name: str, workdir: Path, evaluations: list[Path], command: str) -> 
         "seed": config["seed"],
         "settings": config["config"],
         "training": json.loads((workdir / "summary.json").read_text()),
-        "evaluations": [json.loads((folder / "metrics.json").read_text()) for folder in evaluations],
+        "evaluations": [{name: part for name, part in m.items() if name != "model"} for m in metrics],
     }
 
 

@@ -1,13 +1,19 @@
 """The mapped steps: the same on any number of devices, equal on all of them, padding without effect."""
 
+import functools
+
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg.augment import augment
+from jaxseg.config import AugmentConfig
 from jaxseg.errors import UserError
 from jaxseg.metrics import SCORES
-from jaxseg.steps import Steps, create_train_state, pick_devices
+from jaxseg.models.layers import Dropout
+from jaxseg.steps import AXIS, Steps, create_train_state, pick_devices
 
 
 def batch_of(size: int, count: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
@@ -97,6 +103,76 @@ def test_padding_does_not_count(tiny, devices):
     chex.assert_trees_all_close(got, want, rtol=1e-6)
     assert got["images"] == 4
     assert set(SCORES) < set(got)
+
+
+def spread(function, devices: int, *arrays: np.ndarray) -> np.ndarray:
+    """Returns what a function makes of arrays [B, ...] that are spread over devices, put together again."""
+    shares = [x.reshape(devices, x.shape[0] // devices, *x.shape[1:]) for x in arrays]
+    out = jax.pmap(function, axis_name=AXIS, devices=jax.local_devices()[:devices])(*shares)
+    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), out)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_dropout_draws_do_not_depend_on_the_number_of_devices(devices):
+    """Broken: every device drops the same, or an example's draw depends on which device it is on."""
+    layer, key = Dropout(rate=0.5, axis_name=AXIS), jax.random.key(3)
+    x = np.ones((8, 6, 5, 3), np.float32)
+    drop = functools.partial(layer.apply, {}, train=True, rngs={"dropout": key})
+    got = spread(drop, devices, x)
+    # Without a mapped axis an example's place in the array is its place in the batch.
+    np.testing.assert_array_equal(got, Dropout(rate=0.5).apply({}, x, train=True, rngs={"dropout": key}))
+    assert len({example.tobytes() for example in got}) == 8
+    assert set(np.unique(got)) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_augmentation_draws_do_not_depend_on_the_number_of_devices(devices):
+    """Broken: two devices turn their images alike, or an image is turned otherwise on another device."""
+    one = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    images, masks = np.repeat(one, 8, axis=0), np.ones((8, 32, 32, 1), np.uint8)
+
+    def share(images, masks):
+        first = jax.lax.axis_index(AXIS) * images.shape[0]
+        return augment(jax.random.key(3), images, masks, AugmentConfig(), first_example=first)[0]
+
+    got = spread(share, devices, images, masks)
+    np.testing.assert_array_equal(got, spread(share, 1, images, masks))
+    assert len({example.tobytes() for example in got}) == 8
+
+
+def test_scores_do_not_depend_on_the_number_of_devices(tiny):
+    """Broken: a device's images are left out of the sums, or counted twice."""
+    batch = batch_of(32)
+    sums = []
+    for devices in (1, 2, 4):
+        steps = Steps(tiny, jax.local_devices()[:devices])
+        variables = steps.replicate(create_train_state(jax.random.key(0), tiny).variables)
+        sums.append(jax.device_get(steps.evaluate(variables, steps.shard(batch))))
+    for other in sums[1:]:
+        chex.assert_trees_all_close(other, sums[0], rtol=1e-6)  # float32 sums in another order
+        assert {name: other[name] for name in ("tp", "fp", "fn", "tn")} == {
+            name: sums[0][name] for name in ("tp", "fp", "fn", "tn")
+        }
+
+
+def test_the_state_is_donated(tiny):
+    """Broken: parameters and moments are held twice, and a large batch no longer fits."""
+    steps = Steps(tiny, jax.local_devices()[:2])
+    state = steps.replicate(create_train_state(jax.random.key(0), tiny))
+    before = jax.tree.leaves(state)
+    steps.train(state, steps.shard(batch_of(32)), steps.replicate(jax.random.key(7)), steps.replicate(np.float32(0)))
+    assert all(leaf.is_deleted() for leaf in before)
+
+
+def test_a_host_array_in_the_guarded_loop_is_an_error(tiny):
+    """Broken: every step copies something from the host unseen; the guard of the training loop guards nothing."""
+    steps = Steps(tiny, jax.local_devices()[:1])
+    state = steps.replicate(create_train_state(jax.random.key(0), tiny))
+    key, batch = steps.replicate(jax.random.key(7)), steps.shard(batch_of(32))
+    with jax.transfer_guard("disallow"), pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        steps.train(state, batch, key, np.float32(0))
+    with jax.transfer_guard("disallow"), pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        jnp.asarray(np.ones(3)) + 1
 
 
 def test_a_batch_must_divide_by_the_devices():

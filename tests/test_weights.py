@@ -16,10 +16,9 @@ import pytest
 from reference import recipe
 from reference.keras_files import write_by_name, write_numbered
 
-from jaxseg import port_weights, train, weights
+from jaxseg import port_weights, weights
 from jaxseg.errors import RunError, UserError
 from jaxseg.models import resnet
-from jaxseg.segmenter import Segmenter
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "resnet50_imagenet_notop.h5"
 V2 = "resnet50v2"
@@ -235,28 +234,6 @@ def test_port_weights_says_what_went_where(tmp_path, capsys, monkeypatch):
     back = tmp_path / "back.h5"
     port_weights.main(["--source", str(output), "--output", str(back), "--to", "keras"])
     chex.assert_trees_all_equal(weights.load_keras(back), variables)
-
-
-def test_an_encoder_trained_here_goes_back_to_keras(tmp_path, tiny, capsys):
-    """Broken: Keras gets the initial weights, or none of the batch statistics, or those of another encoder."""
-    config = tiny.updated({"model.encoder": "resnet50", "model.decoder_channels": (4,) * 5, "train.epochs": 1})
-    train.train_and_evaluate(config, tmp_path / "run")
-    output = tmp_path / "w.h5"
-    port_weights.main(["--source", str(tmp_path / "run"), "--output", str(output), "--to", "keras"])
-    assert "run, the encoder of its best checkpoint, at step 3" in capsys.readouterr().out
-    best = Segmenter.load(tmp_path / "run")._variables
-    encoder = {collection: best[collection]["encoder"] for collection in ("params", "batch_stats")}
-    chex.assert_trees_all_equal(weights.load_keras(output, "resnet50"), encoder)
-    with pytest.raises(UserError, match="trained resnet50; leave"):
-        port_weights.port(tmp_path / "run", output, V2)
-
-
-def test_a_folder_without_an_encoder_to_port_gets_one_line(tmp_path, tiny_run):
-    """Broken: a wrong folder, or a run of the plain U-Net, ends in a traceback."""
-    with pytest.raises(UserError, match="no config"):
-        port_weights.port(tmp_path, tmp_path / "w.npz")
-    with pytest.raises(UserError, match="plain U-Net"):
-        port_weights.port(tiny_run, tmp_path / "w.npz")
 
 
 def test_keras_archives_are_answered_with_what_to_do(tmp_path):

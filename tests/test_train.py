@@ -1,10 +1,12 @@
 """The whole training job: one that runs, one that resumes exactly, and mistakes that are told in a line."""
 
 import json
+import logging
 import shutil
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -80,6 +82,28 @@ def test_a_stopped_run_resumes_exactly(tiny, tiny_run, tmp_path):
     chex.assert_trees_all_equal(jax.device_get(resumed), jax.device_get(whole))
 
 
+def test_one_seed_decides_all(tiny, tiny_run, tmp_path):
+    """Broken: something draws from the clock or the system, or threads change the order of the images."""
+    # On a CPU and the same number of devices every operation is deterministic: bit by bit.
+    state, _ = train.train_and_evaluate(tiny.updated({"data.workers": 0}), tmp_path / "same")
+    assert without_times(history(tmp_path / "same")) == without_times(history(tiny_run))
+    whole, _ = train.train_and_evaluate(tiny, tiny_run)
+    chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(whole))
+    train.train_and_evaluate(tiny.updated({"train.seed": 1, "train.epochs": 1}), tmp_path / "other")
+    assert history(tmp_path / "other")[0]["train_loss"] != history(tiny_run)[0]["train_loss"]
+
+
+def test_the_step_is_compiled_once(tiny, tmp_path, caplog):
+    """Broken: a new shape, type or placement after the first step, an epoch or a restore compiles the step again."""
+    for epochs in (2, 4):  # the second run resumes
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+            train.train_and_evaluate(tiny.updated({"train.epochs": epochs}), tmp_path / "run")
+        # JAX calls every mapped function so: the training step and the validation step.
+        compiled = [r.getMessage() for r in caplog.records if "Finished XLA compilation of jit(_fun)" in r.getMessage()]
+        assert len(compiled) == 2, compiled
+
+
 def test_resume_on_more_devices(tiny, tiny_run, tmp_path):
     """Broken: a checkpoint can be read only on as many devices as wrote it."""
     train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
@@ -141,6 +165,33 @@ def test_a_diverging_loss_stops_the_run(tiny, tmp_path, monkeypatch):
         train.train_and_evaluate(tiny, run)
     with Checkpoints(run) as checkpoints:
         assert checkpoints.latest() == 3
+
+
+def test_parameters_that_are_not_finite_are_never_saved(tiny, tmp_path, monkeypatch):
+    """Broken: the last step of an epoch, whose loss is finite, ruins the parameters, and they become the latest."""
+    create = steps.create_optimizer
+
+    def ruinous(config):
+        inner = create(config)
+
+        def update(grads, state, params=None):
+            updates, state = inner.update(grads, state, params)
+            return jax.tree.map(lambda u: jnp.where(state.count == 6, jnp.nan, u), updates), state
+
+        return inner._replace(update=update)
+
+    monkeypatch.setattr(steps, "create_optimizer", ruinous)
+    with pytest.raises(RunError, match="loss = nan at step 6, in validation after epoch 2: training diverged"):
+        train.train_and_evaluate(tiny, tmp_path / "run")
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.latest() == 3
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch):
+    """Broken: a finite loss with an infinite gradient, whose step ruins the parameters, is saved by a SIGTERM."""
+    monkeypatch.setattr(steps, "create_loss", lambda _: lambda logits, masks: jnp.sqrt(jnp.sum(logits * 0)))
+    with pytest.raises(RunError, match="grad_norm = nan at step 1, in epoch 1"):
+        train.train_and_evaluate(tiny, tmp_path / "run")
 
 
 def test_weights_for_a_network_without_encoder_are_refused(tiny, tmp_path):

@@ -305,6 +305,9 @@ def demo() -> Config:
             # Keras' 0.99 would take half of this short run to forget the initial statistics.
             "model.encoder_bn_momentum": 0.9,
             "optim.learning_rate": 1e-3,
+            # From random weights at that rate validation jumps about; a few steps at a lower one settle it.
+            "optim.plateau_patience": 2,
+            "optim.plateau_factor": 0.3,
             "train.batch_size": 8,
             "train.epochs": 12,
         }

@@ -135,12 +135,16 @@ class Checkpoints:
     def __init__(self, workdir: Path, *, read_only: bool = False):
         self.folder = (workdir / FOLDER).resolve()
         self._policy = _LatestTwoAndBest()
+        if not read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_names=("variables", "optimizer", "progress"),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._policy,
-                create=not read_only,
+                # Orbax would have all processes of a job write; here the first alone does.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
+                create=False,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,  # what a killed save left
             ),
@@ -163,6 +167,8 @@ class Checkpoints:
         """
         step = int(jax.device_get(state.step))
         self._policy.best_step = progress.best_step
+        if jax.process_count() > 1:
+            state = jax.device_get(state)  # orbax takes arrays that lie on some processes' devices for incomplete
         if step in self._manager.all_steps():
             # Saved when the run was stopped between the epoch's last step and its validation.
             self._manager.delete(step)
@@ -283,6 +289,31 @@ class Checkpoints:
             yield
         except Exception as error:  # orbax, tensorstore and JSON answer damaged files with many kinds of errors
             raise RunError(f"checkpoint {self.folder / str(step)} cannot be read ({one_line(error)})") from error
+
+
+class NoCheckpoints(Checkpoints):
+    """What a process has that is not the first of its job: it saves and finds nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Saves nothing."""
+
+    def wait(self) -> None:
+        """Has nothing to wait for."""
+
+    def latest(self) -> None:
+        """Finds nothing."""
+
+    def resume(self, target: TrainState) -> None:
+        """Finds nothing."""
+
+    def restore(self, step: int, target: TrainState) -> None:
+        """Reads nothing."""
 
 
 def restore_best(workdir: Path, target: Any) -> tuple[Any, int]:

@@ -154,12 +154,11 @@ class RunLog:
           parameters: number of the model's trained parameters.
         """
         best = progress.history[progress.early_stop.best_epoch - 1]
-        early = progress.early_stop.should_stop
         summary = {
             **self._data,
             "parameters": parameters,
             "epochs": progress.epoch,
-            "stopped": "early" if early else "epochs",
+            "stopped": "early" if progress.early_stop.should_stop else "epochs",
             "best_epoch": best["epoch"],
             "best": {name: value for name, value in best.items() if name.startswith("val_")},
             "final_learning_rate": self._config.optim.learning_rate * progress.plateau.scale,
@@ -167,7 +166,12 @@ class RunLog:
             "images_per_second": float(np.median([line["images_per_second"] for line in progress.history])),
             "device": self._device,
         }
+        self._tell(summary, best, progress)
+        return summary
+
+    def _tell(self, summary: dict[str, Any], best: dict[str, Any], progress: Progress) -> None:
         files.write_json(self._workdir / files.SUMMARY, summary)
+        early = progress.early_stop.should_stop
         patience = self._config.optim.early_stop_patience
         log.info(
             "finished: %s; best epoch %d of %d: validation Dice %.4f per image, %.4f pooled, loss %.5f%s",
@@ -179,4 +183,25 @@ class RunLog:
             best["val_loss"],
             "  *** SYNTHETIC DATA ***" if self._data["synthetic"] else "",
         )
-        return summary
+
+
+class SilentRunLog(RunLog):
+    """What a process has that is not the first of its job: it tells and writes nothing."""
+
+    def __enter__(self) -> "SilentRunLog":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def announce(self) -> None:
+        """Says nothing."""
+
+    def steps(self, count: int) -> None:
+        """Says nothing."""
+
+    def epoch(self, progress: Progress) -> None:
+        """Says nothing."""
+
+    def _tell(self, summary: dict[str, Any], best: dict[str, Any], progress: Progress) -> None:
+        pass

@@ -159,6 +159,9 @@ def predict_step(variables: Any, images: jax.Array, *, model: nn.Module) -> jax.
 class Steps:
     """The three steps compiled for a set of devices.
 
+    With several processes, each maps its own share over its local devices, all of them, and AXIS spans those of all
+    processes, in order.
+
     Attributes:
       devices: the local devices used.
       train: `(state, batch, key, learning_rate)` -> `(state, metrics)`; the state is donated.
@@ -170,7 +173,8 @@ class Steps:
         self.devices = list(devices)
         # What comes in or leaves with axis None is one array for all devices. JAX does not check that devices agree on
         # what leaves: every such value is averaged or summed over AXIS in its step.
-        pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=self.devices)
+        every = None if jax.process_count() > 1 else self.devices  # None: those of all processes
+        pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=every)
         train_model = create_model(config.model, axis_name=AXIS)
         optimizer = create_optimizer(config.optim)
         self.train = pmap(
@@ -200,16 +204,18 @@ class Steps:
 
 
 def pick_devices(count: int, batch_size: int) -> list[jax.Device]:
-    """Returns the first `count` local devices (0: all) and checks that a batch divides by their number.
+    """Returns the first `count` local devices (0: all) and checks that a batch divides by the number in all processes.
 
     Raises:
       UserError: there are fewer devices, or the batch does not divide; names the nearest sizes that do.
     """
     devices = jax.local_devices()
+    if count and jax.process_count() > 1:
+        raise UserError(f"train.devices = {count}: with several processes each uses all of its devices; use 0")
     if count > len(devices):
         raise UserError(f"train.devices = {count}: this machine has {len(devices)}")
     devices = devices[: count or len(devices)]
-    check_batch_size(batch_size, len(devices))
+    check_batch_size(batch_size, len(devices) * jax.process_count())
     return devices
 
 

@@ -38,15 +38,15 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from jaxseg import data, weights
+from jaxseg import data, processes, weights
 from jaxseg import workdir as files
-from jaxseg.checkpoint import Checkpoints, EpochSums, Progress
+from jaxseg.checkpoint import Checkpoints, EpochSums, NoCheckpoints, Progress
 from jaxseg.config import Config
 from jaxseg.data import pipeline
 from jaxseg.errors import RunError, UserError
 from jaxseg.metrics import COUNTS, SCORES, scores
 from jaxseg.optim import early_stop_update, plateau_update
-from jaxseg.runlog import RunLog
+from jaxseg.runlog import RunLog, SilentRunLog
 from jaxseg.steps import Steps, TrainState, create_train_state, pick_devices
 from jaxseg.stop import Stopped, StopRequest
 
@@ -59,12 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.start_logging()
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # a save that fails is told by our error, in one line
+    processes.join()
     workdir = Path(args.workdir)
     config = cli.config_from(args)
     if (workdir / files.CONFIG).exists() and not hasattr(args, "config"):
         # The same folder without settings means the same run: it resumes with what it was started with.
         config = files.read_config(workdir).updated(cli.changes_from(args))
-    with StopRequest() as stop:
+    with StopRequest() if jax.process_count() == 1 else processes.SharedStop() as stop:
         try:
             train_and_evaluate(config, workdir, stop)
         except Stopped as stopped:
@@ -119,12 +120,16 @@ def train_and_evaluate(
       Stopped: it was asked to stop; called again, it goes on.
     """
     workdir = Path(workdir)
-    config = resolve(config, workdir)
+    first = processes.is_first()
+    config = Config.from_dict(processes.json_from_first(resolve(config, workdir).to_dict() if first else None))
     train_set, validation_set = data.training_splits(config.data)
+    processes.check_same("data set", [train_set.fingerprint(), validation_set.fingerprint()])
     pipeline.steps_per_epoch(len(train_set), config.train.batch_size)  # fails here, before anything slow, or never
     devices = pick_devices(config.train.devices, config.train.batch_size)
     steps = Steps(config, devices)
     init_key, train_key = jax.random.split(jax.random.key(config.train.seed))
+    if jax.process_count() > 1:
+        train_key = jax.random.key_data(train_key)  # pmap would copy a typed key by way of the host in every step
     job = Job(
         config,
         steps,
@@ -133,21 +138,26 @@ def train_and_evaluate(
         steps.replicate(train_key),
         StopRequest() if stop is None else stop,
     )
-    with files.disk_errors(workdir), Checkpoints(workdir) as checkpoints:
+    with files.disk_errors(workdir), Checkpoints(workdir) if first else NoCheckpoints() as checkpoints:
         # Order of initialisation: 1. this run's own latest checkpoint, 2. else given encoder weights, 3. else random.
-        if resumed := checkpoints.resume(state_target(config, steps)):
-            state, progress = resumed
-            files.write_metrics(workdir, progress.history)  # a line may be missing, or be ahead of its checkpoint
+        state, progress = checkpoints.resume(state_target(config, steps)) or (None, None)
+        if values := processes.json_from_first(progress and progress.to_json()):
+            state, progress = share(state, job), Progress.from_json(values)
+            if first:
+                files.write_metrics(workdir, progress.history)  # a line may be missing, or be ahead of its checkpoint
         else:
             encoder_weights = weights.load_pretrained(config.model.pretrained, config.model.encoder)
             state = steps.replicate(create_train_state(init_key, config, encoder_weights))
             progress = Progress()
-        with RunLog(config, workdir, train_set, validation_set, devices, progress) as runlog:
+        kind = RunLog if first else SilentRunLog
+        everywhere = jax.devices() if jax.process_count() > 1 else devices
+        with kind(config, workdir, train_set, validation_set, everywhere, progress) as runlog:
             runlog.announce()
             with jax.transfer_guard("disallow"):
                 progress = run_epochs(state, progress, job, checkpoints, runlog)
             checkpoints.wait()
-            state, _ = checkpoints.restore(progress.best_step, state_target(config, steps))
+            state, _ = checkpoints.restore(progress.best_step, state_target(config, steps)) or (None, None)
+            state = share(state, job)
             summary = runlog.finish(progress, sum(leaf.size for leaf in jax.tree.leaves(state.params)))
     return state, summary
 
@@ -190,6 +200,15 @@ def state_target(config: Config, steps: Steps) -> TrainState:
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
 
 
+def share(state: TrainState | None, job: Job) -> TrainState:
+    """Returns the first process's state on the devices of every process; the others give None."""
+    if jax.process_count() == 1:
+        return state
+    if state is None:
+        state = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), state_target(job.config, job.steps))
+    return job.steps.replicate(processes.from_first(jax.device_get(state)))
+
+
 def run_epochs(state: TrainState, progress: Progress, job: Job, checkpoints: Checkpoints, runlog: RunLog) -> Progress:
     """Trains, validates and saves epoch by epoch until the end.
 
@@ -205,6 +224,7 @@ def run_epochs(state: TrainState, progress: Progress, job: Job, checkpoints: Che
         seed=config.train.seed,
         first_step=progress.epoch * job.epoch_steps + progress.sums.steps,
         last_step=config.train.epochs * job.epoch_steps,
+        shard=processes.shard(),
     )
     while not progress.early_stop.should_stop and progress.epoch < config.train.epochs:
         state, progress = train_epoch(state, progress, batches, job, runlog)
@@ -284,10 +304,11 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
     Raises:
       RunError: the loss is not finite.
     """
-    devices, images = len(job.steps.devices), len(job.validation)
+    devices, images = len(job.steps.devices) * jax.process_count(), len(job.validation)
     batch_size = -(-min(job.config.train.batch_size, images) // devices) * devices
+    batches = pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size, shard=processes.shard())
     sums = []
-    for batch in pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size):
+    for batch in batches:
         if job.stop.asked:
             return None
         sums.append(job.steps.evaluate(state.variables, job.steps.shard(batch)))

@@ -67,6 +67,17 @@ def test_evaluation_counts_each_image_once():
     assert not batches[-1]["mask"][2:].any()
 
 
+def test_processes_share_the_evaluation():
+    """Broken: two processes score the same images, or skip some."""
+    examples = pipeline.ResizedExamples(numbered(10), CONFIG)
+    counted = []
+    for process in range(2):
+        for batch in pipeline.eval_batches(examples, CONFIG, batch_size=4, shard=(process, 2)):
+            assert len(batch["image"]) == 2
+            counted += [int(image[0, 0, 0]) for image in batch["image"][batch["valid"]]]
+    assert sorted(counted) == list(range(10))
+
+
 def test_images_and_masks_are_resized():
     """Broken: the network gets another size, or a mask with values between 0 and 1."""
     batch = pipeline.ResizedExamples(numbered(3), CONFIG).batch(np.arange(3))

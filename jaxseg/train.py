@@ -139,16 +139,9 @@ def train_and_evaluate(
         StopRequest() if stop is None else stop,
     )
     with files.disk_errors(workdir), Checkpoints(workdir) if first else NoCheckpoints() as checkpoints:
-        # Order of initialisation: 1. this run's own latest checkpoint, 2. else given encoder weights, 3. else random.
-        state, progress = checkpoints.resume(state_target(config, steps)) or (None, None)
-        if values := processes.json_from_first(progress and progress.to_json()):
-            state, progress = share(state, job), Progress.from_json(values)
-            if first:
-                files.write_metrics(workdir, progress.history)  # a line may be missing, or be ahead of its checkpoint
-        else:
-            encoder_weights = weights.load_pretrained(config.model.pretrained, config.model.encoder)
-            state = steps.replicate(create_train_state(init_key, config, encoder_weights))
-            progress = Progress()
+        state, progress = start_or_resume(job, checkpoints, init_key)
+        if first and progress.history:
+            files.write_metrics(workdir, progress.history)  # a line may be missing, or be ahead of its checkpoint
         kind = RunLog if first else SilentRunLog
         everywhere = jax.devices() if jax.process_count() > 1 else devices
         with kind(config, workdir, train_set, validation_set, everywhere, progress) as runlog:
@@ -192,6 +185,22 @@ def resolve(config: Config, workdir: Path) -> Config:
     if saved:
         files.check_same_run(saved, config, workdir)
     return config
+
+
+def start_or_resume(job: Job, checkpoints: Checkpoints, key: jax.Array) -> tuple[TrainState, Progress]:
+    """Returns where to go on from, or the beginning: the state on the devices, and the progress.
+
+    Args:
+      job: the run.
+      checkpoints: its own.
+      key: a `jax.random` key for the initial weights.
+    """
+    # Order of initialisation: 1. this run's own latest checkpoint, 2. else given encoder weights, 3. else random.
+    state, progress = checkpoints.resume(state_target(job.config, job.steps)) or (None, None)
+    if values := processes.json_from_first(progress and progress.to_json()):
+        return share(state, job), Progress.from_json(values)
+    encoder_weights = weights.load_pretrained(job.config.model.pretrained, job.config.model.encoder)
+    return job.steps.replicate(create_train_state(key, job.config, encoder_weights)), Progress()
 
 
 def state_target(config: Config, steps: Steps) -> TrainState:

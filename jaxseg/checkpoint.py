@@ -134,6 +134,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, *, read_only: bool = False):
         self.folder = (workdir / FOLDER).resolve()
+        self._read_only = read_only
         self._policy = _LatestTwoAndBest()
         if not read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -157,6 +158,11 @@ class Checkpoints:
         # An error on its way is the first to have happened: it must not be hidden by those that follow from it.
         with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
             self._manager.close()
+        if kind and not self._read_only:
+            # A run that could not begin, for want of weights say, leaves no folder; rmdir takes none with files in it.
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+                self.folder.parent.rmdir()
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Copies the state to the host and writes it behind the training's back; older checkpoints go by the policy.

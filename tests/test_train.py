@@ -194,6 +194,14 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch
         train.train_and_evaluate(tiny, tmp_path / "run")
 
 
+def test_a_run_that_cannot_begin_leaves_nothing(tiny, tmp_path):
+    """Broken: a mistyped weight file leaves an empty folder that looks like a run."""
+    config = tiny.updated({"model.encoder": "resnet50v2", "model.pretrained": str(tmp_path / "missing.h5")})
+    with pytest.raises(UserError, match=r"missing\.h5.*no such file"):
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_for_a_network_without_encoder_are_refused(tiny, tmp_path):
     """Broken: --model.pretrained FILE is ignored for the plain U-Net."""
     with pytest.raises(UserError, match="the plain U-Net"):

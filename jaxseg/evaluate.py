@@ -43,6 +43,7 @@ from jaxseg import workdir as files
 from jaxseg.config import Config, DataConfig
 from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_mask
+from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import UserError
 from jaxseg.metrics import COUNTS, SCORES, confusion, scores
 from jaxseg.progress import progress
@@ -145,8 +146,7 @@ def score_images(segmenter: Segmenter, examples: Examples, workers: int) -> Iter
         image, mask = examples.load(index)
         return (index, mask), segmenter.resize(image)
 
-    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(2 * workers, 1))
-    loaded = iter(grain.MapDataset.range(len(examples)).map(load).to_iter_dataset(options))
+    loaded = read_ahead(grain.MapDataset.range(len(examples)).map(load), workers)
     size = (segmenter.image_size, segmenter.image_size)
     scored = progress(segmenter.stream(loaded), f"scoring {examples.split}", len(examples))
     for (index, mask), probability in scored:

@@ -36,6 +36,7 @@ import grain
 import numpy as np
 
 from jaxseg.data.images import decode_image
+from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import UserError
 from jaxseg.progress import progress
 from jaxseg.report import overlay, save_png
@@ -139,9 +140,7 @@ def predict(segmenter: Segmenter, jobs: Sequence[Job], products: Sequence[str]) 
             else:
                 yield (job, image), resized
 
-    workers = segmenter.config.data.workers
-    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(2 * workers, 1))
-    loaded = iter(grain.MapDataset.source(jobs).map(load).to_iter_dataset(options))
+    loaded = read_ahead(grain.MapDataset.source(jobs).map(load), segmenter.config.data.workers)
     for (job, image), probability in segmenter.stream(readable(loaded)):
         write(job, image, resize_probability(probability, image.shape[:2]), products)
     return failures

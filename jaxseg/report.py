@@ -4,16 +4,16 @@ Whoever draws from synthetic data says so (`synthetic=True`) and gets a red note
 it for a result on real lesions. Files are written under a temporary name and renamed: a reader never sees half of one.
 """
 
-import contextlib
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from jaxseg.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,21 +151,8 @@ def overlay_sheet(
 
 def save_png(pixels: np.ndarray, path: str | os.PathLike[str]) -> None:
     """Writes uint8 [H, W, 3] (RGB) or [H, W] (grey, as a {0, 255} mask) as a PNG, replaced in one step."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG")
-
-
-@contextlib.contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary name beside `path`, made to be `path` when the block ends well and removed when it fails."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _figure(width: float, height: float, title: str, synthetic: bool) -> "Figure":
@@ -187,7 +174,7 @@ def _figure(width: float, height: float, title: str, synthetic: bool) -> "Figure
 
 
 def _save_figure(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    with _replacing(path) as temporary, warnings.catch_warnings():
+    with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script that the font lacks
         # No version stamp: equal pictures are equal files.
         figure.savefig(temporary, format="png", metadata={"Software": None})

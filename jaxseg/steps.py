@@ -74,8 +74,7 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
-        # Copied, as an optimiser may start two moments from the same zeros, and a buffer can be donated only once.
-        opt_state=jax.tree.map(jnp.copy, create_optimizer(config.optim).init(variables["params"])),
+        opt_state=create_optimizer(config.optim).init(variables["params"]),
     )
 
 

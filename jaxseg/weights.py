@@ -7,22 +7,21 @@ read, so a file from elsewhere can at worst be rejected.
 Importing this module starts neither JAX nor the network.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import logging
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import numpy as np
 
 from jaxseg import keras_hdf5
+from jaxseg.atomic import replacing
 from jaxseg.config import suggestion
 from jaxseg.errors import RunError, UserError
 
@@ -200,7 +199,7 @@ def save_ported(path: str | os.PathLike, variables: Mapping[str, Any], encoder: 
     The file appears under its name only when it is complete, and replaces one that was there.
     """
     arrays = {t.flax_key: t.of(variables) for t in expected_tensors(encoder)}
-    with replacing(Path(path)) as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 
 
@@ -218,7 +217,7 @@ def save_keras(path: str | os.PathLike, variables: Mapping[str, Any], encoder: s
     layers: dict[str, list[Tensor]] = {}
     for tensor in expected_tensors(encoder):
         layers.setdefault(tensor.layer, []).append(tensor)
-    with replacing(path) as stream, h5py.File(stream, "w") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["layer_names"] = np.array([name.encode() for name in layers])
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.2.4"
         for name, tensors in layers.items():
@@ -293,34 +292,19 @@ def _download(url: str, path: Path, md5: str, scheme: str = "https") -> None:
             response.raise_for_status()
             if not all(r.url.startswith(f"{scheme}://") for r in (*response.history, response)):
                 raise UserError(f"{url}: redirected to something other than {scheme}; {remedy}")
-            path.parent.mkdir(parents=True, exist_ok=True)
             total = int(response.headers.get("content-length", 0)) or None
             bar = tqdm.tqdm(total=total, unit="B", unit_scale=True, desc=path.name, mininterval=1.0)
-            with replacing(path) as file, bar:
-                for piece in response.iter_content(1 << 20):
-                    file.write(piece)
-                    bar.update(len(piece))
-                file.flush()
-                if (got := md5_of(file.name)) != md5:
+            with replacing(path) as temporary:
+                with temporary.open("wb") as file, bar:
+                    for piece in response.iter_content(1 << 20):
+                        file.write(piece)
+                        bar.update(len(piece))
+                if (got := md5_of(temporary)) != md5:
                     raise UserError(f"{url}: MD5 is {got} and should be {md5}; {remedy}")
     except requests.RequestException as error:
         raise UserError(f"cannot download the ImageNet weights ({type(error).__name__}); {remedy}") from error
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file beside `path` that takes its place on success and vanishes on failure."""
-    with tempfile.NamedTemporaryFile("w+b", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            Path(file.name).chmod(0o644)  # a temporary file is born private
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise
 
 
 def _check_is_file(path: Path) -> None:

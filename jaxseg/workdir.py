@@ -1,7 +1,6 @@
 """The files of a run's folder: `config.json`, `metrics.jsonl`, `summary.json`.
 
-Every file is written under a temporary name and renamed, so that a reader never sees half of it and a crash loses
-nothing that was there.
+Every file is replaced in one step.
 """
 
 import contextlib
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jaxseg
+from jaxseg.atomic import replacing
 from jaxseg.config import SCHEMA_VERSION, Config
 from jaxseg.errors import RunError, UserError
 
@@ -58,10 +58,8 @@ def disk_errors(workdir: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file's content in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

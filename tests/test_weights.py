@@ -17,6 +17,7 @@ from reference import recipe
 from reference.keras_files import write_by_name, write_numbered
 
 from jaxseg import port_weights, weights
+from jaxseg.atomic import replacing
 from jaxseg.errors import RunError, UserError
 from jaxseg.models import resnet
 
@@ -208,8 +209,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     """An interrupted write must not leave half a file under a good name."""
     path = tmp_path / "w.npz"
     path.write_bytes(b"old")
-    with pytest.raises(ValueError, match="closed"), weights.replacing(path) as file:
-        file.close()
+    with pytest.raises(OSError, match="full"), replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise OSError("disk full")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -129,6 +129,18 @@ def _read(
     indices: grain.MapDataset, examples: ResizedExamples, config: DataConfig, shard: tuple[int, int]
 ) -> Iterator[dict[str, np.ndarray]]:
     process, processes = shard
-    batches = indices.map(lambda batch: np.split(batch, processes)[process]).map(examples.batch)
-    options = grain.ReadOptions(num_threads=config.workers, prefetch_buffer_size=max(2 * config.workers, 1))
-    return iter(batches.to_iter_dataset(options))
+    return read_ahead(
+        indices.map(lambda batch: np.split(batch, processes)[process]).map(examples.batch), config.workers
+    )
+
+
+def read_ahead(dataset: grain.MapDataset, workers: int) -> Iterator:
+    """Iterates over a dataset in order, with threads that work ahead by a bounded number of elements.
+
+    Args:
+      dataset: what to iterate over.
+      workers: number of threads; 0: the caller's own.
+    """
+    return iter(
+        dataset.to_iter_dataset(grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(2 * workers, 1)))
+    )

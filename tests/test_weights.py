@@ -209,9 +209,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     """An interrupted write must not leave half a file under a good name."""
     path = tmp_path / "w.npz"
     path.write_bytes(b"old")
-    with pytest.raises(OSError, match="full"), replacing(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise OSError("disk full")
+
+    def write():
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="full"):
+        write()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any
 
 import grain
-import jax
 import numpy as np
 
 from jaxseg import data
@@ -160,7 +159,7 @@ def score_images(segmenter: Segmenter, examples: Examples, workers: int) -> Iter
 
 def count(prediction: np.ndarray, truth: np.ndarray) -> dict[str, int]:
     """Returns one image's counts as Python integers, from masks [H, W]."""
-    counts = jax.device_get(confusion(prediction[None], truth[None]))
+    counts = confusion(prediction[None], truth[None])
     return {name: int(counts[name][0]) for name in COUNTS}
 
 

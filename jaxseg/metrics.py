@@ -6,15 +6,20 @@ Counts come first and are added; scores are divisions at the very end, either pe
 from collections.abc import Mapping
 
 import chex
-import jax.numpy as jnp
+import jax
+import numpy as np
 from jax.typing import ArrayLike
+
+Array = jax.Array | np.ndarray
 
 COUNTS = ("tp", "fp", "fn", "tn")
 SCORES = ("accuracy", "dice", "jaccard", "sensitivity", "specificity")
 
 
-def confusion(predictions: ArrayLike, targets: ArrayLike) -> dict[str, ArrayLike]:
+def confusion(predictions: Array, targets: Array) -> dict[str, Array]:
     """Counts pixels per image by prediction and truth.
+
+    JAX arrays are counted on the device and numpy arrays by numpy, which compiles nothing for images of ever new sizes.
 
     Args:
       predictions: {0, 1} or bool [B, ...], usually [B, H, W, 1].
@@ -24,12 +29,11 @@ def confusion(predictions: ArrayLike, targets: ArrayLike) -> dict[str, ArrayLike
       int32 [B] each: "tp", "fp", "fn", "tn" (true and false positives and negatives; lesion is positive).
     """
     chex.assert_equal_shape([predictions, targets])
-    predictions = jnp.asarray(predictions).astype(bool)
-    targets = jnp.asarray(targets).astype(bool)
+    predictions, targets = predictions.astype(bool), targets.astype(bool)
     pixels = tuple(range(1, predictions.ndim))
 
-    def count(where):
-        return where.sum(axis=pixels, dtype=jnp.int32)
+    def count(where: Array) -> Array:
+        return where.sum(axis=pixels, dtype=np.int32)
 
     return {
         "tp": count(predictions & targets),

@@ -11,12 +11,13 @@ def test_counts_equal_numpy():
     """Broken: true and false positives or the two axes of the table are mixed up."""
     rng = np.random.default_rng(0)
     prediction, truth = rng.integers(0, 2, (2, 3, 8, 9, 1), dtype=np.uint8)
-    counts = confusion(prediction, truth)
-    for i in range(3):
-        table = np.zeros((2, 2), int)
-        np.add.at(table, (truth[i].ravel(), prediction[i].ravel()), 1)
-        assert [int(counts[k][i]) for k in ("tn", "fp", "fn", "tp")] == table.ravel().tolist()
-    assert counts["tp"].dtype == jnp.int32
+    for convert in (np.asarray, jnp.asarray):
+        counts = confusion(convert(prediction), convert(truth))
+        for i in range(3):
+            table = np.zeros((2, 2), int)
+            np.add.at(table, (truth[i].ravel(), prediction[i].ravel()), 1)
+            assert [int(counts[k][i]) for k in ("tn", "fp", "fn", "tp")] == table.ravel().tolist()
+        assert counts["tp"].dtype == np.int32
 
 
 def test_scores_equal_their_definitions():

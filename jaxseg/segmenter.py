@@ -66,24 +66,28 @@ class Segmenter:
         Returns:
           float32 [H, W], the probability of lesion.
         """
-        ((_, probability),) = self.stream([(None, self.resize(image))])
+        # One image per device: a whole batch would take as long as all its blanks.
+        ((_, probability),) = self.stream([(None, self.resize(image))], len(self._steps.devices))
         return resize_probability(probability, image.shape[:2])
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resizes an image uint8 [H, W, 3] to the network's input, uint8 [S, S, 3]."""
         return resize_image(image, (self.image_size, self.image_size))
 
-    def stream(self, items: Iterable[tuple[T, np.ndarray]]) -> Iterator[tuple[T, np.ndarray]]:
+    def stream(
+        self, items: Iterable[tuple[T, np.ndarray]], batch_size: int | None = None
+    ) -> Iterator[tuple[T, np.ndarray]]:
         """Segments images batch by batch; the device works on one batch while the host prepares the next.
 
         Args:
           items: pairs of anything and an image uint8 [S, S, 3], as from `resize`.
+          batch_size: images at once, a multiple of the number of devices; default: `self.batch_size`.
 
         Yields:
           In the same order, pairs of the same thing and the probability of lesion, float32 [S, S].
         """
         running: tuple[list[T], jax.Array] | None = None
-        for tags, images in self._batches(items):
+        for tags, images in self._batches(items, batch_size or self.batch_size):
             started = tags, self._steps.predict(self._variables, self._steps.shard(images))
             if running:
                 yield from self._fetch(*running)
@@ -91,22 +95,22 @@ class Segmenter:
         if running:
             yield from self._fetch(*running)
 
-    def _batches(self, items: Iterable[tuple[T, np.ndarray]]) -> Iterator[tuple[list[T], np.ndarray]]:
+    def _batches(self, items: Iterable[tuple[T, np.ndarray]], batch_size: int) -> Iterator[tuple[list[T], np.ndarray]]:
         """Groups images into batches of one size, so that the network is compiled once; the last has blank images."""
         tags: list[T] = []
-        shape = (self.batch_size, self.image_size, self.image_size, 3)
+        shape = (batch_size, self.image_size, self.image_size, 3)
         images = np.zeros(shape, np.uint8)
         for tag, image in items:
             images[len(tags)] = image
             tags.append(tag)
-            if len(tags) == self.batch_size:
+            if len(tags) == batch_size:
                 yield tags, images
                 tags, images = [], np.zeros(shape, np.uint8)
         if tags:
             yield tags, images
 
     def _fetch(self, tags: list[T], probabilities: jax.Array) -> Iterator[tuple[T, np.ndarray]]:
-        host = jax.device_get(probabilities).reshape(self.batch_size, self.image_size, self.image_size)
+        host = jax.device_get(probabilities).reshape(-1, self.image_size, self.image_size)
         yield from zip(tags, host, strict=False)  # blank images at the end have no tag
 
 

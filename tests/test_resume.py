@@ -330,6 +330,9 @@ def test_a_full_disk_ends_the_run_and_costs_nothing(tiny, tmp_path):
         # Above it, tensorstore's threads may print what they met when their last write was given up.
         last = ended.stderr.splitlines()[-1]
         assert last.startswith(f"python -m jaxseg.train: error: {disk}/run: no space left on the disk; ")
+        if not (copy / "checkpoints").exists():
+            epochs_done.append(0)  # the run could not even begin, and left no folder
+            continue
         with Checkpoints(copy, read_only=True) as checkpoints:
             for path in (copy / "checkpoints").glob("[0-9]*"):
                 if path.name.isdigit():

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -143,6 +144,7 @@ def run(command: str, main: Callable[[], int | None]) -> NoReturn:
         sys.exit(main() or 0)
     except (UserError, RunError) as error:
         print(f"python -m jaxseg.{command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        warnings.simplefilter("ignore")  # libraries that are torn down with work unfinished would bury the line
         sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
         print(f"python -m jaxseg.{command}: interrupted", file=sys.stderr)

@@ -99,7 +99,8 @@ def test_two_processes_stop_together_and_one_goes_on(tiny, tmp_path):
     epochs = len(lines) + 1
     train.train_and_evaluate(config.updated({"train.epochs": epochs, "train.devices": 2}), run)
     after, lines = read(run, config)
-    assert before.step < after.step == 3 * epochs
+    # Equal if they stopped between the last step of that epoch and its validation.
+    assert before.step <= after.step == 3 * epochs
     assert [line["epoch"] for line in lines] == list(range(1, epochs + 1))
 
 

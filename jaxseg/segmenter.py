@@ -11,7 +11,7 @@ from PIL import Image
 from jaxseg.checkpoint import restore_best
 from jaxseg.config import Config
 from jaxseg.data.images import resize_image
-from jaxseg.steps import Steps, create_train_state
+from jaxseg.steps import Steps, state_target
 from jaxseg.workdir import read_config
 
 T = TypeVar("T")
@@ -52,9 +52,7 @@ class Segmenter:
         workdir = Path(workdir)
         config = read_config(workdir)
         steps = Steps(config, jax.local_devices())
-        shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), config)).variables
-        target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
-        variables, step = restore_best(workdir, target)
+        variables, step = restore_best(workdir, state_target(config, steps).variables)
         return cls(config, steps, variables, step)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:

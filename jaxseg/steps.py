@@ -202,6 +202,12 @@ class Steps:
         )
 
 
+def state_target(config: Config, steps: Steps) -> TrainState:
+    """Returns shapes, types and placement of the state, for restoring."""
+    shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), config))
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
+
+
 def pick_devices(count: int, batch_size: int) -> list[jax.Device]:
     """Returns the first `count` local devices (0: all) and checks that a batch divides by the number in all processes.
 

@@ -47,7 +47,7 @@ from jaxseg.errors import RunError, UserError
 from jaxseg.metrics import COUNTS, SCORES, scores
 from jaxseg.optim import early_stop_update, plateau_update
 from jaxseg.runlog import RunLog, SilentRunLog
-from jaxseg.steps import Steps, TrainState, create_train_state, pick_devices
+from jaxseg.steps import Steps, TrainState, create_train_state, pick_devices, state_target
 from jaxseg.stop import Stopped, StopRequest
 
 log = logging.getLogger("jaxseg.train")
@@ -201,12 +201,6 @@ def start_or_resume(job: Job, checkpoints: Checkpoints, key: jax.Array) -> tuple
         return share(state, job), Progress.from_json(values)
     encoder_weights = weights.load_pretrained(job.config.model.pretrained, job.config.model.encoder)
     return job.steps.replicate(create_train_state(key, job.config, encoder_weights)), Progress()
-
-
-def state_target(config: Config, steps: Steps) -> TrainState:
-    """Returns shapes, types and placement of the state, for restoring."""
-    shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), config))
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
 
 
 def share(state: TrainState | None, job: Job) -> TrainState:

@@ -113,12 +113,7 @@ class ResNetUNet(nn.Module):
         check_size(images.shape, 32)
         features = self.encoder(self.encoder.preprocess(images), train=train)
         *skips, x = (features[name] for name in self.encoder.taps)
-        for i, channels in enumerate(self.decoder_channels):
-            stage = DecoderStage(
-                channels, self.dropout, self.bn_momentum, self.dtype, self.axis_name, name=f"decoder{i + 1}"
-            )
-            x = stage(x, skips.pop() if skips else None, train=train)
-        return Head(name="head")(x)
+        return _decode(self, x, skips, self.decoder_channels, train=train)
 
 
 class UNet(nn.Module):
@@ -153,12 +148,31 @@ class UNet(nn.Module):
                 x = nn.max_pool(x, (2, 2), strides=(2, 2))
             block = ConvBlock(channels, 0.0, self.bn_momentum, self.dtype, self.axis_name, name=f"encoder{i + 1}")
             x = block(x, train=train)
-        for i, channels in enumerate(reversed(self.channels[:-1])):
-            stage = DecoderStage(
-                channels, self.dropout, self.bn_momentum, self.dtype, self.axis_name, name=f"decoder{i + 1}"
-            )
-            x = stage(x, skips.pop(), train=train)
-        return Head(name="head")(x)
+        return _decode(self, x, skips, self.channels[-2::-1], train=train)
+
+
+def _decode(
+    network: ResNetUNet | UNet, x: jax.Array, skips: Sequence[jax.Array], channels: Sequence[int], *, train: bool
+) -> jax.Array:
+    """Applies a network's decoder stages, deepest first, and its head; called within its `__call__`.
+
+    Args:
+      network: whose settings the stages take and whose submodules they become.
+      x: the deepest map, [B, H, W, C].
+      skips: maps to join, finest first; stages beyond them have none.
+      channels: of each stage.
+      train: as for the network.
+
+    Returns:
+      float32 [B, H 2^stages, W 2^stages, 1], logits.
+    """
+    skips = list(skips)
+    for i, features in enumerate(channels, start=1):
+        stage = DecoderStage(
+            features, network.dropout, network.bn_momentum, network.dtype, network.axis_name, name=f"decoder{i}"
+        )
+        x = stage(x, skips.pop() if skips else None, train=train)
+    return Head(name="head")(x)
 
 
 def check_size(shape: Sequence[int], multiple: int) -> None:

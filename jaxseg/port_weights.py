@@ -104,12 +104,10 @@ def _of_run(workdir: Path, encoder: str | None) -> tuple["Variables", str, str]:
     import jax
 
     from jaxseg.checkpoint import restore_best
-    from jaxseg.steps import create_train_state
+    from jaxseg.steps import Steps, state_target
 
-    shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), config)).variables
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), shapes)
-    variables, step = restore_best(workdir, target)
+    steps = Steps(config, jax.local_devices()[:1])
+    variables, step = restore_best(workdir, state_target(config, steps).variables)
     of_encoder = {collection: variables[collection]["encoder"] for collection in ("params", "batch_stats")}
     return weights.check(of_encoder, name, workdir), name, f"the encoder of its best checkpoint, at step {step}"
 

@@ -26,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     _parser().parse_args()
 
+import contextlib
 import dataclasses
 import logging
 import shlex
@@ -38,7 +39,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from jaxseg import data, processes, weights
+from jaxseg import data, lock, processes, weights
 from jaxseg import workdir as files
 from jaxseg.checkpoint import Checkpoints, EpochSums, NoCheckpoints, Progress
 from jaxseg.config import Config
@@ -115,11 +116,18 @@ def train_and_evaluate(
       The state with the best weights restored (lowest validation loss), and the content of `summary.json`.
 
     Raises:
-      UserError: a setting, data set or weight file that cannot be used, or a folder that holds another run.
+      UserError: a setting, data set or weight file that cannot be used, or a folder that holds another run or is in use
+        by another process.
       RunError: the loss is not finite, the disk is full, or no checkpoint can be read.
       Stopped: it was asked to stop; called again, it goes on.
     """
     workdir = Path(workdir)
+    with files.disk_errors(workdir), lock.held(workdir) if processes.is_first() else contextlib.nullcontext():
+        return train_alone(config, workdir, stop)
+
+
+def train_alone(config: Config, workdir: Path, stop: StopRequest | None) -> tuple[TrainState, dict[str, Any]]:
+    """Does `train_and_evaluate`'s work, in a folder that no other run uses."""
     first = processes.is_first()
     config = Config.from_dict(processes.json_from_first(resolve(config, workdir).to_dict() if first else None))
     train_set, validation_set = data.training_splits(config.data)
@@ -138,7 +146,7 @@ def train_and_evaluate(
         steps.replicate(train_key),
         StopRequest() if stop is None else stop,
     )
-    with files.disk_errors(workdir), Checkpoints(workdir) if first else NoCheckpoints() as checkpoints:
+    with Checkpoints(workdir) if first else NoCheckpoints() as checkpoints:
         state, progress = start_or_resume(job, checkpoints, init_key)
         if first and progress.history:
             files.write_metrics(workdir, progress.history)  # a line may be missing, or be ahead of its checkpoint

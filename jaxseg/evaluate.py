@@ -26,9 +26,7 @@ def _parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     _parser().parse_args()
 
-import csv
 import dataclasses
-import io
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,16 +35,16 @@ from typing import Any
 import grain
 import numpy as np
 
-from jaxseg import data
+from jaxseg import data, statistics
 from jaxseg import workdir as files
 from jaxseg.config import Config, DataConfig
 from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_mask
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import UserError
-from jaxseg.metrics import COUNTS, SCORES, confusion, scores
 from jaxseg.progress import progress
 from jaxseg.report import Case, overlay, overlay_sheet, save_png
+from jaxseg.scoring import METRICS, OVERLAP_SCORES, PER_IMAGE, Scored, per_image_csv, score_image, score_tables
 from jaxseg.segmenter import THRESHOLD, Segmenter, resize_probability
 
 log = logging.getLogger("jaxseg.evaluate")
@@ -67,26 +65,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     examples = data.open_split(data_config, args.split or data.default_split(name))
     out = Path(args.out) if args.out else workdir / "evaluation" / f"{Path(name).name}-{examples.split}"
     evaluate(Segmenter.load(workdir), examples, data_config, out, workdir)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scored:
-    """One image's counts.
-
-    Attributes:
-      index: position in the split.
-      native: "tp", "fp", "fn", "tn" at the image's own resolution.
-      network: the same at the network's.
-    """
-
-    index: int
-    native: dict[str, int]
-    network: dict[str, int]
-
-    @property
-    def dice(self) -> float:
-        """Dice at the image's own resolution."""
-        return float(scores(self.native)["dice"])
 
 
 def evaluate(
@@ -119,11 +97,19 @@ def evaluate(
         },
         "model": {"workdir": str(workdir), "step": segmenter.step, "trained_on": segmenter.config.data.name},
         "threshold": THRESHOLD,
-        "native": {"resolution": "the images' own", **summarise([s.native for s in scored])},
-        "network": {"resolution": segmenter.image_size, **summarise([s.network for s in scored])},
+        "prediction": {
+            "test_time_augmentation": False,
+            "ensemble": [{"workdir": str(workdir), "step": segmenter.step}],
+            "threshold": THRESHOLD,
+            "threshold_chosen_on": None,
+            "largest_component": False,
+            "fill_holes": False,
+        },
+        **score_tables(scored, examples.groups, segmenter.image_size),
+        "bootstrap": statistics.record(),
     }
-    files.write_json(out / "metrics.json", metrics)
-    files.write_text(out / "per_image.csv", per_image_csv(scored, examples))
+    files.write_json(out / METRICS, metrics)
+    files.write_text(out / PER_IMAGE, per_image_csv(scored, examples.names, examples.groups))
     draw_cases(segmenter, scored, examples, out)
     log_table(metrics, out)
     return metrics
@@ -150,45 +136,17 @@ def score_images(segmenter: Segmenter, examples: Examples, workers: int) -> Iter
     scored = progress(segmenter.stream(loaded), f"scoring {examples.split}", len(examples))
     for (index, mask), probability in scored:
         native = resize_probability(probability, mask.shape[:2]) > THRESHOLD
-        yield Scored(
+        yield score_image(
             index,
-            native=count(native, mask[..., 0]),
-            network=count(probability > THRESHOLD, resize_mask(mask, size)[..., 0]),
+            native=(native, mask[..., 0].astype(bool)),
+            network=(probability > THRESHOLD, resize_mask(mask, size)[..., 0].astype(bool)),
+            probability=probability,
         )
-
-
-def count(prediction: np.ndarray, truth: np.ndarray) -> dict[str, int]:
-    """Returns one image's counts as Python integers, from masks [H, W]."""
-    counts = confusion(prediction[None], truth[None])
-    return {name: int(counts[name][0]) for name in COUNTS}
-
-
-def summarise(counts: Sequence[dict[str, int]]) -> dict[str, dict[str, float]]:
-    """Returns scores per image (mean and sample standard deviation over images) and pooled (of the summed counts)."""
-    each = {name: np.array([scores(c)[name] for c in counts], np.float64) for name in SCORES}
-    pooled = scores({name: sum(c[name] for c in counts) for name in COUNTS})
-    return {
-        "per_image": {name: float(values.mean()) for name, values in each.items()},
-        "per_image_sd": {name: float(values.std(ddof=1)) if len(values) > 1 else 0.0 for name, values in each.items()},
-        "pooled": {name: float(pooled[name]) for name in SCORES},
-    }
-
-
-def per_image_csv(scored: Sequence[Scored], examples: Examples) -> str:
-    """Returns a table with a line per image: name, group, the five scores and the counts at its own resolution."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["name", "group", *SCORES, *COUNTS])
-    for s in scored:
-        values = scores(s.native)
-        row = [examples.names[s.index], examples.groups[s.index], *(f"{values[n]:.6f}" for n in SCORES)]
-        table.writerow([*row, *(s.native[n] for n in COUNTS)])
-    return text.getvalue()
 
 
 def draw_cases(segmenter: Segmenter, scored: Sequence[Scored], examples: Examples, out: Path) -> None:
     """Draws the worst, median and best cases: `cases.png` with all, and each by itself in `overlays/`."""
-    order = sorted(scored, key=lambda s: s.dice)
+    order = sorted(scored, key=lambda s: s.native["dice"])
     middle = max((len(order) - SHOWN) // 2, 0)
     picked: dict[int, tuple[str, float]] = {}
     for kind, some in {
@@ -197,7 +155,7 @@ def draw_cases(segmenter: Segmenter, scored: Sequence[Scored], examples: Example
         "median": order[middle : middle + SHOWN],
     }.items():
         for s in some:
-            picked.setdefault(s.index, (kind, s.dice))
+            picked.setdefault(s.index, (kind, s.native["dice"]))
     loaded = ((i, examples.load(i)) for i in sorted(picked, key=lambda i: picked[i][1]))
     cases = []
     stream = segmenter.stream(((i, example), segmenter.resize(example.image)) for i, example in loaded)
@@ -216,12 +174,25 @@ def log_table(metrics: dict[str, Any], out: Path) -> None:
     """Logs the scores and where the files are."""
     about = metrics["data"]
     note = "  *** SYNTHETIC DATA ***" if about["synthetic"] else ""
-    log.info("%s %s, %d images%s", about["dataset"], about["split"], about["images"], note)
-    log.info("%-22s %s", "", " ".join(f"{name:>11}" for name in SCORES))
-    for place in ("native", "network"):
-        for kind in ("per_image", "pooled"):
-            values = " ".join(f"{metrics[place][kind][name]:11.4f}" for name in SCORES)
-            log.info("%-22s %s", f"{place}, {kind.replace('_', ' ')}", values)
+    level = 100 * metrics["bootstrap"]["level"]
+    log.info(
+        "%s %s, %d images; in brackets %g %% intervals%s",
+        about["dataset"],
+        about["split"],
+        about["images"],
+        level,
+        note,
+    )
+    log.info("%-20s%25s%9s%26s%9s", "", "native, per image", "pooled", "network, per image", "pooled")
+    for name in OVERLAP_SCORES:
+        cells = []
+        for place in ("native", "network"):
+            table = metrics[place]
+            low, high = table["per_image_interval"][name]
+            pooled = f"{table['pooled'][name]:.4f}" if name in table["pooled"] else ""
+            cells += [f"{table['per_image'][name]:.4f} [{low:.4f}, {high:.4f}]", pooled]
+        log.info("%-20s%25s%9s%26s%9s", name, *cells)
+    log.info("in brackets: %g %% bootstrap interval over images", 100 * metrics["bootstrap"]["level"])
     log.info("written to %s: metrics.json, per_image.csv, cases.png, overlays/", out)
 
 

@@ -1,22 +1,28 @@
-"""Confusion counts and the five scores of the paper (3.3.4).
+"""Confusion counts, the five scores of the paper (3.3.4), and the ISIC challenge's thresholded Jaccard.
 
 Counts come first and are added; scores are divisions at the very end, either per image or once over pooled counts.
+Importing this module does not import JAX, which those who only read scores can do without.
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import chex
-import jax
 import numpy as np
-from jax.typing import ArrayLike
 
-Array = jax.Array | np.ndarray
+if TYPE_CHECKING:
+    import jax
+    from jax.typing import ArrayLike
+
+    Array = jax.Array | np.ndarray
 
 COUNTS = ("tp", "fp", "fn", "tn")
 SCORES = ("accuracy", "dice", "jaccard", "sensitivity", "specificity")
 
+LEAST_JACCARD = 0.65
+"""Below this the thresholded Jaccard is 0: about how far experts differ (ISIC challenge 2018, task 1)."""
 
-def confusion(predictions: Array, targets: Array) -> dict[str, Array]:
+
+def confusion(predictions: "Array", targets: "Array") -> dict[str, "Array"]:
     """Counts pixels per image by prediction and truth.
 
     JAX arrays are counted on the device and numpy arrays by numpy, which compiles nothing for images of ever new sizes.
@@ -28,11 +34,13 @@ def confusion(predictions: Array, targets: Array) -> dict[str, Array]:
     Returns:
       int32 [B] each: "tp", "fp", "fn", "tn" (true and false positives and negatives; lesion is positive).
     """
+    import chex
+
     chex.assert_equal_shape([predictions, targets])
     predictions, targets = predictions.astype(bool), targets.astype(bool)
     pixels = tuple(range(1, predictions.ndim))
 
-    def count(where: Array) -> Array:
+    def count(where: "Array") -> "Array":
         return where.sum(axis=pixels, dtype=np.int32)
 
     return {
@@ -43,7 +51,7 @@ def confusion(predictions: Array, targets: Array) -> dict[str, Array]:
     }
 
 
-def scores(counts: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+def scores(counts: Mapping[str, "ArrayLike"]) -> dict[str, "ArrayLike"]:
     """Turns counts into the five scores, elementwise.
 
     Plain arithmetic, so that counts may be JAX arrays on the device, numpy arrays or Python integers of any size on
@@ -66,7 +74,12 @@ def scores(counts: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
     }
 
 
-def _ratio(part: ArrayLike, whole: ArrayLike) -> ArrayLike:
+def thresholded_jaccard(jaccard: "ArrayLike") -> "ArrayLike":
+    """Returns an image's Jaccard, or 0 where it is below 0.65: a lesion that is half missed is missed."""
+    return jaccard * (jaccard >= LEAST_JACCARD)
+
+
+def _ratio(part: "ArrayLike", whole: "ArrayLike") -> "ArrayLike":
     """Divides, with 0 / 0 = 1; `part` is 0 wherever `whole` is."""
     nothing = whole == 0
     return (part + nothing) / (whole + nothing)

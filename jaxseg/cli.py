@@ -4,6 +4,7 @@ Nothing here imports JAX, so `--help` and typing mistakes answer at once.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import sys
@@ -76,6 +77,46 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what says which model predicts: `--workdir`, `--ensemble`, `--tta`."""
+    parser.add_argument("--workdir", required=True, metavar="W", help="folder of the run")
+    parser.add_argument(
+        "--ensemble",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="W",
+        help="folders of further runs of the same image size; probabilities are averaged over all (default: none)",
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: average over flips and quarter turns, at eight times the cost (default: off)",
+    )
+
+
+def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what says how probabilities become a mask: `--threshold`, `--largest-component`, `--fill-holes`."""
+    parser.add_argument(
+        "--threshold",
+        type=_threshold,
+        metavar="VALUE|auto",
+        help="probability above which a pixel is lesion; auto: the best on the validation images of --workdir's run, "
+        "with the other options in use (default: 0.5)",
+    )
+    parser.add_argument(
+        "--largest-component",
+        action="store_true",
+        help="keep the largest connected region of a mask alone; pixels that touch at a corner connect (default: off)",
+    )
+    parser.add_argument(
+        "--fill-holes",
+        action="store_true",
+        help="fill what a mask encloses, after --largest-component (default: off)",
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of the prepared TFDS data sets; default: the run's")
+
+
 def changes_from(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings that were given on the command line, by dotted name."""
     return {name: getattr(args, name) for name, _ in Config.settings() if hasattr(args, name)}
@@ -124,6 +165,15 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _threshold(text: str) -> float | str:
+    if text == "auto":
+        return text
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number between 0 and 1, as 0.4")
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:

@@ -11,15 +11,16 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate",
         "Scores the best weights of a run on a split of a data set, per image and pooled over all pixels, at the "
         "images' own resolution and at the network's. Writes metrics.json, per_image.csv, cases.png and overlays/.",
-        "--workdir W [--data D] [--split S] [--out DIR] [--data-dir DIR]",
+        "--workdir W [--data D] [--split S] [--out DIR] [--ensemble W ...] [--tta] [--threshold VALUE|auto] "
+        "[--largest-component] [--fill-holes] [--data-dir DIR]",
     )
-    result.add_argument("--workdir", required=True, metavar="W", help="folder of the run")
+    cli.add_model_arguments(result)
     result.add_argument("--data", metavar="D", help="ph2, isic2016, synthetic or a folder; default: what it trained on")
     result.add_argument(
         "--split", metavar="S", help="default: ph2 validation, isic2016 test, synthetic test, all of a folder"
     )
     result.add_argument("--out", metavar="DIR", help="folder for the results; default: W/evaluation/D-S")
-    result.add_argument("--data-dir", metavar="DIR", help="folder of the prepared TFDS data sets; default: the run's")
+    cli.add_mask_arguments(result)
     return result
 
 
@@ -37,15 +38,15 @@ import numpy as np
 
 from jaxseg import data, statistics
 from jaxseg import workdir as files
-from jaxseg.config import Config, DataConfig
+from jaxseg.config import DataConfig
 from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_mask
 from jaxseg.data.pipeline import read_ahead
-from jaxseg.errors import UserError
+from jaxseg.prediction import Prediction, from_args, record, validation_images
 from jaxseg.progress import progress
 from jaxseg.report import Case, overlay, overlay_sheet, save_png
 from jaxseg.scoring import METRICS, OVERLAP_SCORES, PER_IMAGE, Scored, per_image_csv, score_image, score_tables
-from jaxseg.segmenter import THRESHOLD, Segmenter, resize_probability
+from jaxseg.segmenter import Segmenter, resize_probability
 
 log = logging.getLogger("jaxseg.evaluate")
 
@@ -64,28 +65,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = data.resolve_name(data_config)
     examples = data.open_split(data_config, args.split or data.default_split(name))
     out = Path(args.out) if args.out else workdir / "evaluation" / f"{Path(name).name}-{examples.split}"
-    evaluate(Segmenter.load(workdir), examples, data_config, out, workdir)
+    evaluate(*from_args(args), examples, data_config, out)
 
 
 def evaluate(
-    segmenter: Segmenter, examples: Examples, data_config: DataConfig, out: Path, workdir: Path
+    segmenter: Segmenter, prediction: Prediction, examples: Examples, data_config: DataConfig, out: Path
 ) -> dict[str, Any]:
     """Scores a split and writes the results.
 
     Args:
       segmenter: the model.
+      prediction: how probabilities become prediction.
       examples: the split.
       data_config: how it was opened.
       out: folder for the results.
-      workdir: the run's folder, recorded.
 
     Returns:
       The content of `metrics.json`.
     """
-    seen = trained_on(segmenter.config, data_config, examples)
+    seen = segmenter.trained_on(examples, data_config.data_dir)
     if seen:
-        log.warning("%d of the %d images were TRAINED ON by this run: not an honest test", seen, len(examples))
-    scored = list(score_images(segmenter, examples, data_config.workers))
+        log.warning("%d of the %d images were TRAINED ON: not an honest test", seen, len(examples))
+    prediction = with_overlap(segmenter, prediction, examples, data_config.data_dir)
+    scored = list(score_images(segmenter, prediction, examples, data_config.workers))
     metrics = {
         "data": {
             "dataset": examples.dataset,
@@ -95,36 +97,36 @@ def evaluate(
             "fingerprint": examples.fingerprint(),
             "trained_on": seen,
         },
-        "model": {"workdir": str(workdir), "step": segmenter.step, "trained_on": segmenter.config.data.name},
-        "threshold": THRESHOLD,
-        "prediction": {
-            "test_time_augmentation": False,
-            "ensemble": [{"workdir": str(workdir), "step": segmenter.step}],
-            "threshold": THRESHOLD,
-            "threshold_chosen_on": None,
-            "largest_component": False,
-            "fill_holes": False,
+        "model": {
+            "workdir": str(segmenter.members[0].workdir),
+            "step": segmenter.step,
+            "trained_on": segmenter.config.data.name,
         },
+        "threshold": prediction.threshold,
+        "prediction": record(segmenter, prediction),
         **score_tables(scored, examples.groups, segmenter.image_size),
         "bootstrap": statistics.record(),
     }
     files.write_json(out / METRICS, metrics)
     files.write_text(out / PER_IMAGE, per_image_csv(scored, examples.names, examples.groups))
-    draw_cases(segmenter, scored, examples, out)
+    draw_cases(segmenter, prediction, scored, examples, out)
     log_table(metrics, out)
     return metrics
 
 
-def trained_on(config: Config, data_config: DataConfig, examples: Examples) -> int:
-    """Returns how many of the images the run was trained on; 0 if what it was trained on is not to be had here."""
-    try:
-        train, _ = data.training_splits(dataclasses.replace(config.data, data_dir=data_config.data_dir))
-    except UserError:
-        return 0
-    return len(set(train.names) & set(examples.names)) if train.dataset == examples.dataset else 0
+def with_overlap(segmenter: Segmenter, prediction: Prediction, examples: Examples, data_dir: str) -> Prediction:
+    """Adds to the record of a chosen threshold how many of the scored images it was chosen on, and says so."""
+    if prediction.threshold_chosen_on is None:
+        return prediction
+    both = len(validation_images(segmenter, data_dir).shared_with(examples))
+    if both:
+        log.warning("the threshold was CHOSEN ON %d of the %d images: not an honest test", both, len(examples))
+    return dataclasses.replace(
+        prediction, threshold_chosen_on={**prediction.threshold_chosen_on, "scored_images": both}
+    )
 
 
-def score_images(segmenter: Segmenter, examples: Examples, workers: int) -> Iterator[Scored]:
+def score_images(segmenter: Segmenter, prediction: Prediction, examples: Examples, workers: int) -> Iterator[Scored]:
     """Segments and counts image by image, in order; decoding runs ahead in threads, memory stays bounded."""
 
     def load(index: int) -> tuple[tuple[int, np.ndarray], np.ndarray]:
@@ -135,16 +137,18 @@ def score_images(segmenter: Segmenter, examples: Examples, workers: int) -> Iter
     size = (segmenter.image_size, segmenter.image_size)
     scored = progress(segmenter.stream(loaded), f"scoring {examples.split}", len(examples))
     for (index, mask), probability in scored:
-        native = resize_probability(probability, mask.shape[:2]) > THRESHOLD
+        native = prediction.mask(resize_probability(probability, mask.shape[:2]))
         yield score_image(
             index,
             native=(native, mask[..., 0].astype(bool)),
-            network=(probability > THRESHOLD, resize_mask(mask, size)[..., 0].astype(bool)),
+            network=(prediction.mask(probability), resize_mask(mask, size)[..., 0].astype(bool)),
             probability=probability,
         )
 
 
-def draw_cases(segmenter: Segmenter, scored: Sequence[Scored], examples: Examples, out: Path) -> None:
+def draw_cases(
+    segmenter: Segmenter, prediction: Prediction, scored: Sequence[Scored], examples: Examples, out: Path
+) -> None:
     """Draws the worst, median and best cases: `cases.png` with all, and each by itself in `overlays/`."""
     order = sorted(scored, key=lambda s: s.native["dice"])
     middle = max((len(order) - SHOWN) // 2, 0)
@@ -161,11 +165,10 @@ def draw_cases(segmenter: Segmenter, scored: Sequence[Scored], examples: Example
     stream = segmenter.stream(((i, example), segmenter.resize(example.image)) for i, example in loaded)
     for (i, example), probability in stream:
         kind, dice = picked[i]
-        prediction = resize_probability(probability, example.mask.shape[:2]) > THRESHOLD
-        truth = example.mask[..., 0]
-        cases.append(Case(f"{kind}: {examples.names[i]}", example.image, truth, prediction, dice))
+        mask, truth = prediction.mask(resize_probability(probability, example.mask.shape[:2])), example.mask[..., 0]
+        cases.append(Case(f"{kind}: {examples.names[i]}", example.image, truth, mask, dice))
         name = f"{kind}_{examples.names[i]}.png".replace("/", "_")
-        save_png(overlay(example.image, prediction, truth), out / "overlays" / name)
+        save_png(overlay(example.image, mask, truth), out / "overlays" / name)
     title = f"{segmenter.config.data.name} → {examples.dataset} {examples.split}"
     overlay_sheet(cases, out / "cases.png", title, synthetic=examples.dataset == "synthetic")
 

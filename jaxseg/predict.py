@@ -11,14 +11,16 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         "Segments an image, or all images in a folder and its subfolders, with the best weights of a run. Masks are "
         "0 for skin and 255 for lesion, PNG, of the images' own sizes, as NAME_mask.png.",
-        "--workdir W --input DIR_OR_FILE --output DIR [--overlay] [--probabilities] [--overwrite]",
+        "--workdir W --input DIR_OR_FILE --output DIR [--overlay] [--probabilities] [--overwrite] [--ensemble W ...] "
+        "[--tta] [--threshold VALUE|auto] [--largest-component] [--fill-holes] [--data-dir DIR]",
     )
-    result.add_argument("--workdir", required=True, metavar="W", help="folder of the run")
+    cli.add_model_arguments(result)
     result.add_argument("--input", required=True, metavar="DIR_OR_FILE", help="an image, or a folder of images")
     result.add_argument("--output", required=True, metavar="DIR", help="folder for the masks, laid out as the input")
     result.add_argument("--overlay", action="store_true", help="also write the image with the mask's outline")
     result.add_argument("--probabilities", action="store_true", help="also write NAME_probability.png, 0 to 255")
     result.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
+    cli.add_mask_arguments(result)
     return result
 
 
@@ -28,24 +30,23 @@ if __name__ == "__main__":
 import dataclasses
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import grain
 import numpy as np
 
-from jaxseg.data.images import decode_image
+from jaxseg.data.images import SUFFIXES, decode_image
 from jaxseg.data.pipeline import read_ahead
-from jaxseg.errors import UserError
+from jaxseg.errors import RunError, UserError
+from jaxseg.prediction import Prediction, from_args
 from jaxseg.progress import progress
 from jaxseg.report import overlay, save_png
-from jaxseg.segmenter import THRESHOLD, Segmenter, resize_probability
+from jaxseg.segmenter import Segmenter, resize_probability
 
 log = logging.getLogger("jaxseg.predict")
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-"""Names that are taken for images in a folder; a file that is named outright may have any."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     products = ["mask"] + ["overlay"] * args.overlay + ["probability"] * args.probabilities
     if not args.overwrite:
         refuse_to_overwrite(jobs, products)
-    segmenter = Segmenter.load(args.workdir)
-    failures = predict(segmenter, jobs, products)
+    segmenter, prediction = from_args(args)
+    failures = predict(segmenter, prediction, jobs, products)
     log.info("%d of %d images segmented into %s", len(jobs) - len(failures), len(jobs), args.output)
     for failure in failures:
         log.error("not segmented: %s", failure)
@@ -81,14 +82,32 @@ class Job:
         return self.target.with_name(f"{self.target.name}_{product}.png")
 
 
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """An image that was read.
+
+    Attributes:
+      job: where it is from and where results go.
+      size: its height and width, pixels.
+      image: uint8 [H, W, 3], or None where nobody will look at it.
+    """
+
+    job: Job
+    size: tuple[int, int]
+    image: np.ndarray | None
+
+
 def find_images(source: Path, output: Path) -> list[Job]:
     """Lists the images to segment, sorted, and where their masks go.
 
-    A folder's subfolders are kept. Images that differ in their suffix alone keep it in the mask's name.
+    A folder's subfolders are kept; hidden files and folders are left out, such as a Mac's companion files. Images that
+    differ in their suffix alone keep it in the mask's name.
 
     Raises:
-      UserError: there is no such file or folder, no image in it, or output is the folder itself.
+      UserError: there is no such file or folder, no image in it, or output is a file or the input folder itself.
     """
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file; give a folder for the masks")
     if source.is_file():
         return [Job(source, output / source.stem)]
     if not source.is_dir():
@@ -98,13 +117,14 @@ def find_images(source: Path, output: Path) -> list[Job]:
     found = []
     for folder, subfolders, names in os.walk(source):
         # The masks of an earlier call are no images.
-        subfolders[:] = [s for s in subfolders if (Path(folder) / s).resolve() != output.resolve()]
-        found += [Path(folder, name) for name in names if Path(name).suffix.lower() in SUFFIXES]
+        subfolders[:] = [s for s in subfolders if s[0] != "." and (Path(folder) / s).resolve() != output.resolve()]
+        found += [Path(folder, n) for n in names if n[0] != "." and Path(n).suffix.lower() in SUFFIXES]
     if not found:
-        raise UserError(f"--input {source}: no image in it; looked for {', '.join(sorted(SUFFIXES))}")
+        raise UserError(f"--input {source}: no image in it; looked for {', '.join(SUFFIXES)}")
     found.sort()
-    stems = Counter(path.with_suffix("") for path in found)
-    names = [path if stems[path.with_suffix("")] > 1 else path.with_suffix("") for path in found]
+    # "a.jpg" and "a.png" would both be "a", and "a.jpg.png" would be what "a.jpg" is then.
+    taken = Counter([*found, *(path.with_suffix("") for path in found)])
+    names = [path if taken[path.with_suffix("")] > 1 else path.with_suffix("") for path in found]
     return [Job(path, output / name.relative_to(source)) for path, name in zip(found, names, strict=True)]
 
 
@@ -118,51 +138,80 @@ def refuse_to_overwrite(jobs: Sequence[Job], products: Sequence[str]) -> None:
                 )
 
 
-def predict(segmenter: Segmenter, jobs: Sequence[Job], products: Sequence[str]) -> list[str]:
-    """Segments images and writes the products; decoding runs ahead in threads, memory stays bounded.
+def predict(segmenter: Segmenter, prediction: Prediction, jobs: Sequence[Job], products: Sequence[str]) -> list[str]:
+    """Segments images and writes the products.
+
+    Threads decode ahead of the device and write behind it, a bounded number of images each.
+
+    Args:
+      segmenter: the model.
+      prediction: how probabilities become masks.
+      jobs: the images.
+      products: of "mask", "overlay", "probability".
 
     Returns:
       One line per image that could not be read.
+
+    Raises:
+      RunError: a product cannot be written.
     """
     failures: list[str] = []
 
-    def load(job: Job) -> tuple[Job, np.ndarray | str, np.ndarray | None]:
+    def load(job: Job) -> tuple[Loaded, np.ndarray] | str:
         try:
             image = decode_image(job.source)
         except UserError as error:
-            return job, str(error), None
-        return job, image, segmenter.resize(image)
+            return str(error)
+        # A batch of large photographs is not kept just for their sizes.
+        return Loaded(job, image.shape[:2], image if "overlay" in products else None), segmenter.resize(image)
 
-    def readable(loaded: Iterator[tuple[Job, np.ndarray | str, np.ndarray | None]]) -> Iterator:
-        for job, image, resized in progress(loaded, "segmenting", len(jobs)):
-            if resized is None:
-                failures.append(image)
+    def readable(results: Iterable[tuple[Loaded, np.ndarray] | str]) -> Iterator[tuple[Loaded, np.ndarray]]:
+        for result in progress(results, "segmenting", len(jobs)):
+            if isinstance(result, str):
+                failures.append(result)
             else:
-                yield (job, image), resized
+                yield result
 
-    loaded = read_ahead(grain.MapDataset.source(jobs).map(load), segmenter.config.data.workers)
-    for (job, image), probability in segmenter.stream(readable(loaded)):
-        write(job, image, resize_probability(probability, image.shape[:2]), products)
+    workers = segmenter.config.data.workers
+    loaded = read_ahead(grain.MapDataset.source(jobs).map(load), workers)
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for image, probability in segmenter.stream(readable(loaded)):
+            waiting.append(pool.submit(write, image, probability, prediction, products))
+            if len(waiting) > 2 * workers:
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
     return failures
 
 
-def write(job: Job, image: np.ndarray, probability: np.ndarray, products: Sequence[str]) -> None:
+def write(loaded: Loaded, probability: np.ndarray, prediction: Prediction, products: Sequence[str]) -> None:
     """Writes an image's products.
 
     Args:
-      job: where to.
-      image: uint8 [H, W, 3].
-      probability: float32 [H, W].
-      products: of "mask", "overlay", "probability".
+      loaded: the image.
+      probability: float32 [S, S].
+      prediction: how probabilities become masks.
+      products: of "mask", "overlay", "probability"; an overlay needs the image's pixels.
+
+    Raises:
+      RunError: a file cannot be written.
     """
-    mask = probability > THRESHOLD
+    probability = resize_probability(probability, loaded.size)
+    mask = prediction.mask(probability)
     pictures = {
         "mask": lambda: mask.astype(np.uint8) * np.uint8(255),
-        "overlay": lambda: overlay(image, mask),
+        "overlay": lambda: overlay(loaded.image, mask),
         "probability": lambda: np.rint(probability * 255).astype(np.uint8),
     }
     for product in products:
-        save_png(pictures[product](), job.path(product))
+        path = loaded.job.path(product)
+        try:
+            save_png(pictures[product](), path)
+        except OSError as error:
+            raise RunError(
+                f"{path}: cannot be written ({error.strerror or error}); masks written before are kept"
+            ) from error
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""A trained model ready to use: the best weights of a run behind one call."""
+"""A trained model ready to use: the best weights of a run, or of several, behind one call."""
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -8,52 +10,89 @@ import jax
 import numpy as np
 from PIL import Image
 
+from jaxseg import data
 from jaxseg.checkpoint import restore_best
 from jaxseg.config import Config
+from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_image
-from jaxseg.steps import Steps, state_target
+from jaxseg.errors import UserError
+from jaxseg.steps import Steps, divisible, state_target
 from jaxseg.workdir import read_config
 
 T = TypeVar("T")
 
-THRESHOLD = 0.5
-"""Probability above which a pixel is lesion."""
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One run's best weights, placed on the devices.
+
+    Attributes:
+      workdir: the run's folder.
+      config: settings of the run.
+      step: training step of the weights.
+      steps: the compiled steps; members of equal networks share them.
+      variables: "params" and "batch_stats".
+    """
+
+    workdir: Path
+    config: Config
+    step: int
+    steps: Steps
+    variables: dict
 
 
 class Segmenter:
-    """Maps images to probability maps.
+    """Maps images to probability maps; of several runs, to the mean of theirs.
 
         segmenter = Segmenter.load("runs/full")
         probability = segmenter(image)  # float32 [H, W] for uint8 [H, W, 3]
 
     Attributes:
-      config: settings of the run.
-      step: training step of the weights.
+      members: the runs, at least one, of one image size.
+      tta: whether each member averages over the eight symmetries of the square.
+      config: settings of the first run.
+      step: training step of the first run's weights.
       image_size: side of the network's square input, pixels.
       batch_size: images that go through the network at once.
     """
 
-    def __init__(self, config: Config, steps: Steps, variables: dict, step: int):
-        self.config = config
-        self.step = step
-        self.image_size = config.data.image_size
-        devices = len(steps.devices)
-        self.batch_size = -(-config.train.batch_size // devices) * devices
-        self._steps = steps
-        self._variables = variables
+    def __init__(self, members: Sequence[Member], *, tta: bool):
+        self.members = tuple(members)
+        self.tta = tta
+        self.config = members[0].config
+        self.step = members[0].step
+        self.image_size = self.config.data.image_size
+        self.batch_size = divisible(self.config.train.batch_size, len(members[0].steps.devices))
 
     @classmethod
-    def load(cls, workdir: Path | str) -> Self:
-        """Loads the best checkpoint of a run, onto all local devices.
+    def load(cls, workdir: Path | str, *more: Path | str, tta: bool = False) -> Self:
+        """Loads the best checkpoint of a run, or of several as an ensemble, onto all local devices.
+
+        Args:
+          workdir: the run's folder.
+          more: folders of further runs; their networks may differ, but not their image size.
+          tta: test-time augmentation: average over flips and quarter turns, at eight times the cost.
 
         Raises:
-          UserError: no run in the folder, or no checkpoint yet.
+          UserError: no run in a folder, no checkpoint yet, or runs of different image sizes.
         """
-        workdir = Path(workdir)
-        config = read_config(workdir)
-        steps = Steps(config, jax.local_devices())
-        variables, step = restore_best(workdir, state_target(config, steps).variables)
-        return cls(config, steps, variables, step)
+        workdirs = [Path(folder) for folder in (workdir, *more)]
+        configs = [read_config(folder) for folder in workdirs]
+        sizes = [config.data.image_size for config in configs]
+        for folder, size in zip(workdirs, sizes, strict=True):
+            if size != sizes[0]:
+                raise UserError(
+                    f"{folder}: takes images of {size} pixels, but {workdirs[0]} of {sizes[0]}; runs of one ensemble "
+                    "must have been trained with the same data.image_size"
+                )
+        devices = jax.local_devices()
+        compiled = {config.model: Steps(config, devices, tta=tta) for config in configs}
+        members = []
+        for folder, config in zip(workdirs, configs, strict=True):
+            steps = compiled[config.model]
+            variables, step = restore_best(folder, state_target(config, steps).variables)
+            members.append(Member(folder, config, step, steps, variables))
+        return cls(members, tta=tta)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Segments one image of any size.
@@ -63,14 +102,34 @@ class Segmenter:
 
         Returns:
           float32 [H, W], the probability of lesion.
+
+        Raises:
+          ValueError: an array of another type or shape.
         """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image is {image.dtype} {list(image.shape)}: must be uint8 [H, W, 3], RGB in [0, 255]")
         # One image per device: a whole batch would take as long as all its blanks.
-        ((_, probability),) = self.stream([(None, self.resize(image))], len(self._steps.devices))
+        ((_, probability),) = self.stream([(None, self.resize(image))], len(self.members[0].steps.devices))
         return resize_probability(probability, image.shape[:2])
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resizes an image uint8 [H, W, 3] to the network's input, uint8 [S, S, 3]."""
         return resize_image(image, (self.image_size, self.image_size))
+
+    def trained_on(self, examples: Examples, data_dir: str) -> int:
+        """Returns how many of the images any member was trained on.
+
+        Args:
+          examples: the images.
+          data_dir: folder of the prepared data sets. A member whose training images are not to be had counts as one
+            that saw none of these.
+        """
+        seen: set[str] = set()
+        for member in self.members:
+            with contextlib.suppress(UserError):
+                train, _ = data.training_splits(dataclasses.replace(member.config.data, data_dir=data_dir))
+                seen |= train.shared_with(examples)
+        return len(seen)
 
     def stream(
         self, items: Iterable[tuple[T, np.ndarray]], batch_size: int | None = None
@@ -86,12 +145,17 @@ class Segmenter:
         """
         running: tuple[list[T], jax.Array] | None = None
         for tags, images in self._batches(items, batch_size or self.batch_size):
-            started = tags, self._steps.predict(self._variables, self._steps.shard(images))
+            started = tags, self._predict(images)
             if running:
                 yield from self._fetch(*running)
             running = started
         if running:
             yield from self._fetch(*running)
+
+    def _predict(self, images: np.ndarray) -> jax.Array:
+        """Starts a batch on the devices: images uint8 [B, S, S, 3] to float32 [devices, B / devices, S, S, 1]."""
+        placed = self.members[0].steps.shard(images)
+        return sum(m.steps.predict(m.variables, placed) for m in self.members) / len(self.members)
 
     def _batches(self, items: Iterable[tuple[T, np.ndarray]], batch_size: int) -> Iterator[tuple[list[T], np.ndarray]]:
         """Groups images into batches of one size, so that the network is compiled once; the last has blank images."""

@@ -150,9 +150,40 @@ def eval_step(variables: Any, batch: Batch, *, model: nn.Module, config: Config)
     return jax.lax.psum({"images": jnp.sum(valid, dtype=jnp.float32), **sums}, AXIS)
 
 
-def predict_step(variables: Any, images: jax.Array, *, model: nn.Module) -> jax.Array:
-    """Maps RGB uint8 [B, S, S, 3] to the probability of lesion, float32 [B, S, S, 1]."""
-    return jax.nn.sigmoid(model.apply(variables, images, train=False))
+def predict_step(variables: Any, images: jax.Array, *, model: nn.Module, tta: bool = False) -> jax.Array:
+    """Maps images to probabilities.
+
+    Args:
+      variables: "params" and "batch_stats".
+      images: uint8 [B, S, S, 3], RGB in [0, 255].
+      model: any; the running statistics are used.
+      tta: test-time augmentation: average over the eight symmetries of the square, at eight times the cost.
+
+    Returns:
+      float32 [B, S, S, 1], the probability of lesion in [0, 1].
+    """
+
+    def predict(images: jax.Array) -> jax.Array:
+        return jax.nn.sigmoid(model.apply(variables, images, train=False))
+
+    if not tta:
+        return predict(images)
+    # One after the other, not as a batch of 8 B: the network takes no more memory than without.
+    turned = jax.lax.map(predict, jnp.stack([_turned(images, *symmetry) for symmetry in SYMMETRIES]))
+    return sum(_turned_back(p, *symmetry) for p, symmetry in zip(turned, SYMMETRIES, strict=True)) / len(SYMMETRIES)
+
+
+SYMMETRIES = tuple((quarters, mirrored) for quarters in range(4) for mirrored in (False, True))
+"""The symmetries of the square: quarter turns, of the image or of its mirror image."""
+
+
+def _turned(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
+    return jnp.rot90(images[:, :, ::-1] if mirrored else images, quarters, axes=(1, 2))
+
+
+def _turned_back(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
+    images = jnp.rot90(images, -quarters, axes=(1, 2))
+    return images[:, :, ::-1] if mirrored else images
 
 
 class Steps:
@@ -166,9 +197,14 @@ class Steps:
       train: `(state, batch, key, learning_rate)` -> `(state, metrics)`; the state is donated.
       evaluate: `(variables, batch)` -> sums.
       predict: `(variables, images)` -> probabilities, both [devices, B / devices, ...].
+
+    Args:
+      config: of the run.
+      devices: local devices.
+      tta: whether `predict` averages over the symmetries of the square.
     """
 
-    def __init__(self, config: Config, devices: Sequence[jax.Device]):
+    def __init__(self, config: Config, devices: Sequence[jax.Device], *, tta: bool = False):
         self.devices = list(devices)
         # What comes in or leaves with axis None is one array for all devices. JAX does not check that devices agree on
         # what leaves: every such value is averaged or summed over AXIS in its step.
@@ -185,7 +221,7 @@ class Steps:
         self.evaluate = pmap(
             functools.partial(eval_step, model=train_model, config=config), in_axes=(None, 0), out_axes=None
         )
-        self.predict = pmap(functools.partial(predict_step, model=train_model), in_axes=(None, 0), out_axes=0)
+        self.predict = pmap(functools.partial(predict_step, model=train_model, tta=tta), in_axes=(None, 0), out_axes=0)
         mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
         self.replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         self._sharded = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
@@ -224,9 +260,14 @@ def pick_devices(count: int, batch_size: int) -> list[jax.Device]:
     return devices
 
 
+def divisible(batch_size: int, devices: int) -> int:
+    """Returns the least number of images, at least `batch_size`, that divides by the number of devices."""
+    return -(-batch_size // devices) * devices
+
+
 def check_batch_size(batch_size: int, devices: int) -> None:
     """Raises UserError if a batch does not divide by the number of devices; names the nearest sizes that do."""
     if batch_size % devices:
-        low, high = batch_size // devices * devices, -(-batch_size // devices) * devices
+        low, high = batch_size // devices * devices, divisible(batch_size, devices)
         sizes = f"{low} or {high}" if low else str(high)
         raise UserError(f"train.batch_size = {batch_size}: does not divide by {devices} devices; use {sizes}")

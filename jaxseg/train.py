@@ -48,7 +48,7 @@ from jaxseg.errors import RunError, UserError
 from jaxseg.metrics import COUNTS, SCORES, scores
 from jaxseg.optim import early_stop_update, plateau_update
 from jaxseg.runlog import RunLog, SilentRunLog
-from jaxseg.steps import Steps, TrainState, create_train_state, pick_devices, state_target
+from jaxseg.steps import Steps, TrainState, create_train_state, divisible, pick_devices, state_target
 from jaxseg.stop import Stopped, StopRequest
 
 log = logging.getLogger("jaxseg.train")
@@ -316,7 +316,7 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
       RunError: the loss is not finite.
     """
     devices, images = len(job.steps.devices) * jax.process_count(), len(job.validation)
-    batch_size = -(-min(job.config.train.batch_size, images) // devices) * devices
+    batch_size = divisible(min(job.config.train.batch_size, images), devices)
     batches = pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size, shard=processes.shard())
     sums = []
     for batch in batches:

@@ -68,3 +68,13 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     train_and_evaluate(tiny_config(), workdir)
     return workdir
+
+
+@pytest.fixture(scope="session")
+def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of a finished run of another network on the same images; tests must not write into it."""
+    from jaxseg.train import train_and_evaluate
+
+    workdir = tmp_path_factory.mktemp("runs") / "other"
+    train_and_evaluate(tiny_config().updated({"model.unet_channels": (4, 8, 8), "train.seed": 1}), workdir)
+    return workdir

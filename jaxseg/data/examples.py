@@ -54,6 +54,10 @@ class Examples:
             load=lambda i: self.load(picked[i]),
         )
 
+    def shared_with(self, other: "Examples") -> set[str]:
+        """Returns the names of images that both hold; images of different data sets are different ones."""
+        return set(self.names) & set(other.names) if self.dataset == other.dataset else set()
+
     def fingerprint(self) -> str:
         """Returns a short hash of what this split holds: set, version, names and their order."""
         text = "\n".join([self.dataset, self.version, *self.names])

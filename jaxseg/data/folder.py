@@ -7,11 +7,8 @@ from pathlib import Path
 
 from jaxseg.config import suggestion
 from jaxseg.data.examples import Example, Examples
-from jaxseg.data.images import decode_image, decode_mask, size_of
+from jaxseg.data.images import SUFFIXES, decode_image, decode_mask, size_of
 from jaxseg.errors import UserError
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-"""Endings of image and mask files, in lower or upper case."""
 
 MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask")
 """What a mask's name may add to its image's, in lower or upper case."""
@@ -41,7 +38,7 @@ def open_folder(folder: str, known: Iterable[str] = ()) -> Examples:
         )
     images, masks = _files_in(root, "images"), _files_in(root, "masks")
     if not images:
-        raise UserError(f"{root / 'images'}: no images in there (files that end in {' '.join(EXTENSIONS)})")
+        raise UserError(f"{root / 'images'}: no images in there (files that end in {' '.join(SUFFIXES)})")
     pairs = _pairs(_by_stem(images), masks, root)
     for image, mask in pairs.values():
         _check_sizes(image, size_of(image), mask, size_of(mask))
@@ -62,9 +59,9 @@ def _files_in(root: Path, part: str) -> list[Path]:
         raise UserError(f"{root}: has no folder {part}/ in it; a data set folder holds images/ and masks/")
     # Hidden files are left out: the Mac's companion files ("._a.jpg") look like images.
     files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.is_file()]
-    kept = [path for path in files if path.suffix.lower() in EXTENSIONS]
+    kept = [path for path in files if path.suffix.lower() in SUFFIXES]
     if ignored := len(files) - len(kept):
-        _log.warning("%s: ignored files that do not end in %s: %d", folder, " ".join(EXTENSIONS), ignored)
+        _log.warning("%s: ignored files that do not end in %s: %d", folder, " ".join(SUFFIXES), ignored)
     return kept
 
 

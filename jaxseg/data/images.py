@@ -15,6 +15,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxseg.errors import UserError
 
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Endings of the files in a folder that are taken for images and masks, in lower or upper case."""
+
 MAX_PIXELS = 89_000_000
 """Largest image that is decoded, pixels: three times the largest ISIC photograph, 0.27 GB as RGB.
 

@@ -57,6 +57,8 @@ class _Section:
         for field in dataclasses.fields(self):
             name = f"{section}.{field.name}"
             value = _coerce(name, getattr(self, field.name), hints[field.name])
+            if isinstance(value, str):
+                _check_text(name, value, may_be_empty=not field.default)
             _check(name, value, field.metadata)
             object.__setattr__(self, field.name, value)
 
@@ -64,30 +66,50 @@ class _Section:
 def _coerce(name: str, value: Any, kind: Any) -> Any:
     """Accepts an int for a float and a list (from JSON) for a tuple; everything else must have the declared type."""
     if kind is float and type(value) is int:
-        return float(value)
+        return float(value) if abs(value) < 2**1023 else math.inf
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
         item = typing.get_args(kind)[0]
         return tuple(_coerce(name, v, item) for v in value)
     if type(value) is not kind:
-        raise UserError(f"{name} = {value!r}: must be {_KIND_NAMES.get(kind, kind)}, not {type(value).__name__}")
+        raise UserError(f"{name} = {_shown(value)}: must be {_KIND_NAMES.get(kind, kind)}, not {type(value).__name__}")
     return value
 
 
 _KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
+def _check_text(name: str, value: str, *, may_be_empty: bool) -> None:
+    if not value and not may_be_empty:
+        raise UserError(f"{name} is empty: leave it out for its default, or give it a value")
+    if "\0" in value:
+        raise UserError(f"{name} = {_shown(value)}: must not hold a NUL character")
+
+
 def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     if (choices := metadata["choices"]) and value not in choices:
-        raise UserError(f"{name} = {value!r}: must be one of {', '.join(choices)}{suggestion(str(value), choices)}")
+        raise UserError(
+            f"{name} = {_shown(value)}: must be one of {', '.join(choices)}{suggestion(str(value), choices)}"
+        )
     if isinstance(value, tuple) and not value:
         raise UserError(f"{name} is empty: give at least one number")
     for number in value if isinstance(value, tuple) else (value,):
         if not isinstance(number, int | float) or isinstance(number, bool):
             continue
         low, high = metadata["minimum"], metadata["maximum"]
-        if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
-            bounds = [f"at least {low:g}"] * (low is not None) + [f"at most {high:g}"] * (high is not None)
-            raise UserError(f"{name} = {number!r}: must be {' and '.join(bounds) or 'finite'}")
+        finite = isinstance(number, int) or math.isfinite(number)
+        if not finite or (low is not None and number < low) or (high is not None and number > high):
+            bounds = [
+                f"{word} {bound:,}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
+            ]
+            raise UserError(f"{name} = {_shown(number)}: must be {' and '.join(bounds) or 'finite'}")
+
+
+def _shown(value: Any) -> str:
+    """Returns a value as an error message shows it: short, whatever it is."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of over 30 digits"
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +132,10 @@ class DataConfig(_Section):
         minimum=0,
     )
     fold: int = setting(0, "which fold validates, from 0; used if folds is not 0", minimum=0)
-    synthetic_train: int = setting(160, "training images of the synthetic set", minimum=1)
-    synthetic_eval: int = setting(40, "images in each of the synthetic set's validation and test splits", minimum=1)
+    synthetic_train: int = setting(160, "training images of the synthetic set", minimum=1, maximum=1_000_000)
+    synthetic_eval: int = setting(
+        40, "images in each of the synthetic set's validation and test splits", minimum=1, maximum=1_000_000
+    )
     workers: int = setting(4, "threads that decode and resize images", minimum=0, maximum=512, resumable=True)
     cache_mib: int = setting(
         4096, "memory that may hold decoded, resized images between epochs, MiB", minimum=0, resumable=True
@@ -159,10 +183,10 @@ class ModelConfig(_Section):
     )
     pretrained: str = setting("imagenet", "encoder weights: imagenet (Keras' cache or download), none, or a file")
     decoder_channels: tuple[int, ...] = setting(
-        (256, 128, 64, 32, 16), "channels of the five decoder stages, deepest first", minimum=1
+        (256, 128, 64, 32, 16), "channels of the five decoder stages, deepest first", minimum=1, maximum=8192
     )
     unet_channels: tuple[int, ...] = setting(
-        (64, 128, 256, 512, 1024), "channels of the plain U-Net's scales, finest first", minimum=1
+        (64, 128, 256, 512, 1024), "channels of the plain U-Net's scales, finest first", minimum=1, maximum=8192
     )
     dropout: float = setting(
         0.3, "share of channels' values dropped between a stage's two convolutions", minimum=0, maximum=0.95
@@ -210,9 +234,9 @@ class OptimConfig(_Section):
     )
     plateau_patience: int = setting(5, "epochs without improvement before the reduction", minimum=1)
     plateau_min_delta: float = setting(
-        1e-4, "least decrease of the validation loss that counts for the plateau", minimum=0
+        1e-4, "least decrease of the validation loss that counts for the plateau", minimum=0, maximum=1e6
     )
-    min_learning_rate: float = setting(1e-6, "floor of the learning rate", minimum=0)
+    min_learning_rate: float = setting(1e-6, "floor of the learning rate", minimum=0, maximum=10)
     early_stop_patience: int = setting(10, "epochs without improvement before training stops", minimum=1)
 
 
@@ -220,7 +244,9 @@ class OptimConfig(_Section):
 class TrainConfig(_Section):
     """Length, batch, seed and devices of a run."""
 
-    epochs: int = setting(50, "most epochs to train; may be raised later to train a run on", minimum=1, resumable=True)
+    epochs: int = setting(
+        50, "most epochs to train; may be raised later to train a run on", minimum=1, maximum=1_000_000, resumable=True
+    )
     batch_size: int = setting(16, "images per step over all devices", minimum=1)
     seed: int = setting(0, "the one seed of weights, order, augmentation, dropout", minimum=0, maximum=2**31 - 1)
     devices: int = setting(0, "local devices to use; 0: all", minimum=0, resumable=True)
@@ -256,9 +282,13 @@ class Config:
         Raises:
           UserError: an unknown section or setting, or a value that the setting does not allow.
         """
-        return cls().updated(
-            {f"{section}.{name}": value for section, fields in values.items() for name, value in fields.items()}
-        )
+        sections = [field.name for field in dataclasses.fields(cls)]
+        changes = {}
+        for section, fields in _object("the configuration", values).items():
+            if section not in sections:
+                raise UserError(f"unknown section {_shown(section)}{suggestion(str(section), sections)}")
+            changes |= {f"{section}.{name}": value for name, value in _object(section, fields).items()}
+        return cls().updated(changes)
 
     def updated(self, changes: Mapping[str, Any]) -> "Config":
         """Returns a copy with settings changed by dotted name, as `{"optim.learning_rate": 1e-3}`.
@@ -270,7 +300,7 @@ class Config:
         known = dict(self.settings())
         for dotted, value in changes.items():
             if dotted not in known:
-                raise UserError(f"unknown setting {dotted!r}{suggestion(dotted, known)}")
+                raise UserError(f"unknown setting {_shown(dotted)}{suggestion(dotted, known)}")
             section, name = dotted.split(".")
             sections.setdefault(section, {})[name] = value
         return dataclasses.replace(self, **{s: dataclasses.replace(getattr(self, s), **v) for s, v in sections.items()})
@@ -286,6 +316,12 @@ class Config:
         """Returns one setting's value by its dotted name."""
         section, name = dotted.split(".")
         return getattr(getattr(self, section), name)
+
+
+def _object(name: str, values: Any) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{name} is {type(values).__name__}: must be an object of names and values")
+    return values
 
 
 def paper() -> Config:

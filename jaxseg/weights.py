@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from jaxseg import keras_hdf5
 from jaxseg.atomic import replacing
 from jaxseg.config import suggestion
 from jaxseg.errors import RunError, UserError
+from jaxseg.keras_hdf5 import MAX_TENSORS
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,9 @@ PUBLISHED = {
     "2cb95161c43110f7111970584f804107": ("resnet50", "resnet50_weights_tf_dim_ordering_tf_kernels.h5"),
 }
 """MD5 of each ImageNet file that Keras publishes: encoder and file name (`keras/src/applications/resnet.py`)."""
+
+MAX_UNPACKED_BYTES = 2**30
+"""Most that a ported file may unpack to, in memory: ten times an encoder's weights."""
 
 _VARIABLES = {
     "conv": {"kernel": ("params", "kernel"), "bias": ("params", "bias")},
@@ -144,6 +149,8 @@ def load_keras(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variable
     layers: dict[str, list[str]] = {}
     for tensor in expected.values():
         layers.setdefault(tensor.layer, []).append(tensor.variable)
+    if published_as(path) is None:
+        keras_hdf5.probe(path)
     try:
         with h5py.File(path, "r") as file:
             return _collect(keras_hdf5.tensors(file, path, layers), expected, path, encoder)
@@ -162,7 +169,10 @@ def load_ported(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variabl
     try:
         # Opened here, because numpy leaves its own file open when it turns out to be no archive.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            found = dict(file)
+            _check_unpacked_size(file.zip, path)
+            found = {key: np.asarray(value) for key, value in file.items()}  # what is no array is given as bytes
+    except UserError:
+        raise
     except Exception as error:  # a damaged file makes numpy raise half a dozen kinds, TokenError among them
         raise UserError(f"{path}: damaged, or not a ported weight file ({_first_line(error)})") from error
     return _collect(found, expected, path, encoder)
@@ -307,6 +317,15 @@ def _download(url: str, path: Path, md5: str, scheme: str = "https") -> None:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def _check_unpacked_size(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuses a small file that would fill the memory."""
+    members = archive.infolist()
+    if len(members) > MAX_TENSORS or sum(member.file_size for member in members) > MAX_UNPACKED_BYTES:
+        raise UserError(
+            f"{path}: not a ported weight file: over {MAX_TENSORS:,} arrays or {MAX_UNPACKED_BYTES:,} bytes in it"
+        )
+
+
 def _check_is_file(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give a weight file")
@@ -374,4 +393,4 @@ def _likely(found: Iterable[str], encoder: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -34,6 +34,11 @@ def test_json_round_trip(name):
         ("optim.learning_rat", 1.0, "did you mean 'optim.learning_rate'"),
         ("optim.learning_rate", -1.0, "at least 1e-12"),
         ("optim.learning_rate", float("nan"), "optim.learning_rate = nan"),
+        ("optim.learning_rate", 10**400, "optim.learning_rate = inf"),
+        ("train.batch_size", 0, "train.batch_size = 0: must be at least 1"),
+        ("train.epochs", 10**40, "a number of over 30 digits: must be at least 1 and at most 1,000,000"),
+        ("data.name", "", "data.name is empty"),
+        ("data.name", "a\0b", "NUL"),
         ("train.epochs", 1.5, "a whole number"),
         ("train.epochs", True, "a whole number"),
         ("loss.name", "focl", "did you mean 'focal'"),
@@ -51,6 +56,13 @@ def test_wrong_values_are_refused_by_name(name, value, said):
         Config().updated({name: value})
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("values", [[], {"data": 3}, {"dta": {}}, {"data": {"nam": 1}}, None])
+def test_json_of_another_form_is_refused(values):
+    """Broken: a config.json that somebody has edited ends in a traceback."""
+    with pytest.raises(UserError, match=r"must be an object|did you mean '"):
+        Config.from_dict(values)
 
 
 def parse(*flags: str) -> Config:

@@ -170,6 +170,28 @@ def test_unreadable_files_are_named_in_one_line(decode, data, cause, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("decode", [decode_image, decode_mask])
+def test_values_that_are_not_finite_are_refused(decode):
+    """If this fails, a float image with NaN becomes black skin, or a mask with one is taken for empty."""
+    values = np.full((4, 4), 0.5, np.float32)
+    values[1, 1] = np.nan
+    with pytest.raises(UserError, match=r"cannot be decoded .values that are not finite"):
+        decode(encoded(Image.fromarray(values), "tiff"))
+
+
+@pytest.mark.parametrize("kind", [KeyError, IndexError, struct.error, RecursionError, MemoryError])
+def test_whatever_a_decoder_raises_is_one_line(kind, monkeypatch):
+    """If this fails, a kind of damage that Pillow reports in its own way ends a run with a traceback."""
+
+    def fail(*_: object, **__: object):
+        raise kind("line one\nline two")
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UserError, match=r"a: cannot be decoded \(\W*line one.*line two") as caught:
+        decode_image(b"x", "a")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_file_is_named():
     """If this fails, a file that vanished during a run ends it with a traceback."""
     with pytest.raises(UserError, match=r"nowhere\.png: no such file"):

@@ -1,11 +1,13 @@
 """Reading, checking, writing and fetching encoder weights. Files here hold a tiny encoder, except Keras' real one."""
 
+import contextlib
 import functools
 import http.server
 import logging
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import chex
@@ -16,7 +18,7 @@ import pytest
 from reference import recipe
 from reference.keras_files import write_by_name, write_numbered
 
-from jaxseg import port_weights, weights
+from jaxseg import keras_hdf5, port_weights, weights
 from jaxseg.atomic import replacing
 from jaxseg.errors import RunError, UserError
 from jaxseg.models import resnet
@@ -27,6 +29,8 @@ V2 = "resnet50v2"
 
 @pytest.fixture(autouse=True)
 def tiny_encoders(monkeypatch, request):
+    if "hdf5_library" not in request.function.__name__:
+        monkeypatch.setattr(keras_hdf5, "probe", lambda path: None)  # half a second for each file
     if "real_file" not in request.function.__name__:
         monkeypatch.setitem(resnet.ENCODERS, "resnet50v2", resnet._ResNet50V2Tiny)
         monkeypatch.setitem(resnet.ENCODERS, "resnet50", resnet._ResNet50Tiny)
@@ -187,6 +191,75 @@ def test_other_hdf5_and_npz_files_are_refused(tmp_path):
     np.savez(tmp_path / "data.npz", images=np.zeros(2))
     with pytest.raises(UserError, match="params/conv1_conv/kernel is missing"):
         weights.load_file(tmp_path / "data.npz")
+
+
+@pytest.mark.parametrize(("program", "answered"), [("kill -SEGV $$", True), ("sleep 60", True), ("exit 1", False)])
+def test_a_file_that_the_hdf5_library_fails_on_is_answered(tmp_path, monkeypatch, program, answered):
+    """A damaged file that makes the library crash or hang would take the run, and Ctrl-C, with it."""
+    path = write_by_name(tmp_path / "w.h5", seeded()[0])
+    weights.load_keras(path)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(keras_hdf5, "PROBE_SECS", 0.5)
+    # An exception in the probe is not its business: reading raises it again, and it is told from there.
+    with pytest.raises(UserError, match="crashes or hangs; fetch it again") if answered else contextlib.nullcontext():
+        weights.load_keras(path)
+
+
+def test_the_probe_of_the_hdf5_library_reads_all_there_is(tmp_path):
+    """What the probe skips may be what the library fails on."""
+    path = write_numbered(tmp_path / "w.h5", seeded()[0])
+    keras_hdf5.read_all(str(path))
+    with h5py.File(path, "r+") as file:
+        value = file["layers/batch_normalization/vars/0"][()]
+        del file["layers/batch_normalization/vars/0"]
+        file.create_dataset("layers/batch_normalization/vars/0", data=value, chunks=value.shape, fletcher32=True)
+        at = file["layers/batch_normalization/vars/0"].id.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
+    content[at] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(OSError, match=r"checksum|filter"):
+        keras_hdf5.read_all(str(path))
+
+
+@pytest.mark.parametrize("kind", ["many arrays", "bomb", "no array"])
+def test_ported_files_that_are_more_or_other_than_they_seem(tmp_path, kind, monkeypatch):
+    """A small download must not fill the memory, nor end in a traceback."""
+    monkeypatch.setattr(weights, "MAX_UNPACKED_BYTES", 2**22)
+    path = tmp_path / "w.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        if kind == "many arrays":
+            for i in range(10_001):
+                archive.writestr(f"{i}.npy", b"")
+        elif kind == "bomb":
+            with archive.open("params/conv1_conv/kernel.npy", "w") as member:
+                member.write(bytes(2**23))
+        else:
+            archive.writestr("params/conv1_conv/kernel.npy", b"no array")
+    message = r"has shape \(\)" if kind == "no array" else "over 10,000 arrays or 4,194,304 bytes in it"
+    with pytest.raises(UserError, match=message):
+        weights.load_file(path)
+
+
+@pytest.mark.parametrize("kind", ["paths", "pieces"])
+def test_hdf5_files_that_are_more_than_they_seem(tmp_path, kind):
+    """A small file must not take hours, nor fill the memory."""
+    path = write_by_name(tmp_path / "w.h5", seeded()[0])
+    with h5py.File(path, "r+") as file:
+        if kind == "paths":  # ten groups in ten groups, eight times over, each stored once
+            inner = file.create_group("inner")
+            for depth in range(8):
+                outer = file.create_group(f"depth{depth}")
+                for i in range(10):
+                    outer[str(i)] = inner
+                inner = outer
+        else:
+            options = {"chunks": (2**28,), "maxshape": (None,), "compression": "gzip"}
+            file.create_dataset("post_bn/more", (1,), np.float32, **options)
+    with pytest.raises(UserError, match=r"more than 10,000 groups|in pieces larger than"):
+        weights.load_keras(path)
 
 
 def test_ported_and_keras_files_hold_what_was_saved(tmp_path):

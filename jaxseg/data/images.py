@@ -25,6 +25,7 @@ Just below the size from which Pillow itself warns of a decompression bomb (a sm
 """
 
 warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow's way to refuse instead of warn
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damage beside the pixels, as in EXIF, which does no harm
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -155,9 +156,10 @@ def _opened(source: bytes | Path, name: str) -> Iterator[Image.Image]:
         raise UserError(f"{called}: not an image that can be read (by its content, not its name)") from None
     except FileNotFoundError:
         raise UserError(f"{called}: no such file") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        # Pillow's decoders report damage with any of these.
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except PermissionError as error:
+        raise UserError(f"{called}: cannot be read ({error.strerror}); make it readable") from None
+    except Exception as error:  # Pillow reports damage with a dozen kinds, struct.error and IndexError among them
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{called}: cannot be decoded ({reason}); fetch it again, or save it as PNG or JPEG") from None
 
 
@@ -173,12 +175,24 @@ def _read_or_path(path: Path) -> Path | bytes:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         # Pillow's own conversion to 8 bits clips at 255 instead of scaling.
-        image = Image.fromarray(_deep_to_uint8(np.asarray(image)))
+        image = Image.fromarray(_deep_to_uint8(_pixels(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image)
     return image.convert("RGB")
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """Returns an image's values in its own range, [H, W] or [H, W, C].
+
+    Raises:
+      ValueError: some are not finite.
+    """
+    values = np.asarray(image)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("values that are not finite")
+    return values
 
 
 def _deep_to_uint8(values: np.ndarray) -> np.ndarray:
@@ -200,5 +214,5 @@ def _brightness(image: Image.Image) -> np.ndarray:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
     elif image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
-    values = np.asarray(image)
+    values = _pixels(image)
     return values.max(axis=-1) if values.ndim == 3 else values

@@ -48,11 +48,11 @@ def boundary_scores(prediction: np.ndarray, truth: np.ndarray) -> dict[str, floa
 
 
 def _cropped(*masks: np.ndarray) -> list[np.ndarray]:
-    """Returns the part of all masks that holds their union, with one empty pixel around it."""
+    """Returns the part of all masks that holds their union: beyond its edges there is no lesion."""
     union = np.logical_or.reduce(masks)
     rows, columns = (np.flatnonzero(union.any(axis=axis)) for axis in (1, 0))
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return [np.pad(mask[part], 1) for mask in masks]
+    return [mask[part] for mask in masks]
 
 
 def _hausdorff(a: np.ndarray, b: np.ndarray, percentile: float = 95) -> float:
@@ -63,14 +63,14 @@ def _hausdorff(a: np.ndarray, b: np.ndarray, percentile: float = 95) -> float:
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Returns the pixels of a mask with a neighbour, of four, outside it; the mask's own edge is empty."""
+    """Returns the pixels of a mask with a neighbour, of four, outside it; beyond the edges is outside."""
     outline = mask.copy()
     outline[1:-1, 1:-1] &= ~(mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:])
     return outline
 
 
 def _band(mask: np.ndarray, width: int) -> np.ndarray:
-    """Returns the pixels of a mask that are at most `width` king's moves from its outside.
+    """Returns the pixels of a mask that are at most `width` king's moves from its outside; beyond the edges is outside.
 
     The same as what `width` erosions by a square of 3 x 3 take away, at a cost that does not grow with the width.
     """

@@ -8,7 +8,7 @@ from scipy import stats
 
 from jaxseg.metrics import COUNTS, SCORES
 from jaxseg.scoring import NATIVE_SCORES, PerImage
-from jaxseg.statistics import bootstrap, pooled_scores
+from jaxseg.statistics import averages, bootstrap
 
 POOLED = ("dice", "jaccard")
 """The scores of summed counts that are compared."""
@@ -51,20 +51,15 @@ def differences(first: PerImage, second: PerImage) -> list[Difference]:
     Returns:
       A line per score: the means of `NATIVE_SCORES`, then the pooled scores.
     """
-    tables, counts = zip(*((_table(run, NATIVE_SCORES), _table(run, COUNTS)) for run in (first, second)), strict=True)
-    kept = [SCORES.index(name) for name in POOLED]
-
-    def values(run: int, weights: np.ndarray) -> np.ndarray:
-        """Returns a run's means and pooled scores for each row of weights."""
-        means = weights @ tables[run] / len(tables[run])
-        return np.concatenate([means, pooled_scores(weights @ counts[run])[:, kept]], axis=-1)
-
-    low, high = bootstrap(lambda weights: values(1, weights) - values(0, weights), len(tables[0]))
-    ones = np.ones((1, len(tables[0])))
-    ends = zip(values(0, ones)[0], values(1, ones)[0], low, high, strict=True)
-    names = [*((name, "per_image") for name in NATIVE_SCORES), *((name, "pooled") for name in POOLED)]
-    tests = [*(wilcoxon(column) for column in (tables[1] - tables[0]).T), *[None] * len(POOLED)]
-    return [Difference(*name, *map(float, end), p) for name, end, p in zip(names, ends, tests, strict=True)]
+    names = [*((name, "per_image") for name in NATIVE_SCORES), *((name, "pooled") for name in SCORES)]
+    a, b = ((_table(run, NATIVE_SCORES), _table(run, COUNTS)) for run in (first, second))
+    images = len(first.names)
+    low, high = bootstrap(lambda weights: averages(weights, *b) - averages(weights, *a), images)
+    ones = np.ones((1, images))
+    ends = zip(averages(ones, *a)[0], averages(ones, *b)[0], low, high, strict=True)
+    tests = [*(wilcoxon(column) for column in (b[0] - a[0]).T), *[None] * len(SCORES)]
+    lines = [Difference(*name, *map(float, end), p) for name, end, p in zip(names, ends, tests, strict=True)]
+    return [line for line in lines if line.kind == "per_image" or line.score in POOLED]
 
 
 def _table(run: PerImage, names: Sequence[str]) -> np.ndarray:

@@ -43,17 +43,21 @@ def _draws(images: int) -> Iterator[np.ndarray]:
         yield rng.multinomial(images, np.full(images, 1 / images), size).astype(np.float64)
 
 
-def pooled_scores(counts: np.ndarray) -> np.ndarray:
-    """Returns the five scores of summed counts.
+def averages(weights: np.ndarray, table: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns means over images, and the five scores of summed counts.
 
     Args:
-      counts: [..., 4] in the order of `COUNTS`.
+      weights: float64 [R, N], how often each of N images counts, N in all.
+      table: float64 [N, K], values of each image.
+      counts: [N, 4] in the order of `COUNTS`.
 
     Returns:
-      float64 [..., 5] in the order of `SCORES`.
+      float64 [R, K + 5]: the K means, and the scores in the order of `SCORES`.
     """
-    values = scores(dict(zip(COUNTS, np.moveaxis(counts, -1, 0), strict=True)))
-    return np.stack([values[name] for name in SCORES], axis=-1)
+    # Floats are multiplied fast, and hold whole numbers exactly up to 2**53 pixels.
+    sums = (weights @ counts.astype(np.float64)).T
+    pooled = scores(dict(zip(COUNTS, sums, strict=True)))
+    return np.column_stack([weights @ table / len(table), *(pooled[name] for name in SCORES)])
 
 
 def summarise(values: Mapping[str, np.ndarray], counts: np.ndarray) -> dict[str, dict[str, float | list[float]]]:
@@ -68,16 +72,15 @@ def summarise(values: Mapping[str, np.ndarray], counts: np.ndarray) -> dict[str,
       "per_image_interval" ([low, high] of the mean), "pooled" and "pooled_interval".
     """
     names, table = list(values), np.stack(list(values.values()), axis=-1)
-    images = len(table)
-    spread = table.std(axis=0, ddof=1) if images > 1 else np.zeros(len(names))
-    counts = counts.astype(np.float64)  # exact up to 2**53 pixels, and multiplied fast
-    mean_interval = bootstrap(lambda weights: weights @ table / images, images)
-    pooled_interval = bootstrap(lambda weights: pooled_scores(weights @ counts), images)
+    images, means = len(table), len(names)
+    spread = table.std(axis=0, ddof=1) if images > 1 else np.zeros(means)
+    (whole,) = averages(np.ones((1, images)), table, counts)
+    interval = bootstrap(lambda weights: averages(weights, table, counts), images).T
     return {
-        "per_image": dict(zip(names, table.mean(axis=0).tolist(), strict=True)),
+        "per_image": dict(zip(names, whole[:means].tolist(), strict=True)),
         "per_image_sd": dict(zip(names, spread.tolist(), strict=True)),
         "per_image_median": dict(zip(names, np.median(table, axis=0).tolist(), strict=True)),
-        "per_image_interval": dict(zip(names, mean_interval.T.tolist(), strict=True)),
-        "pooled": dict(zip(SCORES, pooled_scores(counts.sum(axis=0)).tolist(), strict=True)),
-        "pooled_interval": dict(zip(SCORES, pooled_interval.T.tolist(), strict=True)),
+        "per_image_interval": dict(zip(names, interval[:means].tolist(), strict=True)),
+        "pooled": dict(zip(SCORES, whole[means:].tolist(), strict=True)),
+        "pooled_interval": dict(zip(SCORES, interval[means:].tolist(), strict=True)),
     }

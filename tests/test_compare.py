@@ -101,7 +101,7 @@ def test_few_images_and_ties(values):
 def test_holm_by_hand():
     """Broken: p values are corrected by their place in the list, or one comes out smaller than a smaller one's."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.6, 0.5]) == pytest.approx([1, 1])
+    assert holm([0.6, 0.9]) == [1, 1]
     assert holm([0.2]) == [0.2]
 
 

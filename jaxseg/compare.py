@@ -191,18 +191,20 @@ def markdown(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Diff
 
 
 def _described(evaluation: Evaluation) -> str:
-    """Returns where an evaluation is, what it is of, and a warning if it is no honest test."""
-    metrics, prediction = evaluation.metrics, evaluation.metrics["prediction"]
+    """Returns where an evaluation is, how its masks were made, and a warning if it is no honest test."""
+    prediction, seen = evaluation.metrics["prediction"], evaluation.metrics["data"]["trained_on"]
     members = [f"{m['workdir']} step {m['step']}" for m in prediction["ensemble"]]
-    parts = [f"`{evaluation.folder}`: {' + '.join(members)}, threshold {prediction['threshold']:g}"]
     options = {
         "test_time_augmentation": "test-time augmentation",
         "largest_component": "largest component alone",
         "fill_holes": "holes filled",
     }
+    parts = [f"`{evaluation.folder}`: {' + '.join(members)}", f"threshold {prediction['threshold']:g}"]
     parts += [words for name, words in options.items() if prediction[name]]
-    if seen := metrics["data"]["trained_on"]:
+    if seen:
         parts.append(f"**{seen} of these images were TRAINED ON: not an honest test**")
+    if chosen := (prediction["threshold_chosen_on"] or {}).get("scored_images"):
+        parts.append(f"**threshold CHOSEN ON {chosen} of these images: not an honest test**")
     return ", ".join(parts)
 
 

@@ -177,15 +177,7 @@ def log_table(metrics: dict[str, Any], out: Path) -> None:
     """Logs the scores and where the files are."""
     about = metrics["data"]
     note = "  *** SYNTHETIC DATA ***" if about["synthetic"] else ""
-    level = 100 * metrics["bootstrap"]["level"]
-    log.info(
-        "%s %s, %d images; in brackets %g %% intervals%s",
-        about["dataset"],
-        about["split"],
-        about["images"],
-        level,
-        note,
-    )
+    log.info("%s %s, %d images%s", about["dataset"], about["split"], about["images"], note)
     log.info("%-20s%25s%9s%26s%9s", "", "native, per image", "pooled", "network, per image", "pooled")
     for name in OVERLAP_SCORES:
         cells = []

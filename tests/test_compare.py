@@ -15,7 +15,7 @@ from jaxseg.paired import correct, differences, holm, wilcoxon
 from jaxseg.scoring import METRICS, NATIVE_SCORES, PER_IMAGE, per_image_csv, read_per_image, score_image
 
 
-def write(folder, seed, images=12, dataset="ph2", fingerprint="f", synthetic=False, trained_on=0):
+def write(folder, seed, images=12, dataset="ph2", fingerprint="f", synthetic=False, trained_on=0, chosen_on=None):
     """Writes an evaluation: the same lesions for every seed, found more or less well."""
     rng, y, records = np.random.default_rng(seed), np.arange(24)[:, None], []
     for i in range(images):
@@ -28,10 +28,11 @@ def write(folder, seed, images=12, dataset="ph2", fingerprint="f", synthetic=Fal
     folder.mkdir(parents=True)
     (folder / PER_IMAGE).write_text(per_image_csv(records, names, [""] * images))
     data = {"dataset": dataset, "split": "validation", "images": images, "synthetic": synthetic}
-    options = {"test_time_augmentation": False, "largest_component": False, "fill_holes": False}
+    options = {"largest_component": False, "fill_holes": False, "threshold": 0.5}
+    options["test_time_augmentation"] = chosen_on is not None
     metrics = {
         "data": data | {"fingerprint": fingerprint, "trained_on": trained_on},
-        "prediction": {"ensemble": [{"workdir": "runs/x", "step": 7}], "threshold": 0.5, **options},
+        "prediction": options | {"ensemble": [{"workdir": "runs/x", "step": 7}], "threshold_chosen_on": chosen_on},
     }
     (folder / METRICS).write_text(json.dumps(metrics))
     return folder
@@ -135,10 +136,12 @@ def test_results_are_written_only_where_asked(pair, tmp_path, capsys):
 def test_what_makes_a_score_worthless_is_said(pair, tmp_path, capsys):
     """Broken: a comparison on synthetic or on training images passes for one on real, unseen lesions."""
     assert "SYNTHETIC" not in said(capsys, *pair)
-    folder = write(tmp_path / "c", 2, synthetic=True, trained_on=3)
+    folder = write(tmp_path / "c", 2, synthetic=True, trained_on=3, chosen_on={"scored_images": 5})
     text = said(capsys, folder, folder)
     assert "SYNTHETIC DATA" in text
     assert "3 of these images were TRAINED ON" in text
+    assert "CHOSEN ON 5 of these images" in text
+    assert "threshold 0.5, test-time augmentation, **" in text
 
 
 def test_which_evaluation_is_taken(pair, tmp_path, capsys):

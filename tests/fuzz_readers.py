@@ -185,7 +185,9 @@ def work(kind: str, seed: int, first: int, end: int, folder: Path, keep: Path) -
     """
     weights.expected_tensors = lambda encoder: TENSORS
     keras_hdf5.probe = lambda path: None
-    warnings.filterwarnings("error", append=True)  # one that reaches the user is a line too many
+    shown: list[str] = []  # warnings that reach the user: each is a line too many
+    warnings.showwarning = lambda message, *_: shown.append(str(message))
+    warnings.filterwarnings("always", append=True)
     sound, read = KINDS[kind]
     originals = sound(folder)
     path = folder / "file"
@@ -196,8 +198,10 @@ def work(kind: str, seed: int, first: int, end: int, folder: Path, keep: Path) -
         faulthandler.dump_traceback_later(LIMIT_SECS, exit=True)
         try:
             read(path)
+            assert not shown, f"warnings: {shown}"
             print(number, flush=True)
         except Exception as error:
+            shown.clear()
             keep_file(path, keep, kind, seed, number)
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = " ".join(f"{type(error).__name__}: {error}".split())

@@ -115,7 +115,7 @@ def test_unknown_preset_offers_the_nearest():
         parse("--config", "papr")
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "compare", "port_weights", "prepare"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "compare", "port_weights", "prepare"])
 def test_help_needs_no_jax(command):
     """Broken: --help takes seconds, because a command imports JAX before it parses its arguments."""
     code = (

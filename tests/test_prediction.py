@@ -194,13 +194,17 @@ def test_without_its_validation_images_no_threshold_is_chosen(tiny_run, tmp_path
     assert "\n" not in str(error.value)
 
 
-def test_an_ensemble_that_trained_on_the_validation_images_says_so(tiny_run, tmp_path):
+def test_an_ensemble_that_trained_on_the_validation_images_says_so(tiny, tiny_run, tmp_path):
     """Broken: a member that was trained on the scored images, or on those of the threshold, goes unnoticed."""
-    fold = with_config(tiny_run, tmp_path / "fold", lambda c: c["config"]["data"].update(folds=6, fold=0))
-    segmenter = Segmenter.load(fold, tiny_run)
-    train, validation = training_splits(segmenter.config.data)
+    folds = [
+        with_config(tiny_run, tmp_path / str(k), lambda c, k=k: c["config"]["data"].update(folds=6, fold=k))
+        for k in range(2)
+    ]
+    segmenter = Segmenter.load(*folds)
+    everything, _ = training_splits(tiny.data)
+    _, validation = training_splits(segmenter.config.data)
     assert segmenter.trained_on(validation, "") == len(validation) == 2  # by the second member
-    assert segmenter.trained_on(train, "") == len(train) == 10
+    assert segmenter.trained_on(everything, "") == len(everything) == 12  # ten by each
 
 
 @pytest.fixture(scope="module")

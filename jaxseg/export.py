@@ -78,8 +78,7 @@ def export(segmenter: Segmenter) -> jax.export.Exported:
     Returns:
       A function of images, uint8 [B, S, S, 3] in RGB, to the probability of lesion, float32 [B, S, S], for any B.
     """
-    # From the host: arrays that lie on several devices would make a program for as many.
-    members = [(create_model(m.config.model), jax.device_get(m.variables)) for m in segmenter.members]
+    members = [(create_model(m.config.model), m.variables) for m in segmenter.members]
 
     def segment(images: jax.Array) -> jax.Array:
         return sum(predict_step(v, images, model=m, tta=segmenter.tta) for m, v in members)[..., 0] / len(members)

@@ -10,7 +10,8 @@ def _parser() -> argparse.ArgumentParser:
     result = cli.Parser(
         "evaluate",
         "Scores the best weights of a run on a split of a data set, per image and pooled over all pixels, at the "
-        "images' own resolution and at the network's. Writes metrics.json, per_image.csv, cases.png and overlays/.",
+        "images' own resolution and at the network's. Writes metrics.json, per_image.csv, cases.png, overlays/ and the "
+        "page report.html.",
         "--workdir W [--data D] [--split S] [--out DIR] [--ensemble W ...] [--tta] [--threshold VALUE|auto] "
         "[--largest-component] [--fill-holes] [--data-dir DIR]",
     )
@@ -38,20 +39,19 @@ import numpy as np
 
 from jaxseg import data, statistics
 from jaxseg import workdir as files
+from jaxseg.cases import draw_cases
 from jaxseg.config import DataConfig
 from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_mask
 from jaxseg.data.pipeline import read_ahead
+from jaxseg.page import write_page
 from jaxseg.prediction import Prediction, from_args, record, validation_images
 from jaxseg.progress import progress
-from jaxseg.report import Case, overlay, overlay_sheet, save_png
+from jaxseg.report import SYNTHETIC_MARK
 from jaxseg.scoring import METRICS, OVERLAP_SCORES, PER_IMAGE, Scored, per_image_csv, score_image, score_tables
 from jaxseg.segmenter import Segmenter, resize_probability
 
 log = logging.getLogger("jaxseg.evaluate")
-
-SHOWN = 4
-"""Best, median and worst cases of each that are drawn."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -109,8 +109,9 @@ def evaluate(
     }
     files.write_json(out / METRICS, metrics)
     files.write_text(out / PER_IMAGE, per_image_csv(scored, examples.names, examples.groups))
-    draw_cases(segmenter, prediction, scored, examples, out)
+    draw_cases(segmenter, prediction, [s.native for s in scored], examples, out)
     log_table(metrics, out)
+    log.info("look at %s", write_page(segmenter.members[0].workdir, out))
     return metrics
 
 
@@ -146,37 +147,10 @@ def score_images(segmenter: Segmenter, prediction: Prediction, examples: Example
         )
 
 
-def draw_cases(
-    segmenter: Segmenter, prediction: Prediction, scored: Sequence[Scored], examples: Examples, out: Path
-) -> None:
-    """Draws the worst, median and best cases: `cases.png` with all, and each by itself in `overlays/`."""
-    order = sorted(scored, key=lambda s: s.native["dice"])
-    middle = max((len(order) - SHOWN) // 2, 0)
-    picked: dict[int, tuple[str, float]] = {}
-    for kind, some in {
-        "worst": order[:SHOWN],
-        "best": order[-SHOWN:],
-        "median": order[middle : middle + SHOWN],
-    }.items():
-        for s in some:
-            picked.setdefault(s.index, (kind, s.native["dice"]))
-    loaded = ((i, examples.load(i)) for i in sorted(picked, key=lambda i: picked[i][1]))
-    cases = []
-    stream = segmenter.stream(((i, example), segmenter.resize(example.image)) for i, example in loaded)
-    for (i, example), probability in stream:
-        kind, dice = picked[i]
-        mask, truth = prediction.mask(resize_probability(probability, example.mask.shape[:2])), example.mask[..., 0]
-        cases.append(Case(f"{kind}: {examples.names[i]}", example.image, truth, mask, dice))
-        name = f"{kind}_{examples.names[i]}.png".replace("/", "_")
-        save_png(overlay(example.image, mask, truth), out / "overlays" / name)
-    title = f"{segmenter.config.data.name} → {examples.dataset} {examples.split}"
-    overlay_sheet(cases, out / "cases.png", title, synthetic=examples.dataset == "synthetic")
-
-
 def log_table(metrics: dict[str, Any], out: Path) -> None:
     """Logs the scores and where the files are."""
     about = metrics["data"]
-    note = "  *** SYNTHETIC DATA ***" if about["synthetic"] else ""
+    note = SYNTHETIC_MARK if about["synthetic"] else ""
     log.info("%s %s, %d images%s", about["dataset"], about["split"], about["images"], note)
     log.info("%-20s%25s%9s%26s%9s", "", "native, per image", "pooled", "network, per image", "pooled")
     for name in OVERLAP_SCORES:
@@ -188,7 +162,7 @@ def log_table(metrics: dict[str, Any], out: Path) -> None:
             cells += [f"{table['per_image'][name]:.4f} [{low:.4f}, {high:.4f}]", pooled]
         log.info("%-20s%25s%9s%26s%9s", name, *cells)
     log.info("in brackets: %g %% bootstrap interval over images", 100 * metrics["bootstrap"]["level"])
-    log.info("written to %s: metrics.json, per_image.csv, cases.png, overlays/", out)
+    log.info("written to %s: metrics.json, per_image.csv, cases.png, overlays/, cases/", out)
 
 
 if __name__ == "__main__":

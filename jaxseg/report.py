@@ -25,6 +25,10 @@ BOTH_COLOUR = (255, 255, 255)
 """Outlines: green, magenta and white differ in brightness too, so that colour-blind readers tell them apart."""
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: no result on real lesions"
+"""On pictures, in red."""
+
+SYNTHETIC_MARK = "  *** SYNTHETIC DATA ***"
+"""At the end of log lines."""
 
 _DPI = 100
 _PANEL_INCHES = (2.7, 2.05)  # one picture of a sheet, nearly 4:3
@@ -68,25 +72,30 @@ def plot_curves(
       synthetic: whether to put the red note on the picture.
       best_epoch: the epoch to mark; by default the first of the lowest validation loss.
     """
+    figure = _figure(13, 4.5, title, synthetic)
+    panels = figure.subplots(1, 3)
+    draw_curves(panels, history, best_epoch)
+    for axes, name in zip(panels, ("Loss", "Validation: mean over images", "Learning rate"), strict=True):
+        axes.set_title(name)
+    _save_figure(figure, path)
+
+
+def draw_curves(panels: Sequence["Axes"], history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> None:
+    """Draws loss, validation scores and learning rate on three axes; arguments as for `plot_curves`."""
     epochs = _column(history, "epoch")
     if best_epoch is None:
         best_epoch = _best_epoch(epochs, _column(history, "val_loss"))
-    figure = _figure(13, 4.5, title, synthetic)
-    loss, score, rate = figure.subplots(1, 3)
+    loss, score, rate = panels
     losses = {"training": _column(history, "train_loss"), "validation": _column(history, "val_loss")}
     _curves(loss, epochs, losses, log_scale=_spans_decades(losses))
-    loss.set_title("Loss")
     _curves(score, epochs, {"Dice": _column(history, "val_dice"), "Jaccard": _column(history, "val_jaccard")})
-    score.set_title("Validation: mean over images")
     score.set_ylim(0, 1.02)
     _curves(rate, epochs, {"learning rate": _column(history, "learning_rate")}, log_scale=True)
-    rate.set_title("Learning rate")
-    for axes in (loss, score, rate):
+    for axes in panels:
         if best_epoch is not None:
             axes.axvline(best_epoch, color="0.35", linestyle="--", linewidth=1, label=f"best epoch: {best_epoch}")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9)
-    _save_figure(figure, path)
 
 
 def overlay(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:

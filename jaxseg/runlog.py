@@ -21,6 +21,7 @@ from jaxseg import workdir as files
 from jaxseg.checkpoint import Progress
 from jaxseg.config import Config
 from jaxseg.data.examples import Examples
+from jaxseg.page import write_page
 
 log = logging.getLogger("jaxseg.train")
 
@@ -93,7 +94,7 @@ class RunLog:
             self._data["dataset"],
             self._data["train_images"],
             self._data["validation_images"],
-            "  *** SYNTHETIC DATA ***" if self._data["synthetic"] else "",
+            report.SYNTHETIC_MARK if self._data["synthetic"] else "",
         )
         log.info(
             "model %s, pretrained %s, loss %s, %d px, batch %d, %s",
@@ -147,7 +148,7 @@ class RunLog:
         self._tensorboard.write_event(Event(wall_time=time.time(), **fields))
 
     def finish(self, progress: Progress, parameters: int) -> dict[str, Any]:
-        """Logs how the run ended, and writes and returns `summary.json`.
+        """Logs how the run ended, writes and returns `summary.json`, and writes the page.
 
         Args:
           progress: at the end.
@@ -171,6 +172,7 @@ class RunLog:
 
     def _tell(self, summary: dict[str, Any], best: dict[str, Any], progress: Progress) -> None:
         files.write_json(self._workdir / files.SUMMARY, summary)
+        page = write_page(self._workdir)
         early = progress.early_stop.should_stop
         patience = self._config.optim.early_stop_patience
         log.info(
@@ -181,8 +183,9 @@ class RunLog:
             best["val_dice"],
             best["val_dice_pooled"],
             best["val_loss"],
-            "  *** SYNTHETIC DATA ***" if self._data["synthetic"] else "",
+            report.SYNTHETIC_MARK if self._data["synthetic"] else "",
         )
+        log.info("look at %s", page)
 
 
 class SilentRunLog(RunLog):

@@ -60,6 +60,8 @@ def test_pictures_are_left(evaluation):
     """Broken: evaluate leaves numbers alone, and nobody sees where the model fails."""
     assert (evaluation / "cases.png").read_bytes().startswith(b"\x89PNG")
     assert list((evaluation / "overlays").glob("worst_*.png"))
+    assert len(json.loads((evaluation / "cases.json").read_text())["cases"]) == 6
+    assert (evaluation / "report.html").read_text().count("<image") == 6
 
 
 def test_scoring_training_images_is_said(tiny_run, tmp_path, capsys):

@@ -49,6 +49,7 @@ def test_a_run_leaves_what_it_promises(tiny_run):
     assert summary["epochs"] == 2
     assert list((tiny_run / "tensorboard").glob("events.out.tfevents.*"))
     assert (tiny_run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "python -m jaxseg.evaluate" in (tiny_run / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -223,7 +223,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     report.save_png(a_grey(6, 8), path)
     before = path.read_bytes()
 
-    def fail(self, file, format):
+    def fail(self, file, **_):
         file.write_bytes(b"half")
         raise OSError("disk full")
 

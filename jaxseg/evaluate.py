@@ -37,7 +37,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from jaxseg import data, statistics
+from jaxseg import data, startup, statistics
 from jaxseg import workdir as files
 from jaxseg.cases import draw_cases
 from jaxseg.config import DataConfig
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, scores, prints the table."""
     args = _parser().parse_args(argv)
     cli.start_logging()
+    startup.tune()
     workdir = Path(args.workdir)
     config = files.read_config(workdir)
     changes = {"data.name": args.data, "data.data_dir": args.data_dir}

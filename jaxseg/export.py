@@ -31,6 +31,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
+from jaxseg import startup
 from jaxseg.atomic import replacing
 from jaxseg.errors import RunError, UserError
 from jaxseg.models import create_model
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, writes the file, says what is in it."""
     args = _parser().parse_args(argv)
     cli.start_logging()
+    startup.tune()
     output = Path(args.output)
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give the file to write, as {output / 'model.stablehlo'}")

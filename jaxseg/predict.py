@@ -38,6 +38,7 @@ from pathlib import Path
 import grain
 import numpy as np
 
+from jaxseg import startup
 from jaxseg.data.images import SUFFIXES, decode_image
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import RunError, UserError
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and segments; returns 1 if some images could not be read."""
     args = _parser().parse_args(argv)
     cli.start_logging()
+    startup.tune()
     jobs = find_images(Path(args.input), Path(args.output))
     products = ["mask"] + ["overlay"] * args.overlay + ["probability"] * args.probabilities
     if not args.overwrite:

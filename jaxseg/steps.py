@@ -66,7 +66,11 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     model = create_model(config.model)
     size = config.data.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
-    variables = jax.jit(lambda k: model.lazy_init(k, images, train=False))(key)
+    # Runs once: not worth optimising, which would take twice as long as all the rest of it.
+    init = jax.jit(
+        lambda k: model.lazy_init(k, images, train=False), compiler_options={"xla_backend_optimization_level": 0}
+    )
+    variables = init(key)
     if encoder_weights is not None:
         for collection in ("params", "batch_stats"):
             variables[collection]["encoder"] = jax.tree.map(jnp.asarray, encoder_weights[collection])

@@ -39,7 +39,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from jaxseg import data, lock, processes, weights
+from jaxseg import data, lock, processes, startup, weights
 from jaxseg import workdir as files
 from jaxseg.checkpoint import Checkpoints, EpochSums, NoCheckpoints, Progress
 from jaxseg.config import Config
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and trains; returns the exit code."""
     args = _parser().parse_args(argv)
     cli.start_logging()
+    startup.tune()
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # a save that fails is told by our error, in one line
     processes.join()

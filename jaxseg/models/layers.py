@@ -4,12 +4,15 @@ Parameters and batch statistics are float32 whatever the compute type `dtype` is
 uniform) and biases at zero.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from jaxseg.models.ops import convolve, matmul
 
 Initializer = Callable[..., jax.Array]
 
@@ -43,7 +46,7 @@ class PointwiseConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `x` [B, H, W, C] to `dtype` [B, ceil(H / stride), ceil(W / stride), features]."""
         kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features), jnp.float32)
-        y = jnp.dot(subsample(x, self.stride).astype(self.dtype), kernel[0, 0].astype(self.dtype))
+        y = matmul(subsample(x, self.stride).astype(self.dtype), kernel[0, 0].astype(self.dtype))
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
         return y
@@ -74,14 +77,7 @@ class Conv(nn.Module):
         """Maps `x` [B, H, W, C] to `dtype` [B, ceil(H / stride), ceil(W / stride), features]."""
         kernel_shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", KERNEL_INIT, kernel_shape, jnp.float32)
-        pad = self.kernel_size // 2
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(self.stride, self.stride),
-            padding=((pad, pad), (pad, pad)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
         return y
@@ -109,7 +105,7 @@ class UpConv(nn.Module):
         kernel = self.param("kernel", _UPCONV_INIT, (2, 2, channels, self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         matrix = kernel.astype(self.dtype).transpose(2, 0, 1, 3).reshape(channels, 4 * self.features)
-        y = jnp.dot(x.astype(self.dtype), matrix).reshape(batch, height, width, 2, 2, self.features)
+        y = matmul(x.astype(self.dtype), matrix).reshape(batch, height, width, 2, 2, self.features)
         y = y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, self.features)
         return y + bias.astype(self.dtype)
 
@@ -154,7 +150,8 @@ class Dropout(nn.Module):
     batch, and each example draws its own mask.
 
     Attributes:
-      rate: share of the values set to zero; the others are scaled by 1 / (1 - rate). In [0, 1).
+      rate: share of the values set to zero, in [0, 1), rounded to 1/256; the others are scaled so
+        that the mean stays.
       axis_name: mapped axis over which the batch is spread, in order and evenly, or None.
     """
 
@@ -171,19 +168,18 @@ class Dropout(nn.Module):
         if self.axis_name is not None:
             index += jax.lax.axis_index(self.axis_name) * x.shape[0]
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("dropout"), index)
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - self.rate, x.shape[1:]))(keys)
-        return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
+        draws = jax.vmap(lambda key: _random_bytes(key, x.shape[1:]))(keys)
+        dropped = min(round(256 * self.rate), 255)
+        return jnp.where(draws >= dropped, x * (256 / (256 - dropped)), jnp.zeros_like(x))
+
+
+def _random_bytes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draws uint8 of a shape, four to a word: `jax.random.bits` of type uint8 draws a whole word for each."""
+    size = math.prod(shape)
+    words = jax.random.bits(key, (-(-size // 4),), jnp.uint32)
+    return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:size].reshape(shape)
 
 
 def subsample(x: jax.Array, stride: int) -> jax.Array:
     """Keeps every `stride`-th row and column of `x` [B, H, W, C], from the first: a 1x1 pooling with a stride."""
     return x[:, ::stride, ::stride, :] if stride > 1 else x
-
-
-def padded_max_pool(x: jax.Array) -> jax.Array:
-    """Pools `x` [B, H, W, C] by 3x3 maxima at stride 2 after a border of one pixel of zeros.
-
-    The border counts as zero and not as minus infinity, as in Keras (`pool1_pad`, then a valid `MaxPooling2D`): it
-    shows where `x` is negative along the edge.
-    """
-    return nn.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), strides=(2, 2), padding="VALID")

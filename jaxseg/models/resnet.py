@@ -16,7 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxseg.models.layers import BatchNorm, Conv, PointwiseConv, padded_max_pool, subsample
+from jaxseg.models.layers import BatchNorm, Conv, PointwiseConv, subsample
+from jaxseg.models.ops import max_pool
 
 EPSILON = 1.001e-5
 """Epsilon of every batch normalisation (resnet.py writes it out in each; Keras' own default is 1e-3)."""
@@ -90,7 +91,7 @@ class ResNet50V2(_Encoder):
         layers = _, conv, norm = self.layers(train)
         features = {}
         x = features["conv1_conv"] = conv(self.width, kernel_size=7, stride=2, name="conv1_conv")(images)
-        x = padded_max_pool(x)
+        x = max_pool(x)
         for stage, units in enumerate(self.blocks, start=2):
             stride = 1 if stage == 5 else 2  # resnet_v2.py: the last stage keeps its size, the three before halve it
             for unit in range(1, units + 1):
@@ -167,7 +168,7 @@ class ResNet50(_Encoder):
         features = {}
         x = conv(self.width, kernel_size=7, stride=2, name="conv1_conv")(images)
         x = features["conv1_relu"] = nn.relu(norm(x, "conv1_bn"))
-        x = padded_max_pool(x)
+        x = max_pool(x)
         for stage, units in enumerate(self.blocks, start=2):
             for unit in range(1, units + 1):
                 x = _postactivation_unit(

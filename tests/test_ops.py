@@ -1,0 +1,77 @@
+"""Gradients written by hand are those that JAX derives of the plain form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxseg.models import ops
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> jax.Array:
+    return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+def assert_same(mine, plain, *inputs: jax.Array) -> None:
+    """Compares two functions' values, and their gradients along a random direction by every input."""
+    value, back = jax.vjp(mine, *inputs)
+    expected, plain_back = jax.vjp(plain, *inputs)
+    np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-5)
+    direction = normal(*value.shape)
+    for got, want in zip(back(direction), plain_back(direction), strict=True):
+        assert (got.shape, got.dtype) == (want.shape, want.dtype)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)  # sums of some hundred products in another order
+
+
+@pytest.mark.parametrize(("channels", "features"), [(3, 17), (17, 3), (8, 8), (16, 1)])
+def test_matmul(channels, features):
+    """Broken: weights of 1x1 and transposed convolutions learn a wrong gradient on one side of the narrower factor."""
+    assert_same(ops.matmul, jnp.dot, normal(2, 5, 4, channels), normal(channels, features))
+
+
+@pytest.mark.parametrize(("channels", "features"), [(16, 16), (3, 16), (40, 8)])
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolve(channels, features, size, stride):
+    """Broken: a kernel turned or transposed in the gradient, or one whose border is off."""
+
+    def plain(x, kernel):
+        pad = size // 2
+        padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        return nn.Conv(features, (size, size), stride, padding="VALID", use_bias=False).apply(
+            {"params": {"kernel": kernel}}, padded
+        )
+
+    x, kernel = normal(2, 9, 12, channels), normal(size, size, channels, features)
+    assert_same(lambda x, kernel: ops.convolve(x, kernel, stride), plain, x, kernel)
+
+
+def plain_max_pool(x: jax.Array) -> jax.Array:
+    return nn.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), strides=(2, 2), padding="VALID")
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (8, 5), (1, 1), (2, 3)])
+def test_max_pool(size):
+    """Broken: rows and columns of even or odd number get their neighbour's gradient, or an odd image's edge is lost."""
+    assert_same(ops.max_pool, plain_max_pool, normal(2, *size, 3))
+
+
+def test_max_pool_gives_ties_to_the_first():
+    """Broken: equal maxima, as the zeros after a ReLU, all get the gradient, which is then counted several times."""
+    tied = jnp.asarray(RNG.integers(-1, 2, (2, 9, 8, 4)), jnp.float32)
+    assert_same(ops.max_pool, plain_max_pool, tied)
+
+
+def test_under_vmap():
+    """Broken: runs that are trained together, stacked, get other gradients than each alone."""
+    x, kernels = normal(3, 2, 6, 6, 4), normal(3, 3, 3, 4, 4)
+
+    def loss(x, kernel):
+        return (ops.max_pool(ops.matmul(ops.convolve(x, kernel), kernel[0, 0])) ** 2).sum()
+
+    together = jax.vmap(jax.grad(loss, argnums=1))(x, kernels)
+    for i in range(3):
+        np.testing.assert_allclose(together[i], jax.grad(loss, argnums=1)(x[i], kernels[i]), rtol=1e-4, atol=1e-3)

@@ -63,17 +63,23 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     Returns:
       The state before the first step.
     """
+    # Runs once: to optimise the program would take twice as long as all the rest of it.
+    options = {"xla_backend_optimization_level": 0}
+    state = jax.jit(functools.partial(_random_state, config=config), compiler_options=options)(key)
+    if encoder_weights is None:
+        return state
+    weights = {
+        name: part | {"encoder": jax.tree.map(jnp.asarray, encoder_weights[name])}
+        for name, part in state.variables.items()
+    }
+    return state.replace(**weights)
+
+
+def _random_state(key: jax.Array, config: Config) -> TrainState:
+    """Returns the state before the first step, of random weights."""
     model = create_model(config.model)
     size = config.data.image_size
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
-    # Runs once: not worth optimising, which would take twice as long as all the rest of it.
-    init = jax.jit(
-        lambda k: model.lazy_init(k, images, train=False), compiler_options={"xla_backend_optimization_level": 0}
-    )
-    variables = init(key)
-    if encoder_weights is not None:
-        for collection in ("params", "batch_stats"):
-            variables[collection]["encoder"] = jax.tree.map(jnp.asarray, encoder_weights[collection])
+    variables = model.lazy_init(key, jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8), train=False)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -244,7 +250,7 @@ class Steps:
 
 def state_target(config: Config, steps: Steps) -> TrainState:
     """Returns shapes, types and placement of the state, for restoring."""
-    shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), config))
+    shapes = jax.eval_shape(lambda: _random_state(jax.random.key(0), config))
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
 
 

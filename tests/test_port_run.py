@@ -13,7 +13,7 @@ from jaxseg.checkpoint import Checkpoints, Progress
 from jaxseg.errors import UserError
 from jaxseg.models import resnet
 from jaxseg.optim import EarlyStopState
-from jaxseg.steps import create_train_state
+from jaxseg.steps import Steps, state_target
 
 
 def test_an_encoder_trained_here_goes_back_to_keras(tmp_path, tiny, capsys, monkeypatch):
@@ -21,7 +21,7 @@ def test_an_encoder_trained_here_goes_back_to_keras(tmp_path, tiny, capsys, monk
     monkeypatch.setitem(resnet.ENCODERS, "resnet50", resnet._ResNet50Tiny)
     config = tiny.updated({"model.encoder": "resnet50", "model.decoder_channels": (4,) * 5})
     files.write_json(tmp_path / "run" / files.CONFIG, files.describe_run(config))
-    shapes = jax.eval_shape(lambda: create_train_state(jax.random.key(0), config))
+    shapes = state_target(config, Steps(config, jax.local_devices()[:1]))
     history = ({"step": 3}, {"step": 6})
     saved = []
     with Checkpoints(tmp_path / "run") as checkpoints:

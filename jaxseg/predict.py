@@ -168,7 +168,7 @@ def predict(segmenter: Segmenter, prediction: Prediction, jobs: Sequence[Job], p
         return Loaded(job, image.shape[:2], image if "overlay" in products else None), segmenter.resize(image)
 
     def readable(results: Iterable[tuple[Loaded, np.ndarray] | str]) -> Iterator[tuple[Loaded, np.ndarray]]:
-        for result in progress(results, "segmenting", len(jobs)):
+        for result in results:
             if isinstance(result, str):
                 failures.append(result)
             else:
@@ -178,7 +178,7 @@ def predict(segmenter: Segmenter, prediction: Prediction, jobs: Sequence[Job], p
     loaded = read_ahead(grain.MapDataset.source(jobs).map(load), workers)
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for image, probability in segmenter.stream(readable(loaded)):
+        for image, probability in progress(segmenter.stream(readable(loaded)), "segmenting", len(jobs)):
             waiting.append(pool.submit(write, image, probability, prediction, products))
             if len(waiting) > 2 * workers:
                 waiting.popleft().result()

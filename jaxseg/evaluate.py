@@ -76,7 +76,7 @@ def evaluate(
 
     Args:
       segmenter: the model.
-      prediction: how probabilities become prediction.
+      prediction: how probabilities become masks.
       examples: the split.
       data_config: how it was opened.
       out: folder for the results.

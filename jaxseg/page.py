@@ -76,13 +76,15 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
     """
     run = _read_json(workdir / files.CONFIG)
     history = _read_lines(workdir / files.METRICS)
-    sections = [_evaluation(folder, f"e{i}", run) for i, folder in enumerate(evaluations, 1)]
+    summary = _read_json(workdir / files.SUMMARY)
+    best_step = next((line.get("step") for line in history if line.get("epoch") == summary.get("best_epoch")), None)
+    sections = [_evaluation(folder, f"e{i}", run, best_step) for i, folder in enumerate(evaluations, 1)]
     context = {
         "run": run,
         "workdir": workdir,
         "command": f"python -m jaxseg.evaluate --workdir {shlex.quote(str(workdir))}",
         "model": _model_name(run),
-        "summary": _read_json(workdir / files.SUMMARY),
+        "summary": summary,
         "history": history,
         "curves": [*charts.curves(history, "t")] if history else [],
         "settings": _settings(run.get("config", {})),
@@ -112,7 +114,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _evaluation(folder: Path, ids: str, run: Mapping[str, Any]) -> dict[str, Any]:
+def _evaluation(folder: Path, ids: str, run: Mapping[str, Any], best_step: int | None) -> dict[str, Any]:
     """Returns what the page says of an evaluation; "metrics" is empty where they cannot be read."""
     metrics = _read_json(folder / METRICS)
     rows = _read_rows(folder / PER_IMAGE)
@@ -129,7 +131,7 @@ def _evaluation(folder: Path, ids: str, run: Mapping[str, Any]) -> dict[str, Any
         "reliability": charts.reliability(bins, f"{ids}r-") if bins else None,
         "cases": _cases(folder),
         "prediction": _prediction(metrics),
-        "warnings": _warnings(metrics, run),
+        "warnings": _warnings(metrics, run, best_step),
     }
 
 
@@ -165,8 +167,8 @@ def _prediction(metrics: Mapping[str, Any]) -> list[str]:
     return result
 
 
-def _warnings(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
-    """Returns why the scores may flatter the model."""
+def _warnings(metrics: Mapping[str, Any], run: Mapping[str, Any], best_step: int | None) -> list[str]:
+    """Returns why the scores may flatter the model, or not be of its present weights."""
     data, result = metrics.get("data", {}), []
     if seen := data.get("trained_on"):
         result.append(f"{seen} of the {data.get('images')} scored images were trained on: this is not an honest test.")
@@ -176,11 +178,16 @@ def _warnings(metrics: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     chosen = metrics.get("prediction", {}).get("threshold_chosen_on") or {}
     if same := chosen.get("scored_images"):
         result.append(f"The threshold was chosen on {same} of the scored images, so their scores flatter a little.")
+    step = metrics.get("model", {}).get("step")
+    if best_step and step and step != best_step:
+        result.append(
+            f"Scored at step {step}, but the run went on: its best weights are of step {best_step}. Evaluate again."
+        )
     return result
 
 
 def _settings(config: Mapping[str, Mapping[str, Any]]) -> dict[str, list[tuple[str, str, str, bool]]]:
-    """Returns by section each setting's name, value, meaning, and whether it differs from the paper's."""
+    """Returns by section each setting's name, value, meaning, and whether it is not the default."""
     known = dict(Config.settings())
     result = {}
     for section, values in config.items():
@@ -198,7 +205,7 @@ def _as_text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, int | float) else str(value or _DASH)
+    return str(value).removesuffix(".0") or _DASH
 
 
 def _model_name(run: Mapping[str, Any]) -> str:
@@ -230,8 +237,10 @@ def _scale_start(tables: Iterable[Mapping[str, Any]]) -> float:
 def _duration(seconds: Any) -> str:
     if not isinstance(seconds, int | float):
         return _DASH
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def test_cases_are_left_for_the_eye_and_for_the_page(tmp_path):
     }
     for case in cases:
         index = int(case["name"].split()[1])
+        assert case["scores"] == each[index]
         truth = a_set(50).load(index).mask[..., 0]
         for name in ("truth", "prediction"):
             drawn = filled(case[name], (480, 320), 1)

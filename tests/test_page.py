@@ -23,8 +23,9 @@ def edit(path: Path, **changes) -> None:
 
 def text_of(page: Path) -> str:
     """Returns what a reader sees, on one line."""
-    body = re.sub(r"<(style|svg|title).*?</\1>", " ", page.read_text(), flags=re.DOTALL).replace("<dd", " <dd")
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", "", body)).split())
+    body = re.sub(r"<(style|svg|title).*?</\1>", " ", page.read_text(), flags=re.DOTALL)
+    spaced = re.sub(r"(<dd|</p>)", r" \1", body)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", "", spaced)).split())
 
 
 class Elements(HTMLParser):
@@ -54,7 +55,7 @@ def test_the_page_says_what_was_trained_and_how_well_it_does(run):
     low, high = metrics["native"]["per_image_interval"]["dice"]
     for part in (
         "ResNet50V2-U-Net, trained on PH2",
-        f"{metrics['native']['per_image']['dice']:.3f}",
+        f"Dice, mean over images {metrics['native']['per_image']['dice']:.3f}",
         f"95% interval {low:.3f}\N{EN DASH}{high:.3f}, n = 9 images",
         "Scored on ISIC 2016, test split: 9 images",
         "Seen in training none of the scored images",
@@ -121,6 +122,14 @@ def test_what_flatters_the_scores_is_told(run):
         assert part in text
     edit(folder / "metrics.json", data={"trained_on": None, "images": 9}, prediction={})
     assert "Seen in training not known" in text_of(write_page(run))
+
+
+def test_scores_of_other_weights_are_told(run):
+    """If broken, scores from before a run went on pass for those of its present weights."""
+    folder = an_evaluation(run / "evaluation/x")
+    assert "Evaluate again" not in text_of(write_page(run))
+    edit(folder / "metrics.json", model={"step": 30})
+    assert "Scored at step 30, but the run went on: its best weights are of step 50" in text_of(write_page(run))
 
 
 def test_whatever_is_shown_is_escaped(tmp_path):

@@ -6,6 +6,7 @@ Nothing here imports JAX, so `--help` and typing mistakes answer at once.
 import argparse
 import contextlib
 import dataclasses
+import errno
 import logging
 import sys
 import typing
@@ -42,8 +43,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the message as one line on stderr and leaves with exit code 2."""
-        one_line = " ".join(message.split())
-        self.exit(2, f"{self.prog}: error: {one_line}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
+
+
+def one_line(message: str, limit: int = 800) -> str:
+    """Returns a message as one line without control characters, which a file's name or content may bring to a terminal.
+
+    What is too long loses its middle: the beginning says what was wrong, the end what to do.
+    """
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
+    return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"
 
 
 def _dashed(argument: str) -> str:
@@ -183,22 +192,39 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, as 256,128,64") from None
 
 
+_REFUSED = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system answers about a path that cannot be used. That a file is not there is for the code to foresee."""
+
+_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+"""What it answers when a disk or the system fails."""
+
+
 def run(command: str, main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and leaves with its exit code.
 
     Exit codes: 0, or what `main` returns; 1 for a failed run; 2 for a mistake by the user, both with one line on
     stderr; 130 when interrupted from the keyboard. An error that nobody foresaw keeps its traceback: it is ours to
-    mend.
+    mend. What the system refuses to do with a file, or for want of memory, is no such error.
     """
     try:
         sys.exit(main() or 0)
-    except (UserError, RunError) as error:
-        print(f"python -m jaxseg.{command}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        warnings.simplefilter("ignore")  # libraries that are torn down with work unfinished would bury the line
-        sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
         print(f"python -m jaxseg.{command}: interrupted", file=sys.stderr)
         sys.exit(130)
+    except (UserError, RunError) as error:
+        message, code = str(error), 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        if error.errno not in (*_REFUSED, *_FAILED) or not error.filename:
+            raise
+        message = f"{error.filename}: {error.strerror}; mend that, or give another path"
+        code = 2 if error.errno in _REFUSED else 1
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX' word for it
+            raise
+        message, code = "out of memory; try a lower --train.batch-size, --data.image-size or --data.cache-mib", 1
+    warnings.simplefilter("ignore")  # libraries that are torn down with work unfinished would bury the line
+    print(f"python -m jaxseg.{command}: error: {one_line(message)}", file=sys.stderr)
+    sys.exit(code)
 
 
 def start_logging() -> None:

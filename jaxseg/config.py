@@ -71,7 +71,7 @@ def _coerce(name: str, value: Any, kind: Any) -> Any:
         item = typing.get_args(kind)[0]
         return tuple(_coerce(name, v, item) for v in value)
     if type(value) is not kind:
-        raise UserError(f"{name} = {_shown(value)}: must be {_KIND_NAMES.get(kind, kind)}, not {type(value).__name__}")
+        raise UserError(f"{name} = {shown(value)}: must be {_KIND_NAMES.get(kind, kind)}, not {type(value).__name__}")
     return value
 
 
@@ -82,13 +82,13 @@ def _check_text(name: str, value: str, *, may_be_empty: bool) -> None:
     if not value and not may_be_empty:
         raise UserError(f"{name} is empty: leave it out for its default, or give it a value")
     if "\0" in value:
-        raise UserError(f"{name} = {_shown(value)}: must not hold a NUL character")
+        raise UserError(f"{name} = {shown(value)}: must not hold a NUL character")
 
 
 def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
     if (choices := metadata["choices"]) and value not in choices:
         raise UserError(
-            f"{name} = {_shown(value)}: must be one of {', '.join(choices)}{suggestion(str(value), choices)}"
+            f"{name} = {shown(value)}: must be one of {', '.join(choices)}{suggestion(str(value), choices)}"
         )
     if isinstance(value, tuple) and not value:
         raise UserError(f"{name} is empty: give at least one number")
@@ -101,10 +101,10 @@ def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
             bounds = [
                 f"{word} {bound:,}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
             ]
-            raise UserError(f"{name} = {_shown(number)}: must be {' and '.join(bounds) or 'finite'}")
+            raise UserError(f"{name} = {shown(number)}: must be {' and '.join(bounds) or 'finite'}")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Returns a value as an error message shows it: short, whatever it is."""
     if isinstance(value, int) and abs(value) >= 10**30:
         return "a number of over 30 digits"
@@ -286,7 +286,7 @@ class Config:
         changes = {}
         for section, fields in _object("the configuration", values).items():
             if section not in sections:
-                raise UserError(f"unknown section {_shown(section)}{suggestion(str(section), sections)}")
+                raise UserError(f"unknown section {shown(section)}{suggestion(str(section), sections)}")
             changes |= {f"{section}.{name}": value for name, value in _object(section, fields).items()}
         return cls().updated(changes)
 
@@ -300,7 +300,7 @@ class Config:
         known = dict(self.settings())
         for dotted, value in changes.items():
             if dotted not in known:
-                raise UserError(f"unknown setting {_shown(dotted)}{suggestion(dotted, known)}")
+                raise UserError(f"unknown setting {shown(dotted)}{suggestion(dotted, known)}")
             section, name = dotted.split(".")
             sections.setdefault(section, {})[name] = value
         return dataclasses.replace(self, **{s: dataclasses.replace(getattr(self, s), **v) for s, v in sections.items()})

@@ -37,7 +37,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from jaxseg import data, startup, statistics
+from jaxseg import data, lock, startup, statistics
 from jaxseg import workdir as files
 from jaxseg.cases import draw_cases
 from jaxseg.config import DataConfig
@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = data.resolve_name(data_config)
     examples = data.open_split(data_config, args.split or data.default_split(name))
     out = Path(args.out) if args.out else workdir / "evaluation" / f"{Path(name).name}-{examples.split}"
-    evaluate(*from_args(args), examples, data_config, out)
+    with lock.held(out, "--out"):
+        evaluate(*from_args(args), examples, data_config, out)
 
 
 def evaluate(

@@ -22,7 +22,7 @@ from jaxseg.workdir import out_of_space
 
 log = logging.getLogger("jaxseg.train")
 
-NAME = ".lock"
+NAME = ".jaxseg-lock"
 """The file's name in the folder; it is there only while a process holds it, or after one that was killed."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -30,18 +30,19 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, flag: str = "--workdir") -> Iterator[None]:
     """Holds the lock of a folder, which is made if it is not there, and removed again if nothing was put into it.
 
     Args:
-      folder: a run's folder, which others may go on reading.
+      folder: a folder to write into, which others may go on reading.
+      flag: the argument that named it, for messages.
 
     Raises:
       UserError: another process holds it, or the folder cannot be written to.
     """
-    made = not folder.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     path = folder / NAME
-    file = _locked(path)
+    file = _locked(path, flag)
     try:
         _tell_of_the_last_owner(os.pread(file, 1000, 0), folder)
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
@@ -53,12 +54,12 @@ def held(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(file)
-        if made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with contextlib.suppress(OSError):
+            for empty in made:
+                empty.rmdir()
 
 
-def _locked(path: Path) -> int:
+def _locked(path: Path, flag: str) -> int:
     """Returns the open and locked file."""
     while True:
         try:
@@ -68,7 +69,7 @@ def _locked(path: Path) -> int:
             if out_of_space(error):
                 raise
             raise UserError(
-                f"{path.parent}: cannot be written to ({error.strerror}); make it writable, or give another --workdir"
+                f"{path.parent}: cannot be written to ({error.strerror}); make it writable, or give another {flag}"
             ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,14 +81,14 @@ def _locked(path: Path) -> int:
             owner = _owner(os.pread(file, 1000, 0)) or "another process"
             os.close(file)
             raise UserError(
-                f"{path.parent} is in use: {owner} trains in it; wait for its end, or give another --workdir"
+                f"{path.parent} is in use: {owner} works in it; wait for its end, or give another {flag}"
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 os.close(file)
                 raise
             log.warning(
-                "%s: this file system has no locks (%s); see to it that no second train uses the folder",
+                "%s: this file system has no locks (%s); see to it that no other process writes there",
                 path.parent,
                 error.strerror,
             )

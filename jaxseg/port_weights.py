@@ -7,6 +7,7 @@ Training takes the `.h5` itself too; porting shows what is in it, and leaves a f
 source may be a run's folder: the encoder of its best checkpoint then goes into the file, for Keras or another run.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,6 +130,8 @@ def _check_output(output: Path, force: bool) -> None:
         raise UserError(f"--output {output}: is a folder; give a file name")
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: there is no folder {output.parent}; make it first")
+    if not os.access(output.parent, os.W_OK):
+        raise UserError(f"--output {output}: the folder cannot be written to; make it writable, or give another name")
     if output.exists() and not force:
         raise UserError(f"--output {output}: exists; give another name, or --force to replace it")
 

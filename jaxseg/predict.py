@@ -38,10 +38,10 @@ from pathlib import Path
 import grain
 import numpy as np
 
-from jaxseg import startup
+from jaxseg import lock, startup
 from jaxseg.data.images import SUFFIXES, decode_image
 from jaxseg.data.pipeline import read_ahead
-from jaxseg.errors import RunError, UserError
+from jaxseg.errors import RunError, UserError, refuse_unreadable
 from jaxseg.prediction import Prediction, from_args
 from jaxseg.progress import progress
 from jaxseg.report import overlay, save_png
@@ -59,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     products = ["mask"] + ["overlay"] * args.overlay + ["probability"] * args.probabilities
     if not args.overwrite:
         refuse_to_overwrite(jobs, products)
-    segmenter, prediction = from_args(args)
-    failures = predict(segmenter, prediction, jobs, products)
+    with lock.held(Path(args.output), "--output"):
+        segmenter, prediction = from_args(args)
+        failures = predict(segmenter, prediction, jobs, products)
     log.info("%d of %d images segmented into %s", len(jobs) - len(failures), len(jobs), args.output)
     for failure in failures:
         log.error("not segmented: %s", failure)
@@ -117,10 +118,12 @@ def find_images(source: Path, output: Path) -> list[Job]:
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output} is the input folder; give another, so that masks and images stay apart")
     found = []
-    for folder, subfolders, names in os.walk(source):
+    for folder, subfolders, names in os.walk(source, onerror=refuse_unreadable):
         # The masks of an earlier call are no images.
         subfolders[:] = [s for s in subfolders if s[0] != "." and (Path(folder) / s).resolve() != output.resolve()]
-        found += [Path(folder, n) for n in names if n[0] != "." and Path(n).suffix.lower() in SUFFIXES]
+        images = (Path(folder, n) for n in names if n[0] != "." and Path(n).suffix.lower() in SUFFIXES)
+        # A link to nowhere is told like an image that cannot be read; a pipe would be waited for for ever.
+        found += [path for path in images if path.is_file() or not path.exists()]
     if not found:
         raise UserError(f"--input {source}: no image in it; looked for {', '.join(SUFFIXES)}")
     found.sort()

@@ -99,8 +99,9 @@ def _workshop(root: Path) -> tempfile.TemporaryDirectory:
 
 def _compare(name: str, source: str, data_dir: str) -> dict[str, int]:
     """Says that the set is there, and what the source now has beyond it."""
-    builder = prepared.builder_of(name, data_dir)
-    counts = _counts(builder)
+    with prepared.damage_explained(str(prepared.folder_of(name, data_dir)), "add --force"):
+        builder = prepared.builder_of(name, data_dir)
+        counts = _counts(builder)
     found = {split: len(pairs) for split, pairs in builder.find_pairs(source)[0].items()}
     _log.info("%s is already prepared, and left as it is", name)
     news = {split: n for split, n in found.items() if n > counts.get(split, 0)}

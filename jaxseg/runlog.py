@@ -141,7 +141,7 @@ class RunLog:
         self._tensorboard.flush()
         title = f"{self._config.model.encoder} on {self._data['dataset']}"
         report.plot_curves(
-            progress.history, self._workdir / "curves.png", title=title, synthetic=self._data["synthetic"]
+            progress.history, self._workdir / files.CURVES, title=title, synthetic=self._data["synthetic"]
         )
 
     def _write_event(self, **fields: Any) -> None:

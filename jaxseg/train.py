@@ -168,9 +168,9 @@ def resolve(config: Config, workdir: Path) -> Config:
     """Settles what `auto` and the plain U-Net leave open, and checks that the folder holds no other run.
 
     Raises:
-      UserError: the folder holds another run, or the plain U-Net is to take encoder weights from a file.
+      UserError: the folder holds another run or files of no run, or the plain U-Net is to take encoder weights.
     """
-    saved = files.read_config(workdir) if (workdir / files.CONFIG).exists() else None
+    saved = files.read_config(workdir) if (workdir / files.CONFIG).exists() else files.check_is_free(workdir)
     changes: dict[str, Any] = {}
     if config.data.name == "auto":
         changes["data.name"] = name = saved.data.name if saved else data.resolve_name(config.data)

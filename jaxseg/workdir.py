@@ -17,10 +17,10 @@ from typing import Any
 
 import jaxseg
 from jaxseg.atomic import replacing
-from jaxseg.config import SCHEMA_VERSION, Config
+from jaxseg.config import SCHEMA_VERSION, Config, shown
 from jaxseg.errors import RunError, UserError
 
-CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
+CONFIG, METRICS, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
 
 _RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -80,8 +80,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); is this the --workdir of a run?") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); is this the --workdir of a run?") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no JSON object; is this the --workdir of a run?")
     return values
@@ -99,15 +99,36 @@ def read_config(workdir: Path) -> Config:
             f"{workdir}: no {CONFIG} in it, so no run; train first: python -m jaxseg.train --workdir {workdir}"
         )
     values = read_json(path)
-    if values.get("schema_version") != SCHEMA_VERSION:
+    version = values.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UserError(
-            f"{path}: schema_version {values.get('schema_version')!r}, this jaxseg reads {SCHEMA_VERSION}; "
-            "use the version that wrote it"
+            f"{path}: schema_version {version} is that of a newer jaxseg than this, which reads up to "
+            f"{SCHEMA_VERSION}: update jaxseg, or give another --workdir"
+        )
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema_version {shown(version)} is none that jaxseg has written (this one writes "
+            f"{SCHEMA_VERSION}); restore the file from a copy, or give another --workdir"
         )
     try:
-        return Config.from_dict(values["config"])
-    except (KeyError, AttributeError, UserError) as error:
+        return Config.from_dict(values.get("config"))
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def check_is_free(workdir: Path) -> None:
+    """Makes sure that a folder without `config.json` holds nothing that a run would take for its own, or replace.
+
+    Raises:
+      UserError: it does; names the first such file.
+    """
+    saved = sorted(workdir.glob("checkpoints/[0-9]*"))
+    for path in (*(workdir / name for name in (METRICS, SUMMARY, CURVES)), *saved):
+        if path.exists():
+            raise UserError(
+                f"{workdir}: holds {path.relative_to(workdir)} but no {CONFIG}, so there is no run to resume; restore "
+                f"{CONFIG} from a copy, or give another --workdir"
+            )
 
 
 def check_same_run(saved: Config, config: Config, workdir: Path) -> None:

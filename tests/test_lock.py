@@ -44,7 +44,7 @@ def test_a_second_train_is_refused_with_the_owners_number(holder, tiny):
     """If broken, two runs write into one folder and ruin each other's checkpoints, or nobody says who is in the way."""
     run, process = holder
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    owner = rf"run is in use: process {process.pid} on {socket.gethostname()} since 20\S+ trains in it; .*--workdir"
+    owner = rf"run is in use: process {process.pid} on {socket.gethostname()} since 20\S+ works in it; .*--workdir"
     with pytest.raises(UserError, match=owner) as error:
         train.train_and_evaluate(tiny.updated({"train.epochs": 3}), run)
     assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxseg.config import suggestion
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.images import SUFFIXES, decode_image, decode_mask, size_of
-from jaxseg.errors import UserError
+from jaxseg.errors import UserError, refuse_unreadable
 
 MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask")
 """What a mask's name may add to its image's, in lower or upper case."""
@@ -58,7 +58,13 @@ def _files_in(root: Path, part: str) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{root}: has no folder {part}/ in it; a data set folder holds images/ and masks/")
     # Hidden files are left out: the Mac's companion files ("._a.jpg") look like images.
-    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.is_file()]
+    try:
+        entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError as error:
+        refuse_unreadable(error)
+    if lost := [path for path in entries if path.is_symlink() and not path.exists()]:
+        raise UserError(f"{lost[0]}: a link to a file that is not there; mend it, or take it out")
+    files = [path for path in entries if path.is_file()]
     kept = [path for path in files if path.suffix.lower() in SUFFIXES]
     if ignored := len(files) - len(kept):
         _log.warning("%s: ignored files that do not end in %s: %d", folder, " ".join(SUFFIXES), ignored)

@@ -1,14 +1,16 @@
 """Opens the data sets that `jaxseg.prepare` has built, by way of TFDS and without TensorFlow."""
 
+import contextlib
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxseg.config import DataConfig
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.images import decode_image, decode_mask
 from jaxseg.errors import UserError
+from jaxseg.workdir import one_line
 
 NAMES = ("ph2", "isic2016")
 """The published sets that can be prepared."""
@@ -73,24 +75,38 @@ def open_prepared(config: DataConfig, name: str, split: str) -> Examples:
     command += f" --data-dir {shlex.quote(config.data_dir)}" if config.data_dir else ""
     if not is_prepared(name, config.data_dir):
         raise UserError(f"{name} is not prepared in {data_dir_of(config.data_dir)}; run: {command}")
-    builder = builder_of(name, config.data_dir)
-    stored = builder.info.metadata["splits"]
-    parts = list(stored) if split == "all" else [split]
-    if missing := [part for part in parts if part not in stored]:
-        raise UserError(
-            f"{name} was prepared from a copy without the split {missing[0]} (there are: {', '.join(stored)}); "
-            f"prepare a full copy: {command} --force"
+    with damage_explained(str(folder_of(name, config.data_dir)), f"{command} --force"):
+        builder = builder_of(name, config.data_dir)
+        stored = builder.info.metadata["splits"]
+        parts = list(stored) if split == "all" else [split]
+        if missing := [part for part in parts if part not in stored]:
+            raise UserError(
+                f"{name} was prepared from a copy without the split {missing[0]} (there are: {', '.join(stored)}); "
+                f"prepare a full copy: {command} --force"
+            )
+        names = tuple(n for part in parts for n in stored[part]["names"])
+        contents = [f"{part} {stored[part]['sha256'][:16]}" for part in parts]
+        return Examples(
+            dataset=name,
+            split=split,
+            names=names,
+            groups=tuple(g for part in parts for g in stored[part]["groups"]),
+            load=_loader(builder, "+".join(parts), names, f"{command} --force"),
+            version=f"{builder.version}, {', '.join(contents)}",
         )
-    names = tuple(n for part in parts for n in stored[part]["names"])
-    contents = [f"{part} {stored[part]['sha256'][:16]}" for part in parts]
-    return Examples(
-        dataset=name,
-        split=split,
-        names=names,
-        groups=tuple(g for part in parts for g in stored[part]["groups"]),
-        load=_loader(builder, "+".join(parts), names, f"{command} --force"),
-        version=f"{builder.version}, {', '.join(contents)}",
-    )
+
+
+@contextlib.contextmanager
+def damage_explained(what: str, remedy: str) -> Iterator[None]:
+    """Turns what TFDS, array_record and the protobuf reader raise of damaged files into a UserError of one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # each has half a dozen kinds of its own
+        raise UserError(
+            f"{what}: the prepared data set is damaged ({one_line(error)}); prepare it again: {remedy}"
+        ) from None
 
 
 def _loader(builder, split: str, names: tuple[str, ...], remedy: str) -> Callable[[int], Example]:
@@ -102,11 +118,9 @@ def _loader(builder, split: str, names: tuple[str, ...], remedy: str) -> Callabl
 
     def load(index: int) -> Example:
         name = f"{builder.name} {names[index]}"
-        try:
+        with damage_explained(name, remedy):
             record = source[index]
-        except Exception as error:  # array_record and the protobuf reader raise their own kinds
-            raise UserError(f"{name}: the prepared data set is damaged ({error}); prepare it again: {remedy}") from None
-        if record["name"].decode() != names[index]:
+        if not record["name"] or record["name"].decode() != names[index]:
             raise UserError(f"{name}: the prepared data set is damaged (found {record['name']}); prepare it: {remedy}")
         return Example(decode_image(record["image"], name), decode_mask(record["mask"], f"{name}, mask"))
 

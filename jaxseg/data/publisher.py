@@ -10,11 +10,10 @@ import os
 import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from jaxseg.errors import UserError
+from jaxseg.errors import UserError, refuse_unreadable
 
 MAX_FILES = 200_000
 """Most files looked at in a source: a hundred times the largest set, so that `--source /` ends soon."""
@@ -70,9 +69,13 @@ def list_source(source: str | Path, archives: str) -> Files:
       UserError: no such folder or archive, an archive that is not a sound zip file, or too many files.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        refuse_unreadable(error)
+    if is_folder:
         return _list_folder(path, archives)
-    if path.is_file():
+    if is_file:
         return _list_archive(path, PurePosixPath(path.stem))
     raise UserError(f"--source {source}: no such folder or archive")
 
@@ -119,13 +122,21 @@ def pair_up(images: dict[str, SourceFile], masks: dict[str, SourceFile]) -> list
 
 def _list_folder(root: Path, archives: str) -> Files:
     files: Files = {}
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse_unreadable):
         here = Path(folder)
         below = here.relative_to(root)
+        status = here.stat()
+        if (status.st_dev, status.st_ino) in seen:  # links that lead back up have more paths than can be walked
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and len(below.parts) < MAX_DEPTH)
         for name in sorted(names):
             path = here / name
             if name.startswith("."):  # the Mac's companion files look like images
+                continue
+            if path.exists() and not path.is_file():  # a pipe would be waited for for ever
                 continue
             if _is_archive(name, archives, (".zip",)) and path.stem not in subfolders:
                 files |= _list_archive(path, PurePosixPath(below) / path.stem)
@@ -147,7 +158,7 @@ def _list_archive(path: Path, below: PurePosixPath) -> Files:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # damage makes zipfile raise half a dozen kinds
         raise UserError(f"{path}: not a sound zip archive ({error}); fetch it again") from None
     if len(members) > MAX_FILES:
         raise UserError(f"{path}: holds over {MAX_FILES:,} files, so it is not the publisher's archive")
@@ -183,10 +194,10 @@ def _read_member(path: Path, member: zipfile.ZipInfo) -> bytes:
         # Opened anew for each member: milliseconds, and no file handle has to outlive this call.
         with zipfile.ZipFile(path) as archive:
             return archive.read(member)  # never more than the size that was checked, whatever the stream holds
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise UserError(f"{where}: damaged ({error}); fetch the archive again") from None
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or an unknown compression
+    except RuntimeError as error:  # encrypted, or an unknown compression
         raise UserError(f"{where}: cannot be unpacked ({error}); unpack the archive and give the folder") from None
+    except Exception as error:  # damage makes zipfile and the decompressors raise half a dozen kinds
+        raise UserError(f"{where}: damaged ({error}); fetch the archive again") from None
 
 
 def _read_file(path: Path) -> bytes:

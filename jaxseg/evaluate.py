@@ -88,6 +88,8 @@ def evaluate(
     seen = segmenter.trained_on(examples, data_config.data_dir)
     if seen:
         log.warning("%d of the %d images were TRAINED ON: not an honest test", seen, len(examples))
+    elif seen is None:
+        log.warning("the training images are not here: some of the images scored may have been TRAINED ON")
     prediction = with_overlap(segmenter, prediction, examples, data_config.data_dir)
     scored = list(score_images(segmenter, prediction, examples, data_config.workers))
     metrics = {

@@ -1,6 +1,5 @@
 """A trained model ready to use: the best weights of a run, or of several, behind one call."""
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_image
 from jaxseg.errors import UserError
 from jaxseg.steps import Steps, divisible, state_target
-from jaxseg.workdir import read_config
+from jaxseg.workdir import CONFIG, read_config, read_json
 
 T = TypeVar("T")
 
@@ -116,19 +115,25 @@ class Segmenter:
         """Resizes an image uint8 [H, W, 3] to the network's input, uint8 [S, S, 3]."""
         return resize_image(image, (self.image_size, self.image_size))
 
-    def trained_on(self, examples: Examples, data_dir: str) -> int:
+    def trained_on(self, examples: Examples, data_dir: str) -> int | None:
         """Returns how many of the images any member was trained on.
 
         Args:
           examples: the images.
-          data_dir: folder of the prepared data sets. A member whose training images are not to be had counts as one
-            that saw none of these.
+          data_dir: folder of the prepared data sets.
+
+        Returns:
+          Their number; None where a member was trained on this data set, and its training images are not to be had.
         """
         seen: set[str] = set()
         for member in self.members:
-            with contextlib.suppress(UserError):
+            try:
                 train, _ = data.training_splits(dataclasses.replace(member.config.data, data_dir=data_dir))
-                seen |= train.shared_with(examples)
+            except UserError:
+                if read_json(member.workdir / CONFIG)["data"]["dataset"] == examples.dataset:
+                    return None
+                continue
+            seen |= train.shared_with(examples)
         return len(seen)
 
     def stream(

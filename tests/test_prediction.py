@@ -207,6 +207,16 @@ def test_an_ensemble_that_trained_on_the_validation_images_says_so(tiny, tiny_ru
     assert segmenter.trained_on(everything, "") == len(everything) == 12  # ten by each
 
 
+def test_unknown_training_images_are_not_none(tiny, tiny_run, tmp_path):
+    """Broken: where the training images were moved, a score on them passes for an honest one."""
+    examples, _ = training_splits(tiny.data)
+    moved = with_config(tiny_run, tmp_path / "moved", lambda c: c["config"]["data"].update(name="nowhere"))
+    assert Segmenter.load(moved).trained_on(examples, "") is None
+    assert Segmenter.load(moved, tiny_run).trained_on(examples, "") is None
+    elsewhere = with_config(moved, tmp_path / "elsewhere", lambda c: c["data"].update(dataset="ph2"))
+    assert Segmenter.load(elsewhere).trained_on(examples, "") == 0
+
+
 @pytest.fixture(scope="module")
 def chosen_and_scored(tiny_run, other_run, tmp_path_factory):
     """Returns metrics.json of the validation and the test split, everything asked for."""

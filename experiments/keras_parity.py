@@ -8,22 +8,18 @@ Needs `pip install -e '.[test,keras]'`; a quarter of an hour on two CPU cores. W
 `experiments/results/keras_parity.json`.
 """
 
-import datetime
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from results import RESULTS, ROOT, row
+from results import RESULTS, ROOT, commit, row, today, versions, write_between
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-START, END = "<!-- keras-parity -->", "<!-- /keras-parity -->"
 SEQUENCES = 5000
 """Loss sequences for the schedules; the test has 2000."""
 
@@ -77,21 +73,12 @@ def measure() -> dict:
 
 def describe() -> dict:
     """Returns where, when and with what it is measured; called before, as the commit may move on meanwhile."""
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
     return {
         "kind": "keras_parity",
         "command": "KERAS_BACKEND=jax python experiments/keras_parity.py",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit.stdout.strip(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("keras", "jax", "jaxlib", "flax", "optax", "numpy")},
-        },
+        "date": today(),
+        "commit": commit(),
+        "versions": versions(("keras", "jax", "jaxlib", "flax", "optax", "numpy")),
         "hardware": {"kind": "cpu", "machine": platform.machine(), "cores": os.cpu_count()},
     }
 
@@ -152,11 +139,8 @@ def table(result: dict) -> str:
 
 
 def write_table() -> None:
-    """Replaces what stands between README's marks."""
-    result = json.loads((RESULTS / "keras_parity.json").read_text())
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(START)
-    readme.write_text(f"{before}{START}\n{table(result)}\n{END}{rest.partition(END)[2]}")
+    """Writes README's table."""
+    write_between("keras-parity", table(json.loads((RESULTS / "keras_parity.json").read_text())))
 
 
 def main() -> None:

@@ -9,14 +9,17 @@ writes all of them between README's `<!-- results -->` marks. Nobody types a num
 """
 
 import argparse
+import datetime
+import importlib.metadata
 import json
 import os
 import platform
+import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
-START, END = "<!-- results -->", "<!-- /results -->"
 
 PAPER = {"dice": 0.938, "jaccard": 0.884, "sensitivity": 0.921, "specificity": 0.980}
 """The paper's full model on the 379 ISIC 2016 test images (4.3 and 4.5); pooled, see README."""
@@ -84,14 +87,34 @@ def table(results: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def write_table() -> None:
-    """Replaces what stands between README's marks."""
-    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+def write_between(mark: str, text: str) -> None:
+    """Replaces what stands in README between `<!-- MARK -->` and `<!-- /MARK -->`."""
     readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(START)
-    after = rest.partition(END)[2]
-    runs = [result for result in results if result.get("kind") == "run"]
-    readme.write_text(f"{before}{START}\n{table(runs)}\n{END}{after}")
+    start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, _, rest = readme.read_text().partition(start)
+    readme.write_text(f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}")
+
+
+def commit() -> str:
+    """Returns the commit that is checked out, with "-dirty" where files differ from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Returns Python's version and those of installed packages."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def today() -> str:
+    """Returns the date, UTC."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def write_table() -> None:
+    """Writes README's table of all runs."""
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    write_between("results", table([result for result in results if result.get("kind") == "run"]))
 
 
 def main() -> None:

@@ -83,8 +83,23 @@ def table(results: list[dict]) -> str:
             pooled = (f"{native['pooled'][score]:.3f}" for score in PAPER)
             dice = f"{native['per_image']['dice']:.3f} ± {native['per_image_sd']['dice']:.3f}"
             where = f"{about['dataset']} {about['split']}, native"
-            lines.append(row(model, where, str(about["images"]), dice, *pooled, "the same"))
+            lines.append(row(model, where, str(about["images"]), dice, *pooled, f"the same{options(evaluation)}"))
     return "\n".join(lines)
+
+
+def options(evaluation: dict) -> str:
+    """Returns how masks were made, where not as by default."""
+    prediction = evaluation.get("prediction")  # not in files of before there were any options
+    if prediction is None:
+        return ""
+    others = [Path(member["workdir"]).name for member in prediction["ensemble"][1:]]
+    chosen = prediction["threshold_chosen_on"]
+    parts = [f"ensemble with {', '.join(others)}"] * bool(others)
+    parts += ["test-time augmentation"] * prediction["test_time_augmentation"]
+    parts += [f"threshold {prediction['threshold']:g}"] * (prediction["threshold"] != 0.5)
+    parts += [f"chosen on {chosen['dataset']} {chosen['split']}"] if chosen else []
+    parts += ["largest component"] * prediction["largest_component"] + ["holes filled"] * prediction["fill_holes"]
+    return "".join(f"; {part}" for part in parts)
 
 
 def write_between(mark: str, text: str) -> None:

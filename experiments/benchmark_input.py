@@ -23,12 +23,13 @@ from measuring import (
     origin,
     parser,
     per_second,
+    positive,
     save,
     say,
     seconds_of,
-    serve,
     shown,
     spread,
+    start,
     timed_rounds,
 )
 
@@ -187,15 +188,17 @@ def draw(result: JSON, ax: Any) -> None:
 
 def main() -> None:
     """Measures in one process, one thing after the other."""
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, rounds=7)
     arguments.add_argument(
         "--data", nargs="+", default=[], choices=("ph2", "isic2016"), help="prepared sets to measure"
     )
-    arguments.add_argument("--images", type=int, default=200, metavar="N", help="of the made set (default: 200)")
+    arguments.add_argument("--images", type=positive, default=200, metavar="N", help="of the made set (default: 200)")
     arguments.add_argument("--threads", nargs="+", type=int, default=[0, 1, 2, 4, 8], metavar="N", help="to try")
-    arguments.add_argument("--batch-sizes", nargs="+", type=int, default=[16, 64], metavar="N", help="of augmentation")
+    arguments.add_argument(
+        "--batch-sizes", nargs="+", type=positive, default=[16, 64], metavar="N", help="of augmentation"
+    )
     args = arguments.parse_args()
-    images, threads, batch_sizes, rounds = args.images, args.threads, args.batch_sizes, args.rounds or 7
+    images, threads, batch_sizes, rounds = args.images, args.threads, args.batch_sizes, args.rounds
     if args.quick:
         images, threads, batch_sizes, rounds = 8, [0, 2], [2], 2
     with Worker("benchmark_input.py") as worker:
@@ -214,6 +217,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import sys
-
-    serve(answer) if sys.argv[1:] == ["--worker"] else main()
+    start(answer, main)

@@ -27,12 +27,13 @@ from measuring import (
     number,
     origin,
     parser,
+    positive,
     save,
     say,
     seconds_of,
-    serve,
     shown,
     spread,
+    start,
 )
 from results import ROOT
 
@@ -181,11 +182,15 @@ def grown(small: JSON, images: list[int], epochs: list[int]) -> list[JSON]:
 
 def main() -> None:
     """Measures the four parts."""
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, rounds=3)
     arguments.add_argument("--data", metavar="D", help="of the job; default: ph2 where prepared, else synthetic")
-    arguments.add_argument("--batch-size", type=int, metavar="N", help="of the job; default: CPU 8, else 16")
-    arguments.add_argument("--epochs", nargs="+", type=int, default=[2, 20], metavar="N", help="growth; default: 2 20")
-    arguments.add_argument("--images", nargs="+", type=int, metavar="N", help="growth; default: 200 2000 (CPU), 20000")
+    arguments.add_argument("--batch-size", type=positive, metavar="N", help="of the job; default: CPU 8, else 16")
+    arguments.add_argument(
+        "--epochs", nargs="+", type=positive, default=[2, 20], metavar="N", help="growth; default: 2 20"
+    )
+    arguments.add_argument(
+        "--images", nargs="+", type=positive, metavar="N", help="growth; default: 200 2000 (CPU), 20000"
+    )
     args = arguments.parse_args()
     with Worker("benchmark_job.py") as worker:
         device = worker.ask(what="device")
@@ -199,7 +204,7 @@ def main() -> None:
     }
     small = SMALL if cpu else network
     images, epochs = args.images or ([200, 2000] if cpu else [200, 2000, 20000]), args.epochs
-    rounds, length = args.rounds or 3, 3 if cpu else 10
+    rounds, length = args.rounds, 3 if cpu else 10
     if args.quick:
         network, small, images, epochs, rounds, length = TINY, TINY, [8], [1], 1, 2
     from jaxseg import data
@@ -221,4 +226,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    serve(answer) if sys.argv[1:] == ["--worker"] else main()
+    start(answer, main)

@@ -28,11 +28,12 @@ from measuring import (
     origin,
     parser,
     per_second,
+    positive,
     save,
     say,
-    serve,
     shown,
     spread,
+    start,
 )
 
 PEER = "segmentation_models_pytorch"
@@ -131,15 +132,15 @@ def draw(result: JSON, ax: Any) -> None:
 
 def main() -> None:
     """Measures in turns."""
-    arguments = parser(__doc__)
+    arguments = parser(__doc__, rounds=9)
     arguments.add_argument("--peer-python", default=sys.executable, metavar="PATH", help="interpreter that has PyTorch")
     arguments.add_argument(
         "--peer-dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="default: auto"
     )
     arguments.add_argument("--dtype", choices=("float32", "bfloat16"), help="ours; default: CPU float32, else bfloat16")
-    arguments.add_argument("--batch-size", type=int, metavar="N", help="default: CPU 8, else 64")
-    arguments.add_argument("--image-size", type=int, default=224, metavar="N", help="default: 224")
-    arguments.add_argument("--steps", type=int, metavar="N", help="steps of each round; default: CPU 1, else 20")
+    arguments.add_argument("--batch-size", type=positive, metavar="N", help="default: CPU 8, else 64")
+    arguments.add_argument("--image-size", type=positive, default=224, metavar="N", help="default: 224")
+    arguments.add_argument("--steps", type=positive, metavar="N", help="steps of each round; default: CPU 1, else 20")
     args = arguments.parse_args()
     with ExitStack() as stack:
         workers = {
@@ -155,7 +156,7 @@ def main() -> None:
         cpu = device["platform"] == "cpu"
         result = origin("benchmark_peer", device)
         batch_size, image_size = args.batch_size or (8 if cpu else 64), args.image_size
-        rounds, steps = args.rounds or 9, args.steps or (1 if cpu else 20)
+        rounds, steps = args.rounds, args.steps or (1 if cpu else 20)
         if args.quick:
             batch_size, image_size, rounds, steps = 2, 64, 2, 1
         ours = args.dtype or ("float32" if cpu else "bfloat16")
@@ -188,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    serve(answer) if sys.argv[1:] == ["--worker"] else main()
+    start(answer, main)

@@ -25,10 +25,11 @@ from measuring import (
     origin,
     parser,
     per_second,
+    positive,
     save,
     say,
-    serve,
     shown,
+    start,
 )
 
 AXES = {
@@ -50,15 +51,17 @@ def answer(what: str, **arguments: Any) -> JSON:
 
 def arguments() -> argparse.Namespace:
     """Parses the command line."""
-    result = parser(__doc__)
+    result = parser(__doc__, rounds=7)
     result.add_argument("--encoders", nargs="+", choices=("resnet50v2", "resnet50", "none"), help="default: all")
-    result.add_argument("--batch-sizes", nargs="+", type=int, metavar="N", help="default: CPU 8 2, else 16 64 256")
-    result.add_argument("--image-sizes", nargs="+", type=int, metavar="N", help="default: CPU 224 128, else 224 512")
+    result.add_argument("--batch-sizes", nargs="+", type=positive, metavar="N", help="default: CPU 8 2, else 16 64 256")
+    result.add_argument(
+        "--image-sizes", nargs="+", type=positive, metavar="N", help="default: CPU 224 128, else 224 512"
+    )
     result.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), help="default: both")
     result.add_argument(
-        "--devices", nargs="+", type=int, metavar="N", help="default: CPU 1 2, else 1, 2, 4, ... of all"
+        "--devices", nargs="+", type=positive, metavar="N", help="default: CPU 1 2, else 1, 2, 4, ... of all"
     )
-    result.add_argument("--steps", type=int, metavar="N", help="steps of each round; default: CPU 1, else 20")
+    result.add_argument("--steps", type=positive, metavar="N", help="steps of each round; default: CPU 1, else 20")
     return result.parse_args()
 
 
@@ -152,7 +155,7 @@ def main() -> None:
         result = origin("benchmark_step", device)
         side, mebibytes = (512, 32) if args.quick else (2048, 512) if cpu else (8192, 2048)
         limits = worker.ask(what="limits", rounds=5, side=side, mebibytes=mebibytes)
-    rounds, steps = args.rounds or (2 if args.quick else 7), args.steps or (1 if cpu else 20)
+    rounds, steps = 2 if args.quick else args.rounds, args.steps or (1 if cpu else 20)
     found = []
     for case in cases(args, device):
         say(label(case))
@@ -170,6 +173,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import sys
-
-    serve(answer) if sys.argv[1:] == ["--worker"] else main()
+    start(answer, main)

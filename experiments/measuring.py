@@ -111,13 +111,33 @@ def serve(answer: Callable[..., JSON]) -> None:
             out.flush()
 
 
-def parser(doc: str) -> argparse.ArgumentParser:
+def start(answer: Callable[..., JSON], main: Callable[[], None]) -> None:
+    """Runs a script: as a worker if started as one, and else its `main`, whose failed worker ends it with a line."""
+    if sys.argv[1:] == ["--worker"]:
+        serve(answer)
+        return
+    try:
+        main()
+    except WorkerError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
+
+
+def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
     """Returns a benchmark's parser with the arguments that all have."""
     result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--quick", action="store_true", help="a tiny network and few rounds: does it run at all?")
-    result.add_argument("--rounds", type=int, metavar="N", help="rounds of each measurement (default: by the device)")
+    result.add_argument(
+        "--rounds", type=positive, default=rounds, metavar="N", help="of each measurement (default: %(default)s)"
+    )
     result.add_argument("--out", type=Path, metavar="DIR", help=f"results' folder (default: {RESULTS}; quick: none)")
     return result
+
+
+def positive(text: str) -> int:
+    """Reads a number of things from the command line, at least one."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def origin(kind: str, device: JSON) -> JSON:

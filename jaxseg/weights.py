@@ -9,7 +9,6 @@ Importing this module starts neither JAX nor the network.
 
 import dataclasses
 import functools
-import hashlib
 import logging
 import os
 import re
@@ -24,7 +23,8 @@ import numpy as np
 from jaxseg import keras_hdf5
 from jaxseg.atomic import replacing
 from jaxseg.config import suggestion
-from jaxseg.errors import RunError, UserError
+from jaxseg.download import download, md5_of
+from jaxseg.errors import UserError
 from jaxseg.keras_hdf5 import MAX_TENSORS
 
 log = logging.getLogger(__name__)
@@ -261,12 +261,6 @@ def load_pretrained(name: str, encoder: str) -> Variables | None:
     return load_file(_imagenet_file(encoder) if name == "imagenet" else name, encoder)
 
 
-def md5_of(path: str | os.PathLike) -> str:
-    """Returns a file's MD5, which is how Keras tells its weight files; it proves identity, not safety."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
 def published_as(path: str | os.PathLike) -> str | None:
     """Returns the name under which Keras publishes exactly this file, or None if it does not."""
     return PUBLISHED.get(md5_of(path), ("", None))[1]
@@ -284,37 +278,10 @@ def _imagenet_file(encoder: str) -> Path:
                 return folder / file
             log.warning("%s is not the file that Keras publishes (MD5 differs); not used", folder / file)
     file, md5 = next(iter(files.items()))
-    _download(KERAS_URL + file, folder / file, md5)
-    return folder / file
-
-
-def _download(url: str, path: Path, md5: str, scheme: str = "https") -> None:
-    """Downloads a file whole or not at all; `scheme` is another than https only in tests."""
-    import requests
-    import tqdm
-
-    remedy = (
-        f"download {url} elsewhere and put it at {path}, or give --model.pretrained FILE or --model.pretrained none"
-    )
-    try:
-        # Ten seconds to connect and between two pieces, not for the whole: 94 MB may take minutes.
-        with requests.get(url, stream=True, timeout=10) as response:
-            response.raise_for_status()
-            if not all(r.url.startswith(f"{scheme}://") for r in (*response.history, response)):
-                raise UserError(f"{url}: redirected to something other than {scheme}; {remedy}")
-            total = int(response.headers.get("content-length", 0)) or None
-            bar = tqdm.tqdm(total=total, unit="B", unit_scale=True, desc=path.name, mininterval=1.0)
-            with replacing(path) as temporary:
-                with temporary.open("wb") as file, bar:
-                    for piece in response.iter_content(1 << 20):
-                        file.write(piece)
-                        bar.update(len(piece))
-                if (got := md5_of(temporary)) != md5:
-                    raise UserError(f"{url}: MD5 is {got} and should be {md5}; {remedy}")
-    except requests.RequestException as error:
-        raise UserError(f"cannot download the ImageNet weights ({type(error).__name__}); {remedy}") from error
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+    url, path = KERAS_URL + file, folder / file
+    instead = "or give --model.pretrained FILE or --model.pretrained none"
+    download(url, path, md5, f"download {url} elsewhere and put it at {path}, {instead}")
+    return path
 
 
 def _check_unpacked_size(archive: zipfile.ZipFile, path: Path) -> None:

@@ -336,7 +336,15 @@ def restore_best(workdir: Path, target: Any) -> tuple[Any, int]:
       UserError: the run has no checkpoint yet.
       RunError: it cannot be read.
     """
-    if not (workdir / FOLDER).is_dir():
+    folder = workdir / FOLDER
+    if not folder.is_dir():
         raise UserError(f"{workdir}: no {FOLDER}/ in it; train first: python -m jaxseg.train --workdir {workdir}")
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.restore_best(target)
+    while True:
+        before = sorted(folder.iterdir())
+        try:
+            with Checkpoints(workdir, read_only=True) as checkpoints:
+                return checkpoints.restore_best(target)
+        except (RunError, FileNotFoundError):
+            # A run that trains on meanwhile removes older checkpoints, perhaps the one that was being read.
+            if sorted(folder.iterdir()) == before:
+                raise

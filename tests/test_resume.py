@@ -301,6 +301,26 @@ def test_looking_at_a_run_leaves_its_folder_alone(tiny_run, tmp_path):
     assert (run / "checkpoints" / "9.orbax-checkpoint-tmp").is_dir()
 
 
+def test_a_run_that_trains_on_while_it_is_read_is_read_again(tiny, tiny_run, tmp_path, monkeypatch):
+    """Broken: evaluating a run under way fails when training removes the checkpoint that was being read."""
+    run, target = tmp_path / "run", train.state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
+    shutil.copytree(tiny_run, run)
+    read, failures = Checkpoints.restore_best, [FileNotFoundError("checkpoints/3"), RunError("checkpoint 3")]
+
+    def meanwhile(self, target):
+        if failures:
+            shutil.copytree(run / "checkpoints" / "6", run / "checkpoints" / str(9 * len(failures)))
+            raise failures.pop()
+        return read(self, target)
+
+    monkeypatch.setattr(Checkpoints, "restore_best", meanwhile)
+    assert checkpoint.restore_best(run, target)[1] == 6
+    failures.append(RunError("checkpoint 3"))
+    monkeypatch.setattr(shutil, "copytree", lambda *_: None)  # nothing changed meanwhile: it is damaged
+    with pytest.raises(RunError, match="checkpoint 3"):
+        checkpoint.restore_best(run, target)
+
+
 # In a mount namespace of its own, so that the small disk is gone with the process, however that ends.
 ON_A_SMALL_DISK = """
 mkdir "$1" && mount -t tmpfs -o size="$2"k tmpfs "$1" || exit 77

@@ -36,6 +36,12 @@ def test_compiled_programs_are_found_again(tmp_path):
     assert second[1].startswith(str(tmp_path / "jaxseg"))
 
 
+def test_without_a_place_for_them_programs_are_not_kept():
+    """Broken: on a cluster whose home folders cannot be written, each program brings a warning or a traceback."""
+    program = "import jax; from jaxseg import startup; startup.tune(); print(jax.config.jax_compilation_cache_dir)"
+    assert run(program, XDG_CACHE_HOME="/proc/nowhere") == "None\n"
+
+
 def test_a_cache_folder_of_the_users_choice_is_kept(tmp_path):
     """Broken: JAX's own variable is overruled, and programs land in the home folder of a shared machine."""
     program = (

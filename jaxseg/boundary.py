@@ -57,16 +57,19 @@ def _cropped(*masks: np.ndarray) -> list[np.ndarray]:
 
 def _hausdorff(a: np.ndarray, b: np.ndarray, percentile: float = 95) -> float:
     """Returns the larger of the two directed distances' percentiles, pixels; neither mask is empty."""
-    points = [np.argwhere(_outline(mask)) for mask in (a, b)]
+    points = [np.argwhere(outline(mask)) for mask in (a, b)]
     there, back = (KDTree(to).query(of)[0] for of, to in (points, points[::-1]))
     return float(max(np.percentile(there, percentile), np.percentile(back, percentile)))
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """Returns the pixels of a mask with a neighbour, of four, outside it; beyond the edges is outside."""
-    outline = mask.copy()
-    outline[1:-1, 1:-1] &= ~(mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:])
-    return outline
+def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
+    """Returns the pixels of a mask, bool [H, W], within `width` steps of its outside, which begins beyond the image."""
+    inner = mask
+    for _ in range(width):
+        eroded = np.zeros_like(inner)
+        eroded[1:-1, 1:-1] = inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:] & inner[1:-1, 1:-1]
+        inner = eroded
+    return mask & ~inner
 
 
 def _band(mask: np.ndarray, width: int) -> np.ndarray:

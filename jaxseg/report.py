@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg.atomic import replacing
+from jaxseg.boundary import outline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,11 +119,11 @@ def overlay(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None 
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image is {image.dtype} {list(image.shape)}: must be uint8 [H, W, 3]")
     width = max(1, round(max(image.shape[:2]) / 400))
-    predicted = _outline(_as_mask("prediction", prediction, image), width)
+    predicted = outline(_as_mask("prediction", prediction, image), width)
     result = image.copy()
     result[predicted] = PREDICTION_COLOUR
     if truth is not None:
-        true = _outline(_as_mask("truth", truth, image), width)
+        true = outline(_as_mask("truth", truth, image), width)
         result[true] = TRUTH_COLOUR
         result[true & predicted] = BOTH_COLOUR
     return result
@@ -238,15 +239,6 @@ def _as_mask(name: str, mask: np.ndarray, image: np.ndarray) -> np.ndarray:
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
         raise ValueError(f"{name} holds values from {mask.min()} to {mask.max()}: must be 0 or 1")
     return mask.astype(bool)
-
-
-def _outline(mask: np.ndarray, width: int) -> np.ndarray:
-    """Returns the pixels of a bool [H, W] mask that are within `width` steps of its outside."""
-    inner = mask
-    for _ in range(width):
-        padded = np.pad(inner, 1)
-        inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:] & inner
-    return mask & ~inner
 
 
 def _draw_case(panels: Sequence["Axes"], case: Case) -> None:

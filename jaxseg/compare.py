@@ -1,22 +1,8 @@
 """Compares runs on the same images: `python -m jaxseg.compare runs/a runs/b`."""
 
 import argparse
-import csv
-import dataclasses
-import io
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from jaxseg import cli
-from jaxseg import workdir as files
-from jaxseg.errors import UserError
-from jaxseg.paired import Difference, correct, differences
-from jaxseg.scoring import METRICS, PER_IMAGE, PerImage, read_per_image
-from jaxseg.statistics import LEVEL, REPLICATES
-
-_DATA = {"dataset", "split", "images", "synthetic", "fingerprint", "trained_on"}
-"""What must be known of the data to say what is compared."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,6 +20,26 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument("--split", metavar="S", help="split of the evaluations; default: the one that all runs share")
     result.add_argument("--out", metavar="DIR", help="folder for compare.md and compare.csv; default: nothing written")
     return result
+
+
+if __name__ == "__main__":
+    _parser().parse_args()
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxseg import workdir as files
+from jaxseg.errors import UserError
+from jaxseg.paired import Difference, correct, differences
+from jaxseg.scoring import METRICS, PER_IMAGE, PerImage, read_per_image
+from jaxseg.statistics import LEVEL, REPLICATES
+
+_DATA = {"dataset", "split", "images", "synthetic", "fingerprint", "trained_on"}
+"""What must be known of the data to say what is compared."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

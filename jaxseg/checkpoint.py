@@ -1,8 +1,9 @@
 """Checkpoints by orbax: the latest, the one before it, and the best, each with all that an exact resume needs.
 
-A checkpoint has three items, so that inference reads the first alone: `variables` (parameters and batch statistics),
-`optimizer` (step and moments), and `progress` (JSON: epoch, plateau, early stopping, history). Orbax writes under a
-temporary name and renames, so what has a number for a name was written in whole.
+A checkpoint has three items, so that inference reads the first alone: `variables` (parameters and batch statistics, the
+averages where `optim.ema` asks for them), `optimizer` (step, moments, and what was averaged), and `progress` (JSON:
+epoch, plateau, early stopping, history). Orbax writes under a temporary name and renames, so what has a number for a
+name was written in whole.
 """
 
 import contextlib
@@ -182,7 +183,7 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 variables=ocp.args.StandardSave(state.variables),
-                optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
+                optimizer=ocp.args.StandardSave(_training_alone(state)),
                 progress=ocp.args.JsonSave(progress.to_json()),
             ),
         )
@@ -236,20 +237,18 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     variables=ocp.args.StandardRestore(target.variables),
-                    optimizer=ocp.args.StandardRestore({"step": target.step, "opt_state": target.opt_state}),
+                    optimizer=ocp.args.StandardRestore(_training_alone(target)),
                     progress=ocp.args.JsonRestore(),
                 ),
             )
-            state = TrainState(
-                step=restored.optimizer["step"],
-                params=restored.variables["params"],
-                batch_stats=restored.variables["batch_stats"],
-                opt_state=restored.optimizer["opt_state"],
-            )
+            if target.averaged is None:
+                state = TrainState(**restored.optimizer, **restored.variables)
+            else:
+                state = TrainState(**restored.optimizer, averaged=restored.variables)
             return state, Progress.from_json(restored.progress)
 
     def restore_best(self, target: Any) -> tuple[Any, int]:
-        """Reads the parameters and statistics of the epoch with the lowest validation loss.
+        """Reads the variables of the epoch with the lowest validation loss.
 
         Args:
           target: of "params" and "batch_stats", as for `restore`.
@@ -295,6 +294,12 @@ class Checkpoints:
             yield
         except Exception as error:  # orbax, tensorstore and JSON answer damaged files with many kinds of errors
             raise RunError(f"checkpoint {self.folder / str(step)} cannot be read ({one_line(error)})") from error
+
+
+def _training_alone(state: TrainState) -> dict[str, Any]:
+    """Returns what training needs besides `state.variables`."""
+    item = {"step": state.step, "opt_state": state.opt_state}
+    return item if state.averaged is None else item | state.raw
 
 
 class NoCheckpoints(Checkpoints):

@@ -225,7 +225,7 @@ class LossConfig(_Section):
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig(_Section):
-    """Adam, reduce-on-plateau and early stopping (paper, Table 1; Keras' defaults where it is silent)."""
+    """Adam, reduce-on-plateau, early stopping, averaging (paper, Table 1; Keras' defaults where it is silent)."""
 
     learning_rate: float = setting(1e-4, "initial learning rate", minimum=1e-12, maximum=10)
     adam_epsilon: float = setting(1e-7, "Adam's epsilon (Keras' default)", minimum=1e-16, maximum=1)
@@ -238,6 +238,19 @@ class OptimConfig(_Section):
     )
     min_learning_rate: float = setting(1e-6, "floor of the learning rate", minimum=0, maximum=10)
     early_stop_patience: int = setting(10, "epochs without improvement before training stops", minimum=1)
+    encoder_rate: float = setting(
+        1.0,
+        "factor on the encoder's learning rate; 0 freezes its weights, while its batch statistics still move",
+        minimum=0,
+        maximum=1,
+    )
+    ema: float = setting(
+        0.0,
+        "decay per step of a moving average of weights and batch statistics, which validation, the best checkpoint and "
+        "all inference then take; 0: none",
+        minimum=0,
+        maximum=0.99999,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

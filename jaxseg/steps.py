@@ -21,7 +21,7 @@ from jaxseg.errors import UserError
 from jaxseg.losses import create_loss
 from jaxseg.metrics import confusion, scores
 from jaxseg.models import create_model
-from jaxseg.optim import create_optimizer
+from jaxseg.optim import average, create_optimizer
 
 AXIS = "batch"
 """Name of the mapped axis; every collective here and in the models is over it."""
@@ -38,17 +38,24 @@ class TrainState(struct.PyTreeNode):
       params: the model's parameters, float32.
       batch_stats: running means and variances of batch norm, float32.
       opt_state: Adam's moments.
+      averaged: moving averages of "params" and "batch_stats"; None, an empty tree, without `optim.ema`.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
+    averaged: Any = None
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """What training goes on with, as the model's `apply` takes it."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What the model's `apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What validation and inference take: the averages where there are any."""
+        return self.raw if self.averaged is None else self.averaged
 
 
 def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[str, Any] | None = None) -> TrainState:
@@ -69,10 +76,10 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     if encoder_weights is None:
         return state
     weights = {
-        name: part | {"encoder": jax.tree.map(jnp.asarray, encoder_weights[name])}
-        for name, part in state.variables.items()
+        name: part | {"encoder": jax.tree.map(jnp.asarray, encoder_weights[name])} for name, part in state.raw.items()
     }
-    return state.replace(**weights)
+    # A copy, as both are donated to the first step.
+    return state.replace(**weights, averaged=state.averaged and jax.tree.map(jnp.copy, weights))
 
 
 def _random_state(key: jax.Array, config: Config) -> TrainState:
@@ -85,6 +92,7 @@ def _random_state(key: jax.Array, config: Config) -> TrainState:
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=create_optimizer(config.optim).init(variables["params"]),
+        averaged=variables if config.optim.ema else None,
     )
 
 
@@ -119,6 +127,8 @@ def train_step(
     loss = create_loss(config.loss)
 
     def loss_fn(params):
+        if config.optim.encoder_rate == 0:  # spares the backward pass through it
+            params = params | {"encoder": jax.lax.stop_gradient(params["encoder"])}
         logits, updates = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             images,
@@ -136,7 +146,10 @@ def train_step(
     counts = jax.tree.map(jnp.sum, confusion(logits > 0, masks))
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **jax.lax.psum(counts, AXIS)}
     # Batch statistics are equal already: each batch norm averages its moments over AXIS.
-    return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+    new = TrainState(state.step + 1, params, batch_stats, opt_state)
+    if config.optim.ema:
+        new = new.replace(averaged=average(state.averaged, new.raw, state.step, config.optim))
+    return new, metrics
 
 
 def eval_step(variables: Any, batch: Batch, *, model: nn.Module, config: Config) -> dict[str, jax.Array]:

@@ -168,7 +168,7 @@ def resolve(config: Config, workdir: Path) -> Config:
     """Settles what `auto` and the plain U-Net leave open, and checks that the folder holds no other run.
 
     Raises:
-      UserError: the folder holds another run or files of no run, or the plain U-Net is to take encoder weights.
+      UserError: the folder holds another run or files of no run, or the plain U-Net is to treat an encoder it has not.
     """
     saved = files.read_config(workdir) if (workdir / files.CONFIG).exists() else files.check_is_free(workdir)
     changes: dict[str, Any] = {}
@@ -188,6 +188,11 @@ def resolve(config: Config, workdir: Path) -> Config:
             raise UserError(
                 f"model.pretrained = {config.model.pretrained!r}: the plain U-Net (model.encoder none) has no encoder "
                 "that takes weights; use --model.pretrained none"
+            )
+        if config.optim.encoder_rate != 1:
+            raise UserError(
+                f"optim.encoder_rate = {config.optim.encoder_rate:g}: the plain U-Net (model.encoder none) has no "
+                "encoder; leave it at 1"
             )
         changes["model.pretrained"] = "none"
     config = config.updated(changes)

@@ -76,6 +76,11 @@ TRAIN = {
         r"w\.h5: not an HDF5 file",
     ),
     "weights for a plain U-Net": (train("--model.pretrained", "w.h5"), "has no encoder that takes weights; use"),
+    "rate for a plain U-Net's encoder": (train("--optim.encoder-rate", "0"), "has no encoder; leave it at 1"),
+    "average that never moves": (
+        train("--optim.ema", "1"),
+        r"optim\.ema = 1\.0: must be at least 0 and at most 0\.99999",
+    ),
     "set of one image": (train("--data", lambda p: data_set(p / "set", 1)), "1 images are too few for 5 folds"),
     "set of 10,000 images without masks": (
         train("--data", lambda p: ten_thousand(p / "set")),

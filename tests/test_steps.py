@@ -60,9 +60,10 @@ def test_gradients_do_not_depend_on_the_number_of_devices(tiny, devices, on_one_
     }
 
 
-def test_all_devices_hold_the_same(tiny):
+@pytest.mark.parametrize("ema", [0, 0.9])
+def test_all_devices_hold_the_same(tiny, ema):
     """Broken: a value leaves the mapped step with out_axes=None but differs between devices; JAX does not check."""
-    state, metrics = one_step(tiny, 4)
+    state, metrics = one_step(tiny.updated({"optim.ema": ema}), 4)
     for leaf in jax.tree.leaves((state, metrics)):
         copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert len(copies) == 4

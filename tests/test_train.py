@@ -207,3 +207,9 @@ def test_weights_for_a_network_without_encoder_are_refused(tiny, tmp_path):
     """Broken: --model.pretrained FILE is ignored for the plain U-Net."""
     with pytest.raises(UserError, match="the plain U-Net"):
         train.resolve(tiny.updated({"model.pretrained": "weights.h5"}), tmp_path)
+
+
+def test_a_rate_for_a_network_without_encoder_is_refused(tiny, tmp_path):
+    """Broken: --optim.encoder-rate is ignored for the plain U-Net, or ends in a KeyError."""
+    with pytest.raises(UserError, match=r"optim\.encoder_rate = 0\.1: the plain U-Net .* leave it at 1$"):
+        train.resolve(tiny.updated({"optim.encoder_rate": 0.1}), tmp_path)

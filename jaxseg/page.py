@@ -109,7 +109,7 @@ def _environment() -> Environment:
         "interval": _interval,
         "thousands": lambda value: f"{value:,}" if isinstance(value, int) else _DASH,
         "data_name": _data_name,
-        "duration": _duration,
+        "duration": duration,
         "scale_start": _scale_start,
     }
     return environment
@@ -243,7 +243,8 @@ def _scale_start(tables: Iterable[Mapping[str, Any]]) -> float:
     return min(math.floor(10 * min(lows)) / 10, 0.9)
 
 
-def _duration(seconds: Any) -> str:
+def duration(seconds: Any) -> str:
+    """Returns a time as text: whole seconds, from a minute on hours and minutes; a dash where there is none."""
     if not isinstance(seconds, int | float):
         return _DASH
     if seconds < 60:

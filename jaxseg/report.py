@@ -73,12 +73,12 @@ def plot_curves(
       synthetic: whether to put the red note on the picture.
       best_epoch: the epoch to mark; by default the first of the lowest validation loss.
     """
-    figure = _figure(13, 4.5, title, synthetic)
+    figure = empty_figure(13, 4.5, title, synthetic)
     panels = figure.subplots(1, 3)
     draw_curves(panels, history, best_epoch)
     for axes, name in zip(panels, ("Loss", "Validation: mean over images", "Learning rate"), strict=True):
         axes.set_title(name)
-    _save_figure(figure, path)
+    save_figure(figure, path)
 
 
 def draw_curves(panels: Sequence["Axes"], history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> None:
@@ -148,7 +148,9 @@ def overlay_sheet(
     abreast = 1 if len(cases) < 5 else 2
     rows = math.ceil(len(cases) / abreast)
     panel_width, panel_height = _PANEL_INCHES
-    figure = _figure(3 * abreast * panel_width, rows * (panel_height + 0.3) + _HEAD_INCHES + 0.25, title, synthetic)
+    figure = empty_figure(
+        3 * abreast * panel_width, rows * (panel_height + 0.3) + _HEAD_INCHES + 0.25, title, synthetic
+    )
     grid = figure.subplots(rows, 3 * abreast, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -156,7 +158,7 @@ def overlay_sheet(
     for i, case in enumerate(cases):
         row, column = divmod(i, abreast)
         _draw_case(grid[row, 3 * column : 3 * column + 3], case)
-    _save_figure(figure, path)
+    save_figure(figure, path)
 
 
 def save_png(pixels: np.ndarray, path: str | os.PathLike[str]) -> None:
@@ -166,7 +168,7 @@ def save_png(pixels: np.ndarray, path: str | os.PathLike[str]) -> None:
         Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
 
 
-def _figure(width: float, height: float, title: str, synthetic: bool) -> "Figure":
+def empty_figure(width: float, height: float, title: str, synthetic: bool) -> "Figure":
     """Returns an empty figure of width x height inches with its head, free of pyplot's global state and display."""
     # Not imported at the top: the first import on a machine indexes its fonts for seconds, which predict need not.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -184,7 +186,8 @@ def _figure(width: float, height: float, title: str, synthetic: bool) -> "Figure
     return figure
 
 
-def _save_figure(figure: "Figure", path: str | os.PathLike[str]) -> None:
+def save_figure(figure: "Figure", path: str | os.PathLike[str]) -> None:
+    """Writes a figure as a PNG, replaced in one step."""
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script that the font lacks
         # No version stamp: equal pictures are equal files.

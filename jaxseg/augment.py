@@ -1,14 +1,25 @@
-"""Random geometry on the device: one affine warp for image and mask (paper, 3.3.1).
+"""Random changes of training images on the device.
 
-The warp is drawn per example, applied by gathering: four neighbours for the image (bilinear), one for the mask
-(nearest). Beyond the border both are mirrored, so that image and mask stay aligned and no black frame appears.
+First the geometry, one affine warp for image and mask (paper, 3.3.1), drawn per example and applied by gathering: four
+neighbours for the image (bilinear), one for the mask (nearest). Beyond the border both are mirrored, so that image and
+mask stay aligned and no black frame appears. Then, where they are on, artefacts as of another camera, and its light.
 """
+
+import functools
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from jaxseg.artefacts import HIDING, MAX_SEVERITY, corrupt_one, hidden_one
 from jaxseg.config import AugmentConfig
+from jaxseg.photometry import changes_light, relight
+
+ARTEFACTS = ("ruler", "hair", "sticker", "gel_bubble", "blur", "dark_corner")
+"""What `augment.artefacts` draws, in the order in which it lies between skin and camera."""
+
+_TRANSLATION, _ARTEFACTS, _LIGHT = 5, 6, 7
+"""What an example's key is folded with for these; its first five children are `draw_affine`'s."""
 
 
 def augment(
@@ -19,26 +30,62 @@ def augment(
     *,
     first_example: int | jax.Array = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Warps each example by a transform of its own.
+    """Changes each example by draws of its own.
 
     Args:
       key: a `jax.random` key; example i draws from `fold_in(key, first_example + i)`, split for rotation, shear, zoom
-        and the two flips. An example of a global batch draws the same transform on any number of devices.
+        and the two flips, and folded for translation, artefacts and light. An example of a global batch draws the same
+        on any number of devices, and the same of one kind whichever others are on.
       images: uint8 or float [B, H, W, 3].
       masks: {0, 1} of any dtype, [B, H, W, 1].
-      config: ranges of rotation (degrees), shear (degrees), zoom (factor) and which flips.
+      config: the ranges; what is off is not computed.
       first_example: position of the first example within the global batch.
 
     Returns:
-      Images and masks of the same shapes and dtypes.
+      Images and masks of the same shapes and dtypes. The mask is 0 where a sticker or a dark corner hides the skin: no
+      lesion is to be seen there.
     """
     chex.assert_equal_shape_prefix([images, masks], 3)
     if not config.enabled:
         return images, masks
     example = first_example + jnp.arange(images.shape[0])
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example)
-    matrices = jax.vmap(lambda k: draw_affine(k, config))(keys)
-    return jax.vmap(warp)(images, masks, matrices)
+    return jax.vmap(functools.partial(_augment_one, config=config))(keys, images, masks)
+
+
+def _augment_one(
+    key: jax.Array, image: jax.Array, mask: jax.Array, config: AugmentConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Changes one example, [H, W, 3] and [H, W, 1], by its own key."""
+    dtype = image.dtype
+    shift = None
+    if config.translation:
+        sides = jnp.array(image.shape[:2])
+        shift = sides * jax.random.uniform(
+            jax.random.fold_in(key, _TRANSLATION), (2,), minval=-config.translation, maxval=config.translation
+        )
+    image, mask = warp(image, mask, draw_affine(key, config), shift)
+    if not config.artefacts and not changes_light(config):
+        return image, mask
+    image = image.astype(jnp.float32)
+    if config.artefacts:
+        image, mask = _soil(jax.random.fold_in(key, _ARTEFACTS), image, mask, config.artefacts)
+    if changes_light(config):
+        image = relight(jax.random.fold_in(key, _LIGHT), image, config)
+    if jnp.issubdtype(dtype, jnp.integer):
+        image = jnp.round(image)
+    return image.astype(dtype), mask
+
+
+def _soil(key: jax.Array, image: jax.Array, mask: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
+    """Lays artefacts over one example, each with the given probability and a severity of 0 to the worst, uniform."""
+    for i, kind in enumerate(ARTEFACTS):
+        own_key, chance, degree = jax.random.split(jax.random.fold_in(key, i), 3)
+        severity = jax.random.uniform(degree, maxval=MAX_SEVERITY) * jax.random.bernoulli(chance, probability)
+        image = corrupt_one(own_key, image, kind, severity)
+        if kind in HIDING:
+            mask = jnp.where(hidden_one(own_key, image.shape[:2], kind, severity), jnp.zeros((), mask.dtype), mask)
+    return image, mask
 
 
 def draw_affine(key: jax.Array, config: AugmentConfig) -> jax.Array:
@@ -64,13 +111,16 @@ def draw_affine(key: jax.Array, config: AugmentConfig) -> jax.Array:
     return jnp.array([[flip_y], [flip_x]]) * jnp.matmul(rotate, slant, precision="highest") / zoom
 
 
-def warp(image: jax.Array, mask: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+def warp(
+    image: jax.Array, mask: jax.Array, matrix: jax.Array, shift: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Resamples one image and its mask where a matrix points, about the centre.
 
     Args:
       image: uint8 or float [H, W, C]; bilinear, uint8 rounded.
       mask: any dtype [H, W, 1]; nearest, so its values stay what they were.
       matrix: float32 [2, 2], from an output pixel's (y, x) offset from the centre to the input's.
+      shift: float32 [2], how far the warped image then moves down and right, pixels.
 
     Returns:
       Image and mask of the same shapes and dtypes.
@@ -79,6 +129,8 @@ def warp(image: jax.Array, mask: jax.Array, matrix: jax.Array) -> tuple[jax.Arra
     centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
     rows = jnp.arange(height) - centre[0]
     columns = jnp.arange(width) - centre[1]
+    if shift is not None:
+        rows, columns = rows - shift[0], columns - shift[1]
     y = centre[0] + matrix[0, 0] * rows[:, None] + matrix[0, 1] * columns
     x = centre[1] + matrix[1, 0] * rows[:, None] + matrix[1, 1] * columns
 

@@ -154,7 +154,7 @@ class DataConfig(_Section):
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig(_Section):
-    """Random geometry of training images (paper, 3.3.1)."""
+    """Random changes of training images: geometry (paper, 3.3.1), and, off by default, light and artefacts."""
 
     enabled: bool = setting(True, "augment training images")
     rotation: float = setting(30.0, "largest rotation either way, degrees", minimum=0, maximum=180)
@@ -163,6 +163,26 @@ class AugmentConfig(_Section):
     zoom_max: float = setting(1.2, "largest magnification, a factor", minimum=0.05, maximum=20)
     flip_horizontal: bool = setting(True, "mirror left to right, half of the time")
     flip_vertical: bool = setting(True, "mirror top to bottom, half of the time")
+    translation: float = setting(0.0, "largest shift either way, a share of each side", minimum=0, maximum=0.5)
+    brightness: float = setting(0.0, "brightness times 1 - this to 1 + this", minimum=0, maximum=0.95)
+    contrast: float = setting(0.0, "distance from the mean grey times 1 - this to 1 + this", minimum=0, maximum=0.95)
+    saturation: float = setting(0.0, "distance from grey times 1 - this to 1 + this", minimum=0, maximum=0.95)
+    gamma: float = setting(
+        0.0, "values in [0, 1] to the power of 1 / (1 + this) to 1 + this, log-uniform", minimum=0, maximum=4
+    )
+    colour_cast: float = setting(
+        0.0, "each channel times 1 / (1 + this) to 1 + this, log-uniform", minimum=0, maximum=4
+    )
+    illumination: float = setting(
+        0.0, "light that rises across the image, at most from 1 - this to 1 + this", minimum=0, maximum=0.95
+    )
+    artefacts: float = setting(
+        0.0,
+        "probability of each of ruler, hair, sticker, gel bubbles, blur and dark corners, at any severity; under "
+        "stickers and dark corners there is no lesion",
+        minimum=0,
+        maximum=1,
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -196,6 +216,11 @@ class ModelConfig(_Section):
     )
     decoder_bn_momentum: float = setting(
         0.9, "share of the old running statistics kept per step, decoder", minimum=0, maximum=1
+    )
+    colour_constancy: str = setting(
+        "none",
+        "what the network does to each image first: none, or shades_of_gray, which takes a colour cast away",
+        choices=("none", "shades_of_gray"),
     )
     dtype: str = setting(
         "float32", "compute type; parameters, statistics and loss stay float32", choices=("float32", "bfloat16")

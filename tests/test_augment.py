@@ -15,6 +15,7 @@ ONLY = {
     "zoom": {"zoom_min": 0.8, "zoom_max": 1.2},
     "flip_horizontal": {"flip_horizontal": True},
     "flip_vertical": {"flip_vertical": True},
+    "translation": {"translation": 0.2},
 }
 NOTHING = {
     "rotation": 0.0, "shear": 0.0, "zoom_min": 1.0, "zoom_max": 1.0, "flip_horizontal": False, "flip_vertical": False
@@ -124,3 +125,63 @@ def test_magnification_enlarges():
     config = AugmentConfig(**{**NOTHING, "zoom_min": 1.5, "zoom_max": 1.5})
     _, zoomed = augment(jax.random.key(0), images, masks, config)
     assert np.asarray(zoomed).sum() > 1.8 * masks.sum()
+
+
+def test_translation_is_a_share_of_each_side():
+    """If broken, a shift is in pixels, in one direction alone, or scaled by zoom or by the other side."""
+    images = np.zeros((300, 40, 80, 3), np.float32)
+    images[:, 20, 40] = 255
+    config = AugmentConfig(**{**NOTHING, "translation": 0.25})
+    moved, _ = jax.jit(lambda key: augment(key, images, images[..., :1], config))(jax.random.key(0))
+    weights = np.asarray(moved)[..., 0] / 255  # of the point, spread over four pixels
+    down = (weights * np.arange(40)[:, None]).sum(axis=(1, 2)) - 20
+    across = (weights * np.arange(80)).sum(axis=(1, 2)) - 40
+    for shifts, side in ((down, 40), (across, 80)):
+        assert -0.25 * side - 1e-3 <= shifts.min() < -0.24 * side
+        assert 0.24 * side < shifts.max() <= 0.25 * side + 1e-3
+
+
+EVERYTHING = {
+    "translation": 0.1, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "gamma": 0.2, "colour_cast": 0.2,
+    "illumination": 0.2, "artefacts": 0.5,
+}  # fmt: skip
+
+
+def test_everything_at_once_belongs_to_the_global_example():
+    """If broken, light or artefacts depend on how many devices share the batch, or change the type of what they get."""
+    images, masks = blobs(4)
+    config = AugmentConfig(**EVERYTHING)
+    both = jax.jit(lambda key, images, masks, first: augment(key, images, masks, config, first_example=first))
+    whole = both(jax.random.key(1), images, masks, 0)
+    assert [part.dtype for part in whole] == [np.uint8, np.uint8]
+    later = both(jax.random.key(1), np.roll(images, -2, 0), np.roll(masks, -2, 0), 2)
+    chex.assert_trees_all_equal([part[2:] for part in whole], [part[:2] for part in later])
+
+
+def test_light_leaves_the_mask_and_the_geometry_alone():
+    """If broken, switching light on draws other turns and flips: runs with and without it are not comparable."""
+    images, masks = blobs(4)
+    images = np.ascontiguousarray(np.broadcast_to(masks * 200, images.shape))
+    plain = augment(jax.random.key(2), images, masks, AugmentConfig())
+    bright = augment(jax.random.key(2), images, masks, AugmentConfig(brightness=0.2))
+    np.testing.assert_array_equal(bright[1], plain[1])
+    factors = np.asarray(bright[0], float).sum(axis=(1, 2, 3)) / np.asarray(plain[0], float).sum(axis=(1, 2, 3))
+    expected = np.round(np.asarray(plain[0]) * factors[:, None, None, None])
+    assert np.abs(expected - np.asarray(bright[0])).max() <= 1
+    assert np.abs(factors - 1).min() > 0.005
+
+
+def test_artefacts_come_as_often_as_asked_and_hide_lesion():
+    """If broken, every image is spoilt, or none, or the network is told that a sticker is lesion."""
+    images = np.full((64, 32, 32, 3), (200, 0, 200), np.uint8)
+    masks = np.ones((64, 32, 32, 1), np.uint8)
+    config = AugmentConfig(**{**NOTHING, "artefacts": 0.25})
+    spoilt, lesion = (
+        np.asarray(part) for part in jax.jit(lambda k: augment(k, images, masks, config))(jax.random.key(0))
+    )
+    unchanged = (spoilt == images).all(axis=-1, keepdims=True)
+    # 1 - (1 - 0.25) ** 6 is 0.82; a flat image shows no blur, and a weak artefact may be nowhere.
+    assert 0.55 < 1 - unchanged.all(axis=(1, 2, 3)).mean() < 0.95
+    assert set(np.unique(lesion)) == {0, 1}
+    assert 0.02 < (lesion == 0).mean() < 0.4
+    assert lesion[unchanged].all()

@@ -140,6 +140,7 @@ RANGES = {
     "zoom": st.lists(st.floats(0.05, 20), min_size=2, max_size=2),
     "flip_horizontal": st.booleans(),
     "flip_vertical": st.booleans(),
+    "translation": st.floats(0, 0.5),
 }
 
 

@@ -10,6 +10,7 @@ from jaxseg.config import ModelConfig
 from jaxseg.models import create_model
 from jaxseg.models.resnet import _ResNet50Tiny, _ResNet50V2Tiny
 from jaxseg.models.unet import ResNetUNet, UNet
+from jaxseg.photometry import shades_of_gray
 
 TINY = {
     "resnet50v2": ResNetUNet(encoder=_ResNet50V2Tiny(), decoder_channels=(8, 8, 8, 4, 4)),
@@ -110,3 +111,25 @@ def test_dropout_only_in_training(network):
 
     assert not np.array_equal(train(0), train(1))
     np.testing.assert_array_equal(train(0), train(0))
+
+
+def test_colour_constancy_is_part_of_the_network(network):
+    """If broken, a network trained on corrected colours predicts from uncorrected ones, or the setting does nothing."""
+    plain, variables, images = network
+    constant = plain.clone(colour_constancy="shades_of_gray")
+    apply = jax.jit(lambda x: constant.apply(variables, x, train=False))
+    uncorrected = jax.jit(lambda x: plain.apply(variables, x, train=False))
+    images = images * np.array([1.0, 0.7, 0.5], np.float32)
+    logits = apply(images)
+    # Compiled as one program or as two, the correction differs in the last bit.
+    np.testing.assert_allclose(logits, uncorrected(shades_of_gray(images)), atol=1e-3)
+    np.testing.assert_allclose(logits[::-1], apply(images[::-1]), atol=1e-3)  # each image by itself
+    assert np.abs(np.asarray(logits - uncorrected(images))).max() > 0.01
+
+
+@pytest.mark.parametrize("encoder", ["resnet50v2", "none"])
+def test_colour_constancy_is_a_setting(encoder):
+    """If broken, the setting is taken and does nothing."""
+    assert create_model(ModelConfig(encoder=encoder)).colour_constancy == "none"
+    config = ModelConfig(encoder=encoder, colour_constancy="shades_of_gray")
+    assert create_model(config).colour_constancy == "shades_of_gray"

@@ -12,7 +12,7 @@ def create_model(config: ModelConfig, *, axis_name: str | None = None) -> nn.Mod
     """Builds the configured segmentation network.
 
     Args:
-      config: encoder, widths, dropout, batch-norm momenta, compute type.
+      config: encoder, widths, dropout, batch-norm momenta, colour constancy, compute type.
       axis_name: mapped axis over which training averages batch statistics; None outside a mapped function.
 
     Returns:
@@ -25,6 +25,7 @@ def create_model(config: ModelConfig, *, axis_name: str | None = None) -> nn.Mod
             channels=config.unet_channels,
             dropout=config.dropout,
             bn_momentum=config.decoder_bn_momentum,
+            colour_constancy=config.colour_constancy,
             dtype=dtype,
             axis_name=axis_name,
         )
@@ -34,6 +35,7 @@ def create_model(config: ModelConfig, *, axis_name: str | None = None) -> nn.Mod
         decoder_channels=config.decoder_channels,
         dropout=config.dropout,
         bn_momentum=config.decoder_bn_momentum,
+        colour_constancy=config.colour_constancy,
         dtype=dtype,
         axis_name=axis_name,
     )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxseg.models.layers import BatchNorm, Conv, Dropout, PointwiseConv, UpConv
+from jaxseg.photometry import shades_of_gray
 
 
 class ConvBlock(nn.Module):
@@ -85,6 +86,7 @@ class ResNetUNet(nn.Module):
       decoder_channels: channels of the five stages, deepest first.
       dropout: share of values dropped in every decoder stage.
       bn_momentum: share of the old running statistics kept per step in the decoder.
+      colour_constancy: "none", or "shades_of_gray": each image is corrected by itself before all else.
       dtype: compute type of the decoder; logits are float32.
       axis_name: mapped axis over which batch statistics are averaged in training, or None.
     """
@@ -93,6 +95,7 @@ class ResNetUNet(nn.Module):
     decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)
     dropout: float = 0.3
     bn_momentum: float = 0.9
+    colour_constancy: str = "none"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -111,6 +114,7 @@ class ResNetUNet(nn.Module):
           ValueError: H or W is not a multiple of 32.
         """
         check_size(images.shape, 32)
+        images = _constant_colours(images, self.colour_constancy)
         features = self.encoder(self.encoder.preprocess(images), train=train)
         *skips, x = (features[name] for name in self.encoder.taps)
         return _decode(self, x, skips, self.decoder_channels, train=train)
@@ -126,6 +130,7 @@ class UNet(nn.Module):
       channels: channels per scale, finest first.
       dropout: share of values dropped between a block's two convolutions in the decoder, as in `ResNetUNet`.
       bn_momentum: share of the old running statistics kept per step.
+      colour_constancy: as in `ResNetUNet`.
       dtype: compute type; logits are float32.
       axis_name: mapped axis over which batch statistics are averaged in training, or None.
     """
@@ -133,6 +138,7 @@ class UNet(nn.Module):
     channels: Sequence[int] = (64, 128, 256, 512, 1024)
     dropout: float = 0.3
     bn_momentum: float = 0.9
+    colour_constancy: str = "none"
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -140,6 +146,7 @@ class UNet(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Segments images; as `ResNetUNet`, with H and W multiples of 2 to the number of scales minus 1."""
         check_size(images.shape, 2 ** (len(self.channels) - 1))
+        images = _constant_colours(images, self.colour_constancy)
         x = (images.astype(jnp.float32) / 127.5 - 1.0).astype(self.dtype)
         skips = []
         for i, channels in enumerate(self.channels):
@@ -149,6 +156,11 @@ class UNet(nn.Module):
             block = ConvBlock(channels, 0.0, self.bn_momentum, self.dtype, self.axis_name, name=f"encoder{i + 1}")
             x = block(x, train=train)
         return _decode(self, x, skips, self.channels[-2::-1], train=train)
+
+
+def _constant_colours(images: jax.Array, method: str) -> jax.Array:
+    """Returns RGB images [B, H, W, 3] in [0, 255] as they are, or float32 with their colour casts taken away."""
+    return shades_of_gray(images) if method == "shades_of_gray" else images
 
 
 def _decode(

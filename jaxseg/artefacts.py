@@ -247,7 +247,7 @@ def _ruler(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
     inwards, along = inwards + tilt * (along - 0.5), along - tilt * inwards
     tick = along / step + phase
     nearest = jnp.round(tick)
-    length = step * jnp.where(nearest % 5 == 0, 1.8, 1.0) * (0.5 + strength)
+    length = step * jnp.where(nearest == 5 * jnp.round(nearest / 5), 1.8, 1.0) * (0.5 + strength)
     depth = _ramp(inwards, start - grid.pixel, start) * (
         1 - _ramp(inwards, start + length, start + length + grid.pixel)
     )

@@ -15,6 +15,16 @@ from jaxseg.metrics import COUNTS, SCORES, confusion, scores
 
 JSON = dict[str, Any]
 
+PAPER: dict[str, dict[str, float]] = {
+    "unet_augmented": {"dice": 0.882, "sensitivity": 0.863},
+    "resnet_unaugmented": {"dice": 0.929, "sensitivity": 0.906},
+    "resnet_augmented": {"dice": 0.938, "jaccard": 0.884, "sensitivity": 0.921, "specificity": 0.980},
+}
+"""The paper's numbers by row (4.3 and 4.5), of the 379 ISIC 2016 test images; pooled, see README."""
+
+POOLED = ("dice", "jaccard", "sensitivity", "specificity")
+"""The pooled scores that tables show."""
+
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_dice")
 """What a row keeps of every epoch."""
 
@@ -121,29 +131,46 @@ def shown(mean: float, sd: float) -> str:
     return f"{mean:.3f} ± {sd:.3f}"
 
 
-def table(caption: str, results: Sequence[JSON], tests: Mapping[str, str], names: Sequence[str]) -> JSON:
-    """Returns a table of rows: for each test pooled scores, and Dice per image.
+def compared(results: Sequence[JSON]) -> JSON:
+    """Returns the paper's table of 4.5: every number that it gives, ours, and the difference."""
+    lines = []
+    for result in results:
+        for name, theirs in PAPER[result["name"]].items():
+            ours, difference = "not run", "–"
+            if "missing" not in result:
+                mean, sd = mean_sd(values(result, "external", "pooled", name))
+                ours, difference = shown(mean, sd), f"{mean - theirs:+.3f}"
+            lines.append([result["title"], name, ours, f"{theirs:.3f}", difference])
+    head = ["Model", "Score, pooled", "Ours", "Paper", "Difference"]
+    return {"caption": "Ours beside the paper's (4.5)", "head": head, "rows": lines}
+
+
+def table(caption: str, results: Sequence[JSON]) -> JSON:
+    """Returns a table of rows, with scores of their validation images and of the external set.
 
     Args:
       caption: of the table.
       results: of `Study.row`; those that could not be run are a line that says so.
-      tests: what the head calls each test, by its name.
-      names: of the pooled scores.
     """
     head = ["Model", "Runs"]
-    for title in tests.values():
-        head += [f"{title}: Dice per image", *(f"{title}: {name}, pooled" for name in names)]
+    for test in ("validation", "external"):
+        head += [f"{test}: Dice per image", *(f"{test}: {name}, pooled" for name in POOLED)]
     lines = []
     for result in results:
         if "missing" in result:
             lines.append([result["title"], "not run", *["–"] * (len(head) - 2)])
             continue
-        kind = "folds" if result["members"][0]["fold"] is not None else "seeds"
+        kind = "seeds" if result["members"][0]["fold"] is None else "folds"
         line = [result["title"], f"{len(result['members'])} {kind}"]
-        for test in tests:
-            line += [cell(result, test, "per_image", "dice"), *(cell(result, test, "pooled", name) for name in names)]
+        for test in ("validation", "external"):
+            line += [cell(result, test, "per_image", "dice"), *(cell(result, test, "pooled", name) for name in POOLED)]
         lines.append(line)
     return {"caption": caption, "head": head, "rows": lines}
+
+
+def done(results: Sequence[JSON]) -> list[JSON]:
+    """Returns the rows that could be run."""
+    return [result for result in results if "missing" not in result]
 
 
 def missing(results: Sequence[JSON]) -> list[str]:

@@ -55,6 +55,11 @@ class Study:
     external: tuple[str, str]
     data_dir: str
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether images are generated, which every picture must say."""
+        return "synthetic" in (self.train, self.external[0])
+
     def config(self, row: Row) -> Config:
         """Returns a row's settings; seed and fold are its members'."""
         settings = {
@@ -156,14 +161,28 @@ class Study:
     def _origin(self, kind: str) -> JSON:
         first = jax.local_devices()[0]
         device = {"platform": first.platform, "kind": first.device_kind, "count": jax.local_device_count()}
-        return {**origin(kind, device), "command": shlex.join(["python", *sys.argv])}
+        return {**origin(kind, device), "command": self.command()}
+
+    def command(self) -> str:
+        """Returns the command that makes all of it."""
+        words = ["python", "experiments/paper.py", "--out", str(self.out), "--scale", self.scale.name]
+        for flag, value, usual in (
+            ("--encoder", self.encoder, self.scale.encoder),
+            ("--pretrained", self.pretrained, "imagenet"),
+            ("--train", self.train, self.scale.train),
+            ("--external", ":".join(self.external), ":".join(self.scale.external)),
+            ("--data-dir", self.data_dir, ""),
+        ):
+            words += [flag, value] if value != usual else []
+        return shlex.join(words)
 
     def section(self, name: str, **content: Any) -> None:
         """Writes a section of the page.
 
         Args:
           name: of its folder.
-          content: "title", "about", "tables"; and "paper" (where in it), "figures", "missing", "seconds", "numbers".
+          content: "title", "about"; and "paper" (where in it), "tables", "figures", "missing", "seconds" (of all that
+            it took), "numbers" (what the page does not show, for those who compute with it).
         """
         about = self._origin("section")
         of = about["hardware"]
@@ -175,8 +194,8 @@ class Study:
             "versions": ", ".join(f"{package} {version}" for package, version in about["versions"].items()),
             "seconds": content.pop("seconds", 0.0),
         }
-        facts = {"synthetic": self.train == "synthetic", "scale": self.scale.name, "source": source}
-        blank = {"paper": "", "figures": [], "missing": []}
+        facts = {"synthetic": self.synthetic, "scale": self.scale.name, "source": source}
+        blank = {"paper": "", "tables": [], "figures": [], "missing": []}
         write_json(self.place(name, "section.json"), {"name": name, **blank, **content, **facts})
 
     def place(self, name: str, file: str) -> Path:

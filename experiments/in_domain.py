@@ -1,0 +1,36 @@
+"""Trained and scored in one domain: cross-validation on the training images of ISIC 2016.
+
+python experiments/in_domain.py --out runs/paper --scale cpu
+"""
+
+import rows
+import study
+from cross_validation import by_fold
+from rows import Row
+
+NAME = "in_domain"
+
+
+def run(of: study.Study) -> None:
+    """Trains what is not trained, and writes the section."""
+    name, changes = of.scale.in_domain
+    row = Row("in_domain", f"the full model, trained on {name}, folds", {"data.name": name, **changes}, folds=True)
+    result = of.row(row)
+    tables = [rows.table("Over the folds", [result])]
+    if "missing" not in result:
+        tables.append(by_fold(result))
+    of.section(
+        NAME,
+        title="In its own domain",
+        about=(
+            "How much of the distance to the paper's numbers is that between data sets? The same network, trained on "
+            "images of the external set's kind, and scored on those that were held out."
+        ),
+        tables=tables,
+        missing=rows.missing([result]),
+        seconds=result.get("seconds", 0.0),
+    )
+
+
+if __name__ == "__main__":
+    study.main(run, __doc__)

@@ -23,8 +23,8 @@ def run(of: study.Study) -> None:
         title="Cross-validation",
         paper="4.1 does not say which images validate",
         about=(
-            "Every image validates once. The epoch is chosen by the loss on the same images, which makes their scores a "
-            "little too good; the external set has no such part."
+            "Every image validates once. The epoch is chosen by the loss on the same images, which makes their scores "
+            "a little too good; the external set has no such part."
         ),
         tables=tables,
         missing=rows.missing([result]),

@@ -56,8 +56,8 @@ def run(of: study.Study) -> None:
         NAME,
         title="Few images",
         about=(
-            "Each seed draws its own images, stratified by diagnosis, and sees them as often as makes the steps those of "
-            "all images. All use the same validation images besides, to choose the epoch."
+            "Each seed draws its own images, stratified by diagnosis, and sees them as often as makes the steps those "
+            "of all images. All use the same validation images besides, to choose the epoch."
         ),
         tables=[chart_table(of, results)],
         figures=figures,

@@ -1,19 +1,15 @@
 """The figures of the paper's experiments that are charts."""
 
-import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from jaxseg.atomic import replacing
-from jaxseg.metrics import SCORES
-from jaxseg.report import SYNTHETIC_NOTE
 from rows import JSON, mean_sd, values
+
+from jaxseg.metrics import SCORES
+from jaxseg.report import empty_figure, save_figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 """Okabe and Ito's, which colour-blind readers tell apart."""
@@ -21,41 +17,23 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 MARKERS = "os^Dv*PX"
 
 
-@contextlib.contextmanager
-def panels(path: Path, count: int, *, synthetic: bool, size: tuple[float, float]) -> Iterator[Sequence[Any]]:
-    """Yields axes side by side, and writes the picture.
-
-    Args:
-      path: the PNG file.
-      count: of axes.
-      synthetic: whether to put the red note on it.
-      size: of each, inches.
-    """
-    figure = Figure(figsize=(count * size[0], size[1]), layout="constrained")
-    FigureCanvasAgg(figure)
-    if synthetic:
-        figure.suptitle(SYNTHETIC_NOTE, color="red", fontsize=10)
-    yield figure.subplots(1, count, squeeze=False)[0]
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
-
-
 def curves(results: Sequence[JSON], path: Path, *, synthetic: bool) -> None:
     """Draws training and validation loss and accuracy over the epochs (Fig. 6): mean and range over a row's runs."""
-    with panels(path, 2, synthetic=synthetic, size=(6.5, 4.5)) as axes:
-        for ax, name in zip(axes, ("loss", "accuracy"), strict=True):
-            for result, colour in zip(results, COLOURS, strict=False):
-                for part, style in (("train", "--"), ("val", "-")):
-                    runs = [run["curves"][f"{part}_{name}"] for run in result["members"]]
-                    epochs = min(map(len, runs))  # beyond it some runs have stopped early
-                    stacked = np.array([run[:epochs] for run in runs])
-                    x = np.arange(1, epochs + 1)
-                    label = result["title"] if part == "val" else None
-                    ax.plot(x, stacked.mean(axis=0), style, color=colour, label=label)
-                    ax.fill_between(x, stacked.min(axis=0), stacked.max(axis=0), color=colour, alpha=0.12, linewidth=0)
-            ax.set(title=f"{name.capitalize()} (dashed: training)", xlabel="epoch")
-            ax.grid(alpha=0.3)
-        axes[0].legend(fontsize=8)
+    figure = empty_figure(13, 4.8, "", synthetic)
+    axes = figure.subplots(1, 2)
+    for ax, name in zip(axes, ("loss", "accuracy"), strict=True):
+        for result, colour in zip(results, COLOURS, strict=False):
+            for part, style in (("train", "--"), ("val", "-")):
+                runs = [run["curves"][f"{part}_{name}"] for run in result["members"]]
+                epochs = min(map(len, runs))  # beyond it some runs have stopped early
+                stacked = np.array([run[:epochs] for run in runs])
+                x = np.arange(1, epochs + 1)
+                ax.plot(x, stacked.mean(axis=0), style, color=colour, label=result["title"] if part == "val" else None)
+                ax.fill_between(x, stacked.min(axis=0), stacked.max(axis=0), color=colour, alpha=0.12, linewidth=0)
+        ax.set(title=f"{name.capitalize()}; dashed: of training", xlabel="epoch")
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)
+    save_figure(figure, path)
 
 
 def bars(results: Sequence[JSON], path: Path, *, synthetic: bool, paper: Mapping[str, Mapping[str, float]]) -> None:
@@ -67,21 +45,23 @@ def bars(results: Sequence[JSON], path: Path, *, synthetic: bool, paper: Mapping
       synthetic: whether to put the red note on it.
       paper: its scores by a row's name.
     """
-    with panels(path, 1, synthetic=synthetic, size=(9, 4.5)) as (ax,):
-        width = 0.8 / len(results)
-        for i, (result, colour) in enumerate(zip(results, COLOURS, strict=False)):
-            places = np.arange(len(SCORES)) + (i - (len(results) - 1) / 2) * width
-            spread = [mean_sd(values(result, "external", "pooled", name)) for name in SCORES]
-            means, sds = zip(*spread, strict=True)
-            ax.bar(places, means, width, yerr=sds, color=colour, label=result["title"], capsize=2)
-            for place, name in zip(places, SCORES, strict=True):
-                if (value := paper.get(result["name"], {}).get(name)) is not None:
-                    ax.hlines(value, place - width / 2, place + width / 2, color="black", linewidth=2)
-        ax.hlines([], 0, 0, color="black", linewidth=2, label="the paper's")
-        ax.set_xticks(range(len(SCORES)), SCORES)
-        ax.set_ylim(0, 1)
-        ax.grid(axis="y", alpha=0.3)
-        ax.legend(fontsize=8, loc="lower right")
+    figure = empty_figure(9, 4.5, "", synthetic)
+    ax = figure.subplots()
+    width = 0.8 / len(results)
+    for i, (result, colour) in enumerate(zip(results, COLOURS, strict=False)):
+        places = np.arange(len(SCORES)) + (i - (len(results) - 1) / 2) * width
+        spread = [mean_sd(values(result, "external", "pooled", name)) for name in SCORES]
+        means, sds = zip(*spread, strict=True)
+        ax.bar(places, means, width, yerr=sds, color=colour, label=result["title"], capsize=2)
+        for place, name in zip(places, SCORES, strict=True):
+            if (value := paper.get(result["name"], {}).get(name)) is not None:
+                ax.hlines(value, place - width / 2, place + width / 2, color="black", linewidth=2)
+    ax.hlines([], 0, 0, color="black", linewidth=2, label="the paper's")
+    ax.set_xticks(range(len(SCORES)), SCORES)
+    ax.set_ylim(0, 1)
+    ax.grid(axis="y", alpha=0.3)
+    ax.legend(fontsize=8, loc="lower right")
+    save_figure(figure, path)
 
 
 def lines(
@@ -103,15 +83,17 @@ def lines(
       y_label: names the score.
       log_x: whether the quantity's axis is logarithmic.
     """
-    with panels(path, 1, synthetic=synthetic, size=(8, 4.8)) as (ax,):
-        _draw_lines(ax, series)
-        ax.set(xlabel=x_label, ylabel=y_label)
-        if log_x:
-            ticks = sorted({x for points in series.values() for x, _, _ in points})
-            ax.set_xscale("log")
-            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            ax.minorticks_off()
-        ax.legend(fontsize=8)
+    figure = empty_figure(8, 4.8, "", synthetic)
+    ax = figure.subplots()
+    _draw_lines(ax, series)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    if log_x:
+        ticks = sorted({x for points in series.values() for x, _, _ in points})
+        ax.set_xscale("log")
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
+    ax.legend(fontsize=8)
+    save_figure(figure, path)
 
 
 def grid(
@@ -125,22 +107,18 @@ def grid(
 ) -> None:
     """Draws several charts as of `lines`, by title, on common axes."""
     count = -(-len(charts) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.1 * count), layout="constrained")
-    FigureCanvasAgg(figure)
-    if synthetic:
-        figure.suptitle(SYNTHETIC_NOTE, color="red", fontsize=10)
+    figure = empty_figure(4.2 * columns, 3.1 * count, "", synthetic)
     axes = figure.subplots(count, columns, squeeze=False, sharex=True, sharey=True)
-    for ax, (title, series) in itertools.zip_longest(axes.flat, charts.items(), fillvalue=("", None)):
-        if series is None:
+    for ax, chart in itertools.zip_longest(axes.flat, charts.items()):
+        if chart is None:
             ax.set_axis_off()
             continue
-        _draw_lines(ax, series)
-        ax.set_title(title, fontsize=10)
+        _draw_lines(ax, chart[1])
+        ax.set_title(chart[0], fontsize=10)
     axes[0, 0].legend(fontsize=7)
     figure.supxlabel(x_label, fontsize=10)
     figure.supylabel(y_label, fontsize=10)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
+    save_figure(figure, path)
 
 
 def _draw_lines(ax: Any, series: Mapping[str, Sequence[tuple[float, float, float]]]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,7 @@ def mean_sd(numbers: Sequence[float]) -> tuple[float, float]:
 def cell(result: JSON, test: str, how: str, name: str) -> str:
     """Returns a score as tables show it: mean and standard deviation over the runs, or a dash."""
     numbers = values(result, test, how, name)
-    return "–" if not numbers else shown(*mean_sd(numbers))
+    return "-" if not numbers else shown(*mean_sd(numbers))
 
 
 def shown(mean: float, sd: float) -> str:
@@ -136,7 +136,7 @@ def compared(results: Sequence[JSON]) -> JSON:
     lines = []
     for result in results:
         for name, theirs in PAPER[result["name"]].items():
-            ours, difference = "not run", "–"
+            ours, difference = "not run", "-"
             if "missing" not in result:
                 mean, sd = mean_sd(values(result, "external", "pooled", name))
                 ours, difference = shown(mean, sd), f"{mean - theirs:+.3f}"
@@ -158,7 +158,7 @@ def table(caption: str, results: Sequence[JSON]) -> JSON:
     lines = []
     for result in results:
         if "missing" in result:
-            lines.append([result["title"], "not run", *["–"] * (len(head) - 2)])
+            lines.append([result["title"], "not run", *["-"] * (len(head) - 2)])
             continue
         kind = "seeds" if result["members"][0]["fold"] is None else "folds"
         line = [result["title"], f"{len(result['members'])} {kind}"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxseg import weights
 from jaxseg import workdir as files
-from jaxseg.checkpoint import Checkpoints, EpochSums, Progress
+from jaxseg.checkpoint import Checkpoints, EpochSums, Progress, restore_best
 from jaxseg.config import Config
 from jaxseg.data.examples import Examples
 from jaxseg.data.pipeline import PADDING, ResizedExamples, steps_per_epoch, train_indices
@@ -33,6 +33,7 @@ from jaxseg.steps import (
     eval_step,
     pick_devices,
     predict_step,
+    state_target,
     train_step,
 )
 from jaxseg.train import add_step, after_epoch, check_finite, validation_scores
@@ -103,6 +104,8 @@ class StackedSteps:
     """The three steps for several runs at once, mapped over devices as those of `jaxseg.steps.Steps`.
 
     Attributes:
+      devices: the local devices used.
+      replicated: where arrays lie that every device has.
       train: `(states, pool arrays, indices [devices, M, B / devices], keys [M], rates [M])` -> `(states, metrics)`.
       evaluate: `(variables, pool arrays, indices [devices, M, B / devices])` -> sums, each [M].
       predict: `(variables, images [devices, B / devices, S, S, 3])` -> [devices, M, B / devices, S, S, 1].
@@ -110,14 +113,15 @@ class StackedSteps:
     Args:
       config: of all runs.
       devices: local devices.
+      tta: whether `predict` averages over the symmetries of the square.
     """
 
-    def __init__(self, config: Config, devices: Sequence[jax.Device]):
+    def __init__(self, config: Config, devices: Sequence[jax.Device], *, tta: bool = False):
         self.devices = list(devices)
         model = create_model(config.model, axis_name=AXIS)
         step = functools.partial(train_step, model=model, optimizer=create_optimizer(config.optim), config=config)
         check = functools.partial(eval_step, model=model, config=config)
-        predict = functools.partial(predict_step, model=model)
+        predict = functools.partial(predict_step, model=model, tta=tta)
 
         def train(states, arrays, indices, keys, rates):
             return jax.vmap(step)(states, {name: array[indices] for name, array in arrays.items()}, keys, rates)
@@ -131,12 +135,12 @@ class StackedSteps:
         self.evaluate = pmap(evaluate, in_axes=(None, None, 0), out_axes=None)
         self.predict = pmap(jax.vmap(predict, in_axes=(0, None)), in_axes=(None, 0), out_axes=0)
         mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
-        self._replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        self.replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         self._sharded = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
     def replicate(self, tree: Any) -> Any:
         """Copies arrays to every device."""
-        return jax.device_put(tree, self._replicated)
+        return jax.device_put(tree, self.replicated)
 
     def shard(self, array: np.ndarray, axis: int = 0) -> jax.Array:
         """Splits an axis over the devices, which become the first."""
@@ -299,26 +303,34 @@ def _line(progress: Sequence[Progress], epoch: int) -> str:
     return f"  epoch {epoch + 1}: train loss {loss}; val Dice {dice}"
 
 
-def predict(trained: Trained, steps: StackedSteps, images: np.ndarray) -> np.ndarray:
-    """Returns the probabilities of lesion by each run's best weights.
+def predict(steps: StackedSteps, variables: Any, images: np.ndarray, batch_size: int = 16) -> np.ndarray:
+    """Returns the probabilities of lesion by each run.
 
     Args:
-      trained: the runs.
-      steps: theirs.
+      steps: of the runs.
+      variables: theirs, stacked, as of `Trained.states.variables` or `restore`.
       images: uint8 [N, S, S, 3].
+      batch_size: images at once, or a few more so that they divide by the devices.
 
     Returns:
       float32 [M, N, S, S].
     """
-    batch_size = divisible(trained.config.train.batch_size, len(steps.devices))
+    batch_size = divisible(batch_size, len(steps.devices))
     found = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         blank = np.zeros((batch_size - len(batch), *batch.shape[1:]), np.uint8)
-        maps = steps.predict(trained.states.variables, steps.shard(np.concatenate([batch, blank])))
+        maps = steps.predict(variables, steps.shard(np.concatenate([batch, blank])))
         # [devices, M, B / devices, S, S, 1]
         found.append(np.concatenate(np.asarray(maps), axis=1)[:, : len(batch), ..., 0])
     return np.concatenate(found, axis=1)
+
+
+def restore(steps: StackedSteps, config: Config, workdirs: Sequence[Path]) -> Any:
+    """Returns the best variables of runs that `save_members` wrote, stacked, on the devices."""
+    target = state_target(config, steps).variables
+    every = [restore_best(workdir, target)[0] for workdir in workdirs]
+    return steps.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *every))
 
 
 def save_members(trained: Trained, folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The folder of the paper's experiments, and the command line that all of their scripts have.
 
 `OUT/rows/NAME` holds a training row: `row.json`, `maps.npz` (probabilities of the external and validation images) and
-each run as a workdir, `member-0` and so on. `OUT/sections/NAME` holds a table or figure. What is there is not made again.
+each run as a workdir, `member-0` and so on. `OUT/sections/NAME` holds a table or figure. A row that is there is not
+trained again.
 """
 
 import argparse
@@ -13,9 +14,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import jax
 import numpy as np
@@ -70,20 +68,25 @@ class Study:
             **self.scale.settings,
             "data.folds": self.scale.folds if row.folds else 0,
         }
-        encoder = row.changes.get("model.encoder", self.encoder)
+        changes, encoder = dict(row.changes), row.changes.get("model.encoder", self.encoder)
         if encoder == "none" or not row.pretrained:
             settings |= {**self.scale.random_start, "model.pretrained": "none"}
         if encoder == "none":
             settings |= self.scale.plain
-        return preset("paper").updated({**settings, **row.changes})
+            changes.pop("optim.encoder_rate", None)
+        return preset("paper").updated({**settings, **changes})
 
     def members(self, row: Row, config: Config) -> list[Member]:
         """Returns a row's runs: a seed each, or a fold each with the first seed."""
         if row.folds:
             parts = [dataclasses.replace(config.data, fold=fold) for fold in range(config.data.folds)]
             return [Member(0, *data.training_splits(part), fold=part.fold) for part in parts]
-        train, validation = data.training_splits(config.data)
+        train, validation = self.splits(config)
         return [Member(seed, rows.few(train, row.train_images, seed), validation) for seed in range(self.scale.seeds)]
+
+    def splits(self, config: Config) -> tuple[Examples, Examples]:
+        """Opens what a row of seeds trains on, and what it validates on."""
+        return data.training_splits(config.data)
 
     def external_set(self, config: Config) -> Examples:
         """Opens the external set."""
@@ -106,7 +109,9 @@ class Study:
         path = folder / "row.json"
         if path.exists():
             result = json.loads(path.read_text())
-            if result["settings"] != json.loads(json.dumps(config.to_dict())):
+            if (
+                Config.from_dict(result["settings"]) != config
+            ):  # settings that are newer than the row have their defaults
                 raise UserError(f"{path}: was made with other settings; give another --out, or remove {folder}")
             return result
         say(f"{row.name}: {row.title}")
@@ -124,12 +129,13 @@ class Study:
         maps = {}
         if not any(m.train.shared_with(external) for m in members):  # else it is no external set
             images, masks = resized(external, config)
-            maps["external"] = predict(trained, steps, images)
+            maps["external"] = predict(steps, trained.states.variables, images)
         tests = {"validation": [rows.validation_of(progress) for progress in trained.at_best]}
         if maps:
             tests["external"] = [rows.score(found > 0.5, masks[..., 0]) for found in maps["external"]]
         if not row.folds:
-            maps["validation"] = predict(trained, steps, resized(members[0].validation, config)[0])
+            images, _ = resized(members[0].validation, config)
+            maps["validation"] = predict(steps, trained.states.variables, images)
         result = {
             **about,
             "name": row.name,

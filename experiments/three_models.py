@@ -29,14 +29,17 @@ def run(of: study.Study) -> None:
             },
             {
                 "file": "bars.png",
-                "caption": "External set, pooled: mean and standard deviation over the runs; black: the paper's (Fig. 7)",
+                "caption": "External set, pooled: mean and standard deviation over the runs, and the paper's (Fig. 7)",
             },
         ]
     of.section(
         NAME,
         title="Three models",
         paper="4.3 and 4.5, Fig. 6 and 7",
-        about="The paper's ablation: encoder and focal loss against the plain U-Net, and what augmentation adds.",
+        about=(
+            "The paper's ablation: encoder and focal loss against the plain U-Net, and what augmentation adds. "
+            f"Scale {of.scale.name}. {of.scale.about}"
+        ),
         tables=[rows.compared(results), rows.table("All scores", results)],
         figures=figures,
         missing=rows.missing(results),

@@ -1,0 +1,165 @@
+"""From PH2 to other cameras: what the preset `generalise` adds to the paper's recipe, step by step.
+
+Steps were kept for what they do on PH2 validation, as it is and under drawn artefacts; the external set only reports.
+
+python experiments/generalise.py --out runs/paper --scale cpu
+"""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import robustness
+import rows
+import study
+from rows import JSON, Row, mean_sd
+from stacked import StackedSteps, predict, resized, restore
+from three_models import FULL
+
+from jaxseg.config import generalise
+from jaxseg.metrics import confusion, scores
+from jaxseg.prediction import GRID, THRESHOLD, Prediction
+from jaxseg.steps import pick_devices
+
+NAME = "generalise"
+
+STEPS = {
+    "wide zoom, shifts, any rotation": (
+        "augment.rotation",
+        "augment.zoom_min",
+        "augment.zoom_max",
+        "augment.translation",
+    ),
+    "colour and light": (
+        "augment.brightness",
+        "augment.contrast",
+        "augment.saturation",
+        "augment.gamma",
+        "augment.colour_cast",
+        "augment.illumination",
+    ),
+    "drawn artefacts": ("augment.artefacts",),
+    "colour constancy": ("model.colour_constancy",),
+    "slower encoder, averaged weights": ("optim.encoder_rate", "optim.ema"),
+}
+"""Settings of the preset in the order in which they are added."""
+
+
+def step_rows() -> list[Row]:
+    """Returns the paper's recipe and a row per step, each with all steps before it; the last is the preset."""
+    result, changes = [FULL], {}
+    for i, (title, names) in enumerate(STEPS.items(), start=1):
+        changes = {**changes, **{name: generalise().get(name) for name in names}}
+        result.append(Row(f"generalise_{i}", f"+ {title}", changes))
+    return result
+
+
+FINAL = step_rows()[-1]
+
+
+def run(of: study.Study) -> None:
+    """Trains what is not trained, and writes the section."""
+    began, steps = time.perf_counter(), step_rows()
+    results = [of.row(row) for row in steps]
+    lines = []
+    for row, result in zip(steps, results, strict=True):
+        line = [result["title"] if row is not FULL else "the paper's recipe"]
+        if "missing" in result:
+            lines.append([*line, "not run", *["-"] * 5])
+            continue
+        suite = robustness.over_all(robustness.measure(of, row, "validation"))
+        line += [rows.cell(result, "validation", "per_image", "dice"), rows.shown(*mean_sd(suite))]
+        line += [rows.cell(result, "external", "per_image", "dice")]
+        lines.append(
+            [*line, *(rows.cell(result, "external", "pooled", name) for name in ("dice", "jaccard", "sensitivity"))]
+        )
+    head = [
+        "Step",
+        "Validation",
+        "Validation, artefacts",
+        "External",
+        *(f"External, pooled: {n}" for n in ("Dice", "Jaccard", "sensitivity")),
+    ]
+    tables = [{"caption": "Training: Dice per image unless pooled", "head": head, "rows": lines}]
+    if "missing" not in results[-1]:
+        tables.append(prediction_table(of, results[-1]))
+    of.section(
+        NAME,
+        title="From PH2 to other cameras",
+        about=(
+            "The preset generalise adds these steps to the paper's recipe, each on top of those before it. They are to "
+            "be judged by the first two columns: validation images as they are, and spoilt by every artefact at every "
+            "severity. The external set, which nothing was chosen by, shows what it came to."
+        ),
+        tables=tables,
+        missing=rows.missing(results),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def prediction_table(of: study.Study, result: JSON) -> JSON:
+    """Returns what better predictions add to the preset, which cost no training."""
+    lines = []
+    for title, found in ways(of):
+        each = [rows.score(masks, truth) for masks, truth in found]
+        cells = [rows.shown(*mean_sd([one["per_image"]["dice"] for one in each]))]
+        cells += [rows.shown(*mean_sd([one["pooled"][n] for one in each])) for n in ("dice", "jaccard", "sensitivity")]
+        lines.append([title, *cells])
+    head = ["Prediction", "External", *(f"External, pooled: {n}" for n in ("Dice", "Jaccard", "sensitivity"))]
+    return {"caption": "Prediction by the last row's runs: Dice per image unless pooled", "head": head, "rows": lines}
+
+
+def ways(of: study.Study) -> Iterator[tuple[str, list[tuple[np.ndarray, np.ndarray]]]]:
+    """Yields titles, and the masks of every run with the truth, of better and better predictions."""
+    config = of.config(FINAL)
+    _, validation = of.splits(config)
+    truth = {
+        name: resized(split, config)[1][..., 0]
+        for name, split in (("external", of.external_set(config)), ("validation", validation))
+    }
+    maps = study.load_maps(of.folder(FINAL) / "maps.npz")
+    plain, clean = Prediction(), Prediction(largest_component=True, fill_holes=True)
+    yield "as it is", [(found > THRESHOLD, truth["external"]) for found in maps["external"]]
+    for title, prediction in (
+        ("+ threshold chosen on validation", plain),
+        ("+ largest component, holes filled", clean),
+    ):
+        yield (
+            title,
+            [
+                (cut(external, prediction, best_threshold(own, truth["validation"], prediction)), truth["external"])
+                for external, own in zip(maps["external"], maps["validation"], strict=True)
+            ],
+        )
+    for title, part in (("+ the runs as an ensemble", maps), ("+ test-time augmentation", turned_maps(of))):
+        threshold = best_threshold(part["validation"].mean(axis=0), truth["validation"], clean)
+        yield title, [(cut(part["external"].mean(axis=0), clean, threshold), truth["external"])]
+
+
+def turned_maps(of: study.Study) -> dict[str, np.ndarray]:
+    """Returns the last row's maps with test-time augmentation; kept in its folder."""
+    path = of.folder(FINAL) / "maps_tta.npz"
+    if not path.exists():
+        config = of.config(FINAL)
+        steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size), tta=True)
+        variables = restore(steps, config, sorted(of.folder(FINAL).glob("member-*")))
+        sets = {"external": of.external_set(config), "validation": of.splits(config)[1]}
+        study.save_maps(path, {name: predict(steps, variables, resized(s, config)[0]) for name, s in sets.items()})
+    return study.load_maps(path)
+
+
+def cut(maps: np.ndarray, prediction: Prediction, threshold: float) -> np.ndarray:
+    """Makes masks bool [N, S, S] of probabilities [N, S, S], with another threshold than the prediction's."""
+    return np.stack(
+        [Prediction(threshold, None, prediction.largest_component, prediction.fill_holes).mask(m) for m in maps]
+    )
+
+
+def best_threshold(maps: np.ndarray, truth: np.ndarray, prediction: Prediction) -> float:
+    """Returns the threshold with the highest mean Dice of some images, of equals that nearest to 0.5."""
+    dice = {t: np.mean(scores(confusion(cut(maps, prediction, t), truth))["dice"]) for t in GRID}
+    return max(dice, key=lambda t: (dice[t], -abs(t - THRESHOLD)))
+
+
+if __name__ == "__main__":
+    study.main(run, __doc__)

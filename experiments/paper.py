@@ -1,0 +1,69 @@
+"""Runs all of the paper's experiments into one folder, with one page: `index.html`, and `results.md`.
+
+    python experiments/paper.py --out runs/paper --scale cpu
+
+Interrupted, it goes on when the command is given again: what is done is skipped, a training row as a whole. The page is
+written anew after every section, so it can be looked at meanwhile.
+"""
+
+import argparse
+
+import cross_validation
+import encoders
+import figure_4
+import generalise
+import hard_cases
+import in_domain
+import losses
+import low_data
+import robustness
+import stacked_speed
+import study
+import three_models
+from paper_page import write_page
+
+from jaxseg import cli, startup
+from jaxseg.errors import RunError, UserError
+
+SECTIONS = (
+    figure_4,
+    three_models,
+    cross_validation,
+    hard_cases,
+    losses,
+    encoders,
+    generalise,
+    in_domain,
+    robustness,
+    low_data,
+    stacked_speed,
+)
+"""In the order of the page and of the work."""
+
+
+def main() -> None:
+    """Parses the command line, runs, writes the page."""
+    parser = study.parser(__doc__)
+    names = [section.NAME for section in SECTIONS]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="SECTION", help=f"of {', '.join(names)}")
+    args = parser.parse_args()
+    startup.tune()
+    try:
+        run(args, names)
+    except (UserError, RunError) as error:
+        parser.exit(2 if isinstance(error, UserError) else 1, f"{parser.prog}: error: {cli.one_line(str(error))}\n")
+
+
+def run(args: argparse.Namespace, names: list[str]) -> None:
+    """Runs the sections that are wanted."""
+    of = study.study_of(args)
+    for section in SECTIONS:
+        if not args.only or section.NAME in args.only:
+            study.say(f"section {section.NAME}")
+            section.run(of)
+            page = write_page(of.out, names)
+    study.say(f"look at {page}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Robustness: Dice against the severity of drawn artefacts on images that no model was trained on.
+
+python experiments/robustness.py --out runs/paper --scale cpu
+"""
+
+import functools
+import json
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+import rows
+import study
+from plots import grid
+from rows import JSON, Row, mean_sd
+from stacked import StackedSteps, predict, resized, restore
+from three_models import BARE, FULL, UNET
+
+from jaxseg.artefacts import ARTEFACTS, corrupt
+from jaxseg.steps import pick_devices
+from jaxseg.workdir import write_json
+
+NAME = "robustness"
+
+SEED = 0
+
+
+def run(of: study.Study) -> None:
+    """Scores what is not scored, and writes the section."""
+    began = time.perf_counter()
+    from generalise import FINAL  # which measures by this module
+
+    models = (UNET, BARE, FULL, FINAL)
+    results = [of.row(row) for row in models]
+    measured = {row.title: measure(of, row) for row, result in zip(models, results, strict=True) if "tests" in result}
+    severities = (0, *of.scale.severities)
+    figures, tables = [], []
+    if measured:
+        charts = {
+            kind.replace("_", " "): {
+                title: [(s, *mean_sd(dice[f"{kind} {s}"])) for s in severities] for title, dice in measured.items()
+            }
+            for kind in ARTEFACTS
+        }
+        path = of.place(NAME, "robustness.png")
+        grid(charts, path, synthetic=of.synthetic, x_label="severity", y_label="Dice per image")
+        figures = [{"file": path.name, "caption": "Mean and standard deviation over the seeds; severity 0: as it is"}]
+        tables = [table(title, dice, severities) for title, dice in measured.items()]
+    of.section(
+        NAME,
+        title="Robustness",
+        about=(
+            f"{of.scale.test_images} images of the external set, evenly spaced, spoilt on the device by artefacts "
+            "drawn from a fixed seed: the same hairs, bubbles and stickers for every model, more and stronger with the "
+            "severity (5: the worst that one meets in practice). Masks stay as they are, also under stickers."
+        ),
+        tables=tables,
+        figures=figures,
+        missing=rows.missing(results),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def measure(of: study.Study, row: Row, test: str = "external") -> dict[str, list[float]]:
+    """Returns each run's mean Dice by kind and severity, as "hair 3"; kept in the row's folder.
+
+    Args:
+      of: the study.
+      row: a trained row of seeds.
+      test: "external" or "validation".
+    """
+    path = of.folder(row) / f"robustness_{test}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    study.say(f"robustness: {row.title}, {test}")
+    config = of.config(row)
+    steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size))
+    variables = restore(steps, config, sorted(of.folder(row).glob("member-*")))
+    images, masks = resized(of.external_set(config) if test == "external" else of.splits(config)[1], config)
+    chosen = np.linspace(0, len(images) - 1, min(of.scale.test_images, len(images))).astype(int)
+    images, truth = images[chosen], masks[chosen][..., 0]
+    dice = {}
+    whole = [dice_of(found, truth) for found in predict(steps, variables, images)]
+    for kind in ARTEFACTS:
+        spoil = jax.jit(functools.partial(corrupt, jax.random.key(SEED), kind=kind))
+        dice[f"{kind} 0"] = whole
+        for severity in of.scale.severities:
+            spoilt = np.asarray(spoil(images, severity=float(severity)))
+            dice[f"{kind} {severity}"] = [dice_of(found, truth) for found in predict(steps, variables, spoilt)]
+    write_json(path, dice)
+    return dice
+
+
+def over_all(dice: dict[str, list[float]]) -> list[float]:
+    """Returns each run's mean over all artefacts and severities but 0."""
+    spoilt = [runs for name, runs in dice.items() if not name.endswith(" 0")]
+    return np.mean(spoilt, axis=0).tolist()
+
+
+def dice_of(found: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the mean of the images' Dice."""
+    return rows.score(found > 0.5, truth)["per_image"]["dice"]
+
+
+def table(title: str, dice: dict[str, list[float]], severities: Sequence[int]) -> JSON:
+    """Returns a model's table: a line per artefact, a column per severity."""
+    lines = [
+        [kind.replace("_", " "), *(rows.shown(*mean_sd(dice[f"{kind} {s}"])) for s in severities)] for kind in ARTEFACTS
+    ]
+    return {"caption": f"Dice per image: {title}", "head": ["Artefact", *map(str, severities)], "rows": lines}
+
+
+if __name__ == "__main__":
+    study.main(run, __doc__)

@@ -1,0 +1,74 @@
+"""Runs trained together as one program, against the same runs one after the other.
+
+python experiments/stacked_speed.py --out runs/paper --scale cpu
+"""
+
+import json
+import time
+
+import study
+from measuring import shown, spread
+from rows import JSON
+from stacked import train_together
+from three_models import FULL
+
+from jaxseg.workdir import write_json
+
+NAME = "stacked_speed"
+
+ROUNDS = 3
+
+
+def run(of: study.Study) -> None:
+    """Measures, and writes the section."""
+    path = of.place(NAME, "measured.json")
+    measured = json.loads(path.read_text()) if path.exists() else measure(of)
+    write_json(path, measured)
+    lines = [
+        [how, shown(spread(part["compile"]), " s"), shown(spread(part["epoch"]), " s")]
+        for how, part in measured["parts"].items()
+    ]
+    of.section(
+        NAME,
+        title="Trained together",
+        about=(
+            f"{measured['runs']} runs of the full model, an epoch each: their parameters stacked and the step mapped "
+            f"over them, and one after the other. {ROUNDS} rounds in turn; nothing is kept of what was compiled before."
+        ),
+        tables=[
+            {
+                "caption": "Median, and quartiles in brackets, of all runs together",
+                "head": ["How", "First step and validation, which compile", "The rest of the epoch"],
+                "rows": lines,
+            }
+        ],
+        seconds=measured["seconds"],
+    )
+
+
+def measure(of: study.Study) -> JSON:
+    """Trains both ways in turn; returns seconds."""
+    import jax
+
+    began = time.perf_counter()
+    config = of.config(FULL).updated({"train.epochs": 1})
+    members = of.members(FULL, config)
+    jax.config.update("jax_enable_compilation_cache", False)
+    parts: dict[str, dict[str, list[float]]] = {}
+    for _ in range(ROUNDS):
+        for how, groups in (("together", [members]), ("one after the other", [[member] for member in members])):
+            study.say(f"{len(members)} runs {how}")
+            done = [train_together(config, group, study.say)[0] for group in groups]
+            part = parts.setdefault(how, {"compile": [], "epoch": []})
+            part["compile"].append(sum(trained.compile_seconds for trained in done))
+            part["epoch"].append(sum(trained.seconds for trained in done))
+    jax.config.update("jax_enable_compilation_cache", True)
+    return {
+        "runs": len(members),
+        "parts": parts,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+if __name__ == "__main__":
+    study.main(run, __doc__)

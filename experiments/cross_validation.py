@@ -15,7 +15,7 @@ NAME = "cross_validation"
 def run(of: study.Study) -> None:
     """Trains what is not trained, and writes the section."""
     result = of.row(ROW)
-    tables = [rows.table("Over the folds", [result])]
+    tables = rows.tables([result])
     if "missing" not in result:
         tables.append(by_fold(result))
     of.section(

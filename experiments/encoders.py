@@ -32,7 +32,7 @@ def run(of: study.Study) -> None:
         title="Encoders",
         paper="3.3.2",
         about="The same decoder on both encoders: with ImageNet weights, and from random ones.",
-        tables=[rows.table("Encoders", results)],
+        tables=rows.tables(results),
         missing=rows.missing(results),
         seconds=sum(result["seconds"] for result in rows.done(results)),
     )

@@ -16,7 +16,7 @@ def run(of: study.Study) -> None:
     name, changes = of.scale.in_domain
     row = Row("in_domain", f"the full model, trained on {name}, folds", {"data.name": name, **changes}, folds=True)
     result = of.row(row)
-    tables = [rows.table("Over the folds", [result])]
+    tables = rows.tables([result])
     if "missing" not in result:
         tables.append(by_fold(result))
     of.section(

@@ -25,7 +25,7 @@ def run(of: study.Study) -> None:
             "The paper trains with focal loss by its text and with binary cross-entropy by its Table 1, and its alpha, "
             "said to balance the classes, multiplies every pixel alike. All three, all else equal."
         ),
-        tables=[rows.table("The full model with another loss", results)],
+        tables=rows.tables(results),
         missing=rows.missing(results),
         seconds=sum(result["seconds"] for result in rows.done(results)),
     )

@@ -145,27 +145,33 @@ def compared(results: Sequence[JSON]) -> JSON:
     return {"caption": "Ours beside the paper's (4.5)", "head": head, "rows": lines}
 
 
-def table(caption: str, results: Sequence[JSON]) -> JSON:
-    """Returns a table of rows, with scores of their validation images and of the external set.
+def tables(results: Sequence[JSON]) -> list[JSON]:
+    """Returns a table of scores on the rows' validation images, and one of those on the external set.
 
     Args:
-      caption: of the table.
       results: of `Study.row`; those that could not be run are a line that says so.
     """
-    head = ["Model", "Runs"]
-    for test in ("validation", "external"):
-        head += [f"{test}: Dice per image", *(f"{test}: {name}, pooled" for name in POOLED)]
-    lines = []
-    for result in results:
-        if "missing" in result:
-            lines.append([result["title"], "not run", *["-"] * (len(head) - 2)])
-            continue
-        kind = "seeds" if result["members"][0]["fold"] is None else "folds"
-        line = [result["title"], f"{len(result['members'])} {kind}"]
-        for test in ("validation", "external"):
-            line += [cell(result, test, "per_image", "dice"), *(cell(result, test, "pooled", name) for name in POOLED)]
-        lines.append(line)
-    return {"caption": caption, "head": head, "rows": lines}
+    names = {name: f"{name.capitalize()}, pooled" for name in POOLED}
+    head = ["Model", "Runs", "Dice per image", *names.values()]
+    both = []
+    for test, caption in (("validation", "Validation images"), ("external", "External set")):
+        lines = []
+        for result in results:
+            if "missing" in result:
+                lines.append([result["title"], "not run", *["-"] * (len(head) - 2)])
+            elif test in result["tests"]:
+                scores = [cell(result, test, "pooled", name) for name in names]
+                lines.append([result["title"], runs(result), cell(result, test, "per_image", "dice"), *scores])
+        if lines:
+            both.append(
+                {"caption": f"{caption}: mean and standard deviation over the runs", "head": head, "rows": lines}
+            )
+    return both
+
+
+def runs(result: JSON) -> str:
+    """Returns how many runs a row has, of what."""
+    return f"{len(result['members'])} {'seeds' if result['members'][0]['fold'] is None else 'folds'}"
 
 
 def done(results: Sequence[JSON]) -> list[JSON]:

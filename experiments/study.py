@@ -109,9 +109,8 @@ class Study:
         path = folder / "row.json"
         if path.exists():
             result = json.loads(path.read_text())
-            if (
-                Config.from_dict(result["settings"]) != config
-            ):  # settings that are newer than the row have their defaults
+            # Settings that are newer than the row have their defaults.
+            if Config.from_dict(result["settings"]) != config:
                 raise UserError(f"{path}: was made with other settings; give another --out, or remove {folder}")
             return result
         say(f"{row.name}: {row.title}")

@@ -40,7 +40,7 @@ def run(of: study.Study) -> None:
             "The paper's ablation: encoder and focal loss against the plain U-Net, and what augmentation adds. "
             f"Scale {of.scale.name}. {of.scale.about}"
         ),
-        tables=[rows.compared(results), rows.table("All scores", results)],
+        tables=[rows.compared(results), *rows.tables(results)],
         figures=figures,
         missing=rows.missing(results),
         seconds=sum(result["seconds"] for result in done),

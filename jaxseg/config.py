@@ -388,8 +388,31 @@ def demo() -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"paper": paper, "demo": demo}
-"""Named starting points for `--config`; experiments may add theirs."""
+def generalise() -> Config:
+    """The paper's network, trained for images of other cameras than those trained on (`experiments/generalise.py`)."""
+    return Config().updated(
+        {
+            # Lesions of other sets fill the frame, or a fiftieth of it, and lie anywhere at any angle.
+            "augment.rotation": 180.0,
+            "augment.zoom_min": 0.5,
+            "augment.zoom_max": 1.5,
+            "augment.translation": 0.15,
+            "augment.brightness": 0.2,
+            "augment.contrast": 0.3,
+            "augment.saturation": 0.4,
+            "augment.gamma": 0.3,
+            "augment.colour_cast": 0.15,
+            "augment.illumination": 0.3,
+            "augment.artefacts": 0.15,
+            "model.colour_constancy": "shades_of_gray",
+            "optim.encoder_rate": 0.3,
+            "optim.ema": 0.97,
+        }
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"paper": paper, "generalise": generalise, "demo": demo}
+"""Named starting points for `--config`."""
 
 
 def preset(name: str) -> Config:

@@ -122,7 +122,7 @@ ROW = rows.Row("row", "a row", {"train.epochs": 1}, keep=False)
 def test_a_row_is_trained_once(tmp_path, monkeypatch):
     """If broken, a study that is gone on with trains all over again, or passes off a row of other settings."""
     result = smoke(tmp_path).row(ROW)
-    assert [run["seed"] for run in result["members"]] == [0, 1, 2]
+    assert [run["seed"] for run in result["members"]] == [0, 1]
     assert result["tests"]["external"][0]["images"] == 9
     monkeypatch.setattr(study, "train_together", None)
     assert smoke(tmp_path).row(ROW)["tests"] == result["tests"]
@@ -136,7 +136,7 @@ def test_a_row_without_its_data_says_so(tmp_path):
     result = of.row(ROW)
     assert "isic2016" in result["missing"]
     assert not (of.folder(ROW) / "row.json").exists()
-    assert rows.table("", [result])["rows"][0][:2] == ["a row", "not run"]
+    assert rows.tables([result])[0]["rows"][0][:2] == ["a row", "not run"]
 
 
 def test_the_paper_s_table():

@@ -65,11 +65,15 @@ def _ranges(config: AugmentConfig) -> str:
     """Returns in words what is drawn at random."""
     flips = {"left-right": config.flip_horizontal, "upside down": config.flip_vertical}
     mirrored = " and ".join(name for name, done in flips.items() if done)
+    light = ("brightness", "contrast", "saturation", "gamma", "colour_cast", "illumination")
     parts = [
         f"rotation up to {config.rotation:g}°",
         f"shear up to {config.shear:g}°",
         f"zoom {config.zoom_min:g} to {config.zoom_max:g}",
         *([f"mirrored {mirrored}"] if mirrored else []),
+        *([f"shifted up to {config.translation:.0%}"] if config.translation else []),
+        *(["colour and light"] if any(getattr(config, name) for name in light) else []),
+        *([f"each artefact on {config.artefacts:.0%}"] if config.artefacts else []),
     ]
     return ", ".join(parts)
 

@@ -67,8 +67,9 @@ def run(of: study.Study) -> None:
         if "missing" in result:
             lines.append([*line, "not run", *["-"] * 5])
             continue
-        suite = robustness.over_all(robustness.measure(of, row, "validation"))
-        line += [rows.cell(result, "validation", "per_image", "dice"), rows.shown(*mean_sd(suite))]
+        spoilt = robustness.measure(of, row, "validation")
+        suite = rows.shown(*mean_sd(robustness.over_all(spoilt))) if spoilt else "not run"
+        line += [rows.cell(result, "validation", "per_image", "dice"), suite]
         line += [rows.cell(result, "external", "per_image", "dice")]
         lines.append(
             [*line, *(rows.cell(result, "external", "pooled", name) for name in ("dice", "jaccard", "sensitivity"))]
@@ -131,14 +132,19 @@ def ways(of: study.Study) -> Iterator[tuple[str, list[tuple[np.ndarray, np.ndarr
                 for external, own in zip(maps["external"], maps["validation"], strict=True)
             ],
         )
-    for title, part in (("+ the runs as an ensemble", maps), ("+ test-time augmentation", turned_maps(of))):
+    turned = turned_maps(of)
+    for title, part in (("+ the runs as an ensemble", maps), ("+ test-time augmentation", turned)):
+        if not part:
+            continue
         threshold = best_threshold(part["validation"].mean(axis=0), truth["validation"], clean)
         yield title, [(cut(part["external"].mean(axis=0), clean, threshold), truth["external"])]
 
 
 def turned_maps(of: study.Study) -> dict[str, np.ndarray]:
-    """Returns the last row's maps with test-time augmentation; kept in its folder."""
+    """Returns the last row's maps with test-time augmentation, kept in its folder; none where only to report."""
     path = of.folder(FINAL) / "maps_tta.npz"
+    if of.report and not path.exists():
+        return {}
     if not path.exists():
         config = of.config(FINAL)
         steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size), tta=True)

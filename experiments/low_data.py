@@ -51,7 +51,7 @@ def run(of: study.Study) -> None:
             y_label="external set: Dice per image",
             log_x=True,
         )
-        figures = [{"file": "low_data.png", "caption": "Mean and standard deviation over the seeds"}]
+        figures = [{"file": "low_data.png", "chart": True, "caption": "Mean and standard deviation over the seeds"}]
     of.section(
         NAME,
         title="Few images",

@@ -6,7 +6,7 @@ python experiments/robustness.py --out runs/paper --scale cpu
 import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -34,6 +34,7 @@ def run(of: study.Study) -> None:
     models = (UNET, BARE, FULL, FINAL)
     results = [of.row(row) for row in models]
     measured = {row.title: measure(of, row) for row, result in zip(models, results, strict=True) if "tests" in result}
+    measured = {title: dice for title, dice in measured.items() if dice}
     severities = (0, *of.scale.severities)
     figures, tables = [], []
     if measured:
@@ -45,8 +46,15 @@ def run(of: study.Study) -> None:
         }
         path = of.place(NAME, "robustness.png")
         grid(charts, path, synthetic=of.synthetic, x_label="severity", y_label="Dice per image")
-        figures = [{"file": path.name, "caption": "Mean and standard deviation over the seeds; severity 0: as it is"}]
-        tables = [table(title, dice, severities) for title, dice in measured.items()]
+        figures = [
+            {
+                "file": path.name,
+                "chart": True,
+                "caption": "Mean and standard deviation over the seeds; severity 0: as it is",
+            }
+        ]
+        tables = [summary(measured, severities)]
+        tables += [table(title, dice, severities) for title, dice in measured.items()]
     of.section(
         NAME,
         title="Robustness",
@@ -57,22 +65,30 @@ def run(of: study.Study) -> None:
         ),
         tables=tables,
         figures=figures,
-        missing=rows.missing(results),
+        missing=[
+            *rows.missing(results),
+            *(f"{row.title}: not measured" for row in models if row.title not in measured),
+        ],
         seconds=time.perf_counter() - began,
     )
 
 
 def measure(of: study.Study, row: Row, test: str = "external") -> dict[str, list[float]]:
-    """Returns each run's mean Dice by kind and severity, as "hair 3"; kept in the row's folder.
+    """Measures each run's mean Dice by kind and severity, as "hair 3"; kept in the row's folder.
 
     Args:
       of: the study.
       row: a trained row of seeds.
       test: "external" or "validation".
+
+    Returns:
+      Lists by "KIND SEVERITY"; empty where the study is only to report and they are not there.
     """
     path = of.folder(row) / f"robustness_{test}.json"
     if path.exists():
         return json.loads(path.read_text())
+    if of.report:
+        return {}
     study.say(f"robustness: {row.title}, {test}")
     config = of.config(row)
     steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size))
@@ -101,6 +117,16 @@ def over_all(dice: dict[str, list[float]]) -> list[float]:
 def dice_of(found: np.ndarray, truth: np.ndarray) -> float:
     """Returns the mean of the images' Dice."""
     return rows.score(found > 0.5, truth)["per_image"]["dice"]
+
+
+def summary(measured: Mapping[str, dict[str, list[float]]], severities: Sequence[int]) -> JSON:
+    """Returns the table over all artefacts: a line per model, a column per severity."""
+    lines = []
+    for title, dice in measured.items():
+        by_severity = [np.mean([dice[f"{kind} {severity}"] for kind in ARTEFACTS], axis=0) for severity in severities]
+        lines.append([title, *(rows.shown(*mean_sd(runs.tolist())) for runs in by_severity)])
+    caption = "Dice per image, mean over all artefacts, by severity"
+    return {"caption": caption, "head": ["Model", *map(str, severities)], "rows": lines}
 
 
 def table(title: str, dice: dict[str, list[float]], severities: Sequence[int]) -> JSON:

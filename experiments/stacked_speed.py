@@ -25,33 +25,35 @@ STEPS = 3
 
 def run(of: study.Study) -> None:
     """Measures, and writes the section."""
-    path = of.place(NAME, "measured.json")
-    measured = json.loads(path.read_text()) if path.exists() else measure(of)
-    write_json(path, measured)
-    lines = [
-        [how, shown(spread(part["compile"]), " s"), shown(spread(part["epoch"]), " s")]
-        for how, part in measured["parts"].items()
-    ]
+    path, tables, missing = of.place(NAME, "measured.json"), [], []
+    if not path.exists() and not of.report:
+        write_json(path, measure(of))
+    if path.exists():
+        measured = json.loads(path.read_text())
+        tables = [table(measured)]
+    else:
+        missing = ["Trained together: was not measured"]
     of.section(
         NAME,
         title="Trained together",
         about=(
-            f"{measured['runs']} runs of the full model, {STEPS + 1} steps each: their parameters stacked and the step "
-            f"mapped over them, and one after the other; {ROUNDS} rounds in turn, nothing kept of what was compiled."
+            f"Runs of the full model, {STEPS + 1} steps each: their parameters stacked, the step mapped over them, and "
+            f"one after the other; {ROUNDS} rounds in turn, nothing kept of what was compiled."
         ),
-        tables=[
-            {
-                "caption": "Median, and quartiles in brackets, of all runs together",
-                "head": [
-                    "How",
-                    "First step and validation, which compile",
-                    f"{STEPS} more steps, and the rest of validation",
-                ],
-                "rows": lines,
-            }
-        ],
-        seconds=measured["seconds"],
+        tables=tables,
+        missing=missing,
+        seconds=measured["seconds"] if tables else 0.0,
     )
+
+
+def table(measured: JSON) -> JSON:
+    """Returns a line per way of training."""
+    lines = [
+        [f"{measured['runs']} runs {how}", shown(spread(part["compile"]), " s"), shown(spread(part["epoch"]), " s")]
+        for how, part in measured["parts"].items()
+    ]
+    head = ["How", "First step and validation, which compile", f"{STEPS} more steps, and the rest of validation"]
+    return {"caption": "Median, and quartiles in brackets, of all runs together", "head": head, "rows": lines}
 
 
 def measure(of: study.Study) -> JSON:

@@ -43,6 +43,7 @@ class Study:
       train: data set that is trained on.
       external: data set and split that is scored and never trained on.
       data_dir: folder of the prepared data sets; empty: TFDS' own.
+      report: compute nothing that takes long, and show what is there.
     """
 
     out: Path
@@ -52,6 +53,7 @@ class Study:
     train: str
     external: tuple[str, str]
     data_dir: str
+    report: bool = False
 
     @property
     def synthetic(self) -> bool:
@@ -113,6 +115,8 @@ class Study:
             if Config.from_dict(result["settings"]) != config:
                 raise UserError(f"{path}: was made with other settings; give another --out, or remove {folder}")
             return result
+        if self.report:
+            return {"name": row.name, "title": row.title, "missing": f"was not run at scale {self.scale.name}"}
         say(f"{row.name}: {row.title}")
         with lock.held(folder, "--out"):
             try:
@@ -242,6 +246,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
     result.add_argument(
         "--external", metavar="D:SPLIT", help="what is scored and never trained on (default: isic2016:test)"
     )
+    result.add_argument("--report", action="store_true", help="compute nothing new, and show what is there")
     result.add_argument("--data-dir", default="", metavar="DIR", help="folder of the prepared data sets")
     return result
 
@@ -249,7 +254,9 @@ def parser(doc: str) -> argparse.ArgumentParser:
 def study_of(args: argparse.Namespace) -> Study:
     """Returns the study that the command line means."""
     scale = SCALES[args.scale]
-    name, _, split = (args.external or ":".join(scale.external)).rpartition(":")
+    name, colon, split = (args.external or ":".join(scale.external)).rpartition(":")
+    if not colon:
+        raise UserError(f"--external {args.external}: name a split too, as {args.external}:test")
     pretrained = str(Path(args.pretrained).resolve()) if Path(args.pretrained).exists() else args.pretrained
     return Study(
         args.out,
@@ -259,6 +266,7 @@ def study_of(args: argparse.Namespace) -> Study:
         args.train or scale.train,
         (name, split),
         args.data_dir,
+        args.report,
     )
 
 

@@ -29,6 +29,7 @@ def run(of: study.Study) -> None:
             },
             {
                 "file": "bars.png",
+                "chart": True,
                 "caption": "External set, pooled: mean and standard deviation over the runs, and the paper's (Fig. 7)",
             },
         ]

@@ -28,7 +28,8 @@ def together(tmp_path_factory):
     """Two seeds of a tiny network, on two devices; they stop early at different epochs."""
     from conftest import tiny_config
 
-    config = tiny_config().updated({"train.devices": 2, "train.epochs": 4, "optim.early_stop_patience": 1})
+    changes = {"train.devices": 2, "train.epochs": 6, "optim.early_stop_patience": 1, "optim.learning_rate": 0.2}
+    config = tiny_config().updated(changes)
     train, validation = data.training_splits(config.data)
     members = [stacked.Member(seed, train, validation) for seed in (0, 1)]
     trained, steps = stacked.train_together(config, members, lambda text: None)
@@ -155,3 +156,45 @@ def test_rows_settings_follow_the_scale(tmp_path):
     assert isinstance(config, Config)
     assert config.model.pretrained == "none"
     assert of.config(rows.Row("r", "", folds=True)).data.folds == SMOKE.folds
+
+
+def test_the_steps_of_generalise_are_the_preset():
+    """If broken, the table's last row is not what `--config generalise` trains."""
+    import generalise
+
+    from jaxseg.config import preset
+
+    assert preset("paper").updated(generalise.FINAL.changes) == preset("generalise")
+
+
+def test_best_threshold():
+    """If broken, masks are cut at another threshold than the one that is best on validation."""
+    import generalise
+
+    from jaxseg.prediction import Prediction
+
+    maps = np.float32([[[0.1, 0.2], [0.3, 0.4]]])
+    assert 0.2 <= generalise.best_threshold(maps, np.array([[[0, 0], [1, 1]]]), Prediction()) < 0.3
+    assert generalise.best_threshold(maps + 0.2, np.array([[[0, 0], [0, 1]]]), Prediction()) == 0.5
+
+
+def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):
+    """If broken, README's table shows other numbers than the study's, or keeps pictures of patients."""
+    import keep_paper
+
+    of = smoke(tmp_path / "study")
+    result = of.row(ROW)
+    figures = [{"file": "chart.png", "caption": "c", "chart": True}, {"file": "skin.png", "caption": "s"}]
+    of.section("low_data", title="Few images", about="", figures=figures, missing=["x: why"])
+    for figure in figures:
+        of.place("low_data", figure["file"]).write_bytes(b"png")
+    monkeypatch.setattr(keep_paper, "RESULTS", tmp_path)
+    written = {}
+    monkeypatch.setattr(keep_paper, "write_between", written.__setitem__)
+    monkeypatch.setattr("sys.argv", ["keep_paper.py", str(tmp_path / "study")])
+    keep_paper.main()
+    kept = json.loads((tmp_path / "paper_smoke.json").read_text())
+    assert kept["rows"]["row"]["settings"] == result["settings"]
+    assert [path.name for path in tmp_path.glob("*.png")] == ["paper_smoke_low_data_chart.png"]
+    assert rows.cell(result, "external", "pooled", "dice") in written["paper"]
+    assert "- x: why" in written["paper"]

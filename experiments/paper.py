@@ -6,8 +6,6 @@ Interrupted, it goes on when the command is given again: what is done is skipped
 written anew after every section, so it can be looked at meanwhile.
 """
 
-import argparse
-
 import cross_validation
 import encoders
 import figure_4
@@ -21,9 +19,6 @@ import stacked_speed
 import study
 import three_models
 from paper_page import write_page
-
-from jaxseg import cli, startup
-from jaxseg.errors import RunError, UserError
 
 SECTIONS = (
     figure_4,
@@ -42,20 +37,11 @@ SECTIONS = (
 
 
 def main() -> None:
-    """Parses the command line, runs, writes the page."""
+    """Parses the command line, runs the sections that are wanted, writes the page."""
     parser = study.parser(__doc__)
     names = [section.NAME for section in SECTIONS]
     parser.add_argument("--only", nargs="+", choices=names, metavar="SECTION", help=f"of {', '.join(names)}")
     args = parser.parse_args()
-    startup.tune()
-    try:
-        run(args, names)
-    except (UserError, RunError) as error:
-        parser.exit(2 if isinstance(error, UserError) else 1, f"{parser.prog}: error: {cli.one_line(str(error))}\n")
-
-
-def run(args: argparse.Namespace, names: list[str]) -> None:
-    """Runs the sections that are wanted."""
     of = study.study_of(args)
     for section in SECTIONS:
         if not args.only or section.NAME in args.only:
@@ -66,4 +52,4 @@ def run(args: argparse.Namespace, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    study.start(main)

@@ -8,6 +8,7 @@ trained again.
 import argparse
 import dataclasses
 import json
+import logging
 import shlex
 import sys
 import time
@@ -271,13 +272,14 @@ def study_of(args: argparse.Namespace) -> Study:
 
 
 def main(run: Callable[[Study], None], doc: str) -> None:
-    """Runs one experiment from the command line; a mistake ends it with a line."""
+    """Runs one experiment from the command line."""
     arguments = parser(doc)
-    args = arguments.parse_args()
+    start(lambda: run(study_of(arguments.parse_args())))
+
+
+def start(program: Callable[[], None]) -> None:
+    """Runs a program as jaxseg's commands are run: a mistake or a failure ends it with a line and an exit code."""
     startup.tune()
-    try:
-        run(study_of(args))
-    except (UserError, RunError) as error:
-        arguments.exit(
-            2 if isinstance(error, UserError) else 1, f"{arguments.prog}: error: {cli.one_line(str(error))}\n"
-        )
+    cli.start_logging()
+    logging.getLogger("jaxseg").setLevel(logging.WARNING)  # of every run of a row the same would be told
+    cli.run_program(f"python experiments/{Path(sys.argv[0]).name}", program)

@@ -200,7 +200,12 @@ _FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, er
 
 
 def run(command: str, main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command's `main` and leaves with its exit code.
+    """Runs a command's `main` and leaves with its exit code, as `run_program`."""
+    run_program(f"python -m jaxseg.{command}", main)
+
+
+def run_program(name: str, main: Callable[[], int | None]) -> NoReturn:
+    """Runs a program and leaves with its exit code.
 
     Exit codes: 0, or what `main` returns; 1 for a failed run; 2 for a mistake by the user, both with one line on
     stderr; 130 when interrupted from the keyboard. An error that nobody foresaw keeps its traceback: it is ours to
@@ -209,7 +214,7 @@ def run(command: str, main: Callable[[], int | None]) -> NoReturn:
     try:
         sys.exit(main() or 0)
     except KeyboardInterrupt:
-        print(f"python -m jaxseg.{command}: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)
     except (UserError, RunError) as error:
         message, code = str(error), 2 if isinstance(error, UserError) else 1
@@ -223,7 +228,7 @@ def run(command: str, main: Callable[[], int | None]) -> NoReturn:
             raise
         message, code = "out of memory; try a lower --train.batch-size, --data.image-size or --data.cache-mib", 1
     warnings.simplefilter("ignore")  # libraries that are torn down with work unfinished would bury the line
-    print(f"python -m jaxseg.{command}: error: {one_line(message)}", file=sys.stderr)
+    print(f"{name}: error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import JSON, mean_sd, values
+from rows import JSON, mean_sd
 
-from jaxseg.metrics import SCORES
 from jaxseg.report import empty_figure, save_figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
@@ -36,28 +35,33 @@ def curves(results: Sequence[JSON], path: Path, *, synthetic: bool) -> None:
     save_figure(figure, path)
 
 
-def bars(results: Sequence[JSON], path: Path, *, synthetic: bool, paper: Mapping[str, Mapping[str, float]]) -> None:
-    """Draws the five pooled scores of the external set as bars (Fig. 7), with the paper's as black lines.
+def bars(
+    results: Mapping[str, Mapping[str, Sequence[float]]],
+    path: Path,
+    *,
+    synthetic: bool,
+    paper: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Draws loss and scores as bars, mean and standard deviation (Fig. 7), with the paper's as black lines.
 
     Args:
-      results: of rows.
+      results: by a model's title, and by what the bars show, the number of each run.
       path: the PNG file.
       synthetic: whether to put the red note on it.
-      paper: its scores by a row's name.
+      paper: its numbers, likewise.
     """
     figure = empty_figure(9, 4.5, "", synthetic)
     ax = figure.subplots()
     width = 0.8 / len(results)
-    for i, (result, colour) in enumerate(zip(results, COLOURS, strict=False)):
-        places = np.arange(len(SCORES)) + (i - (len(results) - 1) / 2) * width
-        spread = [mean_sd(values(result, "external", "pooled", name)) for name in SCORES]
-        means, sds = zip(*spread, strict=True)
-        ax.bar(places, means, width, yerr=sds, color=colour, label=result["title"], capsize=2)
-        for place, name in zip(places, SCORES, strict=True):
-            if (value := paper.get(result["name"], {}).get(name)) is not None:
+    for i, ((title, numbers), colour) in enumerate(zip(results.items(), COLOURS, strict=False)):
+        places = np.arange(len(numbers)) + (i - (len(results) - 1) / 2) * width
+        means, sds = zip(*map(mean_sd, numbers.values()), strict=True)
+        ax.bar(places, means, width, yerr=sds, color=colour, label=title, capsize=2)
+        for place, name in zip(places, numbers, strict=True):
+            if (value := paper.get(title, {}).get(name)) is not None:
                 ax.hlines(value, place - width / 2, place + width / 2, color="black", linewidth=2)
     ax.hlines([], 0, 0, color="black", linewidth=2, label="the paper's")
-    ax.set_xticks(range(len(SCORES)), SCORES)
+    ax.set_xticks(places - (len(results) - 1) / 2 * width, numbers)
     ax.set_ylim(0, 1)
     ax.grid(axis="y", alpha=0.3)
     ax.legend(fontsize=8, loc="lower right")

@@ -64,7 +64,7 @@ def bars(
     ax.set_xticks(places - (len(results) - 1) / 2 * width, numbers)
     ax.set_ylim(0, 1)
     ax.grid(axis="y", alpha=0.3)
-    ax.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     save_figure(figure, path)
 
 

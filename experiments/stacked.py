@@ -148,17 +148,19 @@ class StackedSteps:
         return jax.device_put(np.stack(parts), self._sharded)
 
 
-_RESIZED: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
-"""Splits that were decoded before, by fingerprint and size: rows share them."""
+_RESIZED: dict[tuple[str, str, str, int], tuple[np.ndarray, np.ndarray]] = {}
+"""What was decoded before, by data set, its version, image and size: rows and folds share images."""
 
 
 def resized(examples: Examples, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """Returns a split's images uint8 [N, S, S, 3] and masks uint8 {0, 1} [N, S, S, 1], decoded once in a process."""
-    key = examples.fingerprint(), config.data.image_size
-    if key not in _RESIZED:
-        batch = ResizedExamples(examples, config.data).batch(np.arange(len(examples)))
-        _RESIZED[key] = batch["image"], batch["mask"]
-    return _RESIZED[key]
+    source = ResizedExamples(examples, dataclasses.replace(config.data, cache_mib=0))
+    keys = [(examples.dataset, examples.version, name, config.data.image_size) for name in examples.names]
+    for i, key in enumerate(keys):
+        if key not in _RESIZED:
+            _RESIZED[key] = source.load(i)
+    images, masks = zip(*(_RESIZED[key] for key in keys), strict=True)
+    return np.stack(images), np.stack(masks)
 
 
 def load_pool(config: Config, splits: Sequence[Examples], steps: StackedSteps) -> Pool:

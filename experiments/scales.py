@@ -98,7 +98,7 @@ CPU = Scale(
     folds=5,
     low_data=(10, 20, 40, 80, 160),
     low_data_settings={"data.image_size": 64, "train.epochs": 3},
-    test_images=100,
+    test_images=50,
     severities=(1, 3, 5),
 )
 

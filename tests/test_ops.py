@@ -75,3 +75,19 @@ def test_under_vmap():
     together = jax.vmap(jax.grad(loss, argnums=1))(x, kernels)
     for i in range(3):
         np.testing.assert_allclose(together[i], jax.grad(loss, argnums=1)(x[i], kernels[i]), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("features", "stride"), [(8, 1), (40, 1), (8, 2)])
+def test_convolve_under_vmap(features, stride):
+    """Broken: of networks that share their images, each gets another's gradient, or a sum of all."""
+    x, kernels = normal(2, 7, 6, 3), normal(3, 3, 3, 3, features)
+
+    def loss(x, kernel):
+        return (ops.convolve(x, kernel, stride) ** 2).sum()
+
+    both = jax.grad(loss, argnums=(0, 1))
+    by_x, by_kernel = jax.vmap(both, in_axes=(None, 0))(x, kernels)
+    for i, kernel in enumerate(kernels):
+        expected = both(x, kernel)
+        np.testing.assert_allclose(by_x[i], expected[0], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(by_kernel[i], expected[1], rtol=1e-4, atol=1e-3)

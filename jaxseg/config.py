@@ -404,8 +404,6 @@ def generalise() -> Config:
             "augment.colour_cast": 0.15,
             "augment.illumination": 0.3,
             "augment.artefacts": 0.15,
-            "model.colour_constancy": "shades_of_gray",
-            "optim.encoder_rate": 0.3,
             "optim.ema": 0.97,
         }
     )

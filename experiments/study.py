@@ -279,7 +279,8 @@ def main(run: Callable[[Study], None], doc: str) -> None:
 
 def start(program: Callable[[], None]) -> None:
     """Runs a program as jaxseg's commands are run: a mistake or a failure ends it with a line and an exit code."""
-    startup.tune()
+    # Not all of `startup.tune`: memory that is kept between steps would be kept between rows, too, and grow with them.
+    startup.keep_compiled_programs()
     cli.start_logging()
     logging.getLogger("jaxseg").setLevel(logging.WARNING)  # of every run of a row the same would be told
     cli.run_program(f"python experiments/{Path(sys.argv[0]).name}", program)

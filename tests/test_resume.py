@@ -81,7 +81,7 @@ SUICIDES = [
     ("jaxseg.steps", "Steps.shard", "2", "before"),
     # Between the last step of an epoch and its validation, and within validation (3 steps, 4 batches each).
     ("jaxseg.train", "validate", "2", "before"),
-    ("jaxseg.train", "epoch_line", "2", "before"),
+    ("jaxseg.train", "after_epoch", "2", "before"),
     # A save was begun in the background; a line is ahead of its checkpoint; a file is written and not yet renamed.
     ("jaxseg.checkpoint", "Checkpoints.save", "2", "after"),
     ("jaxseg.workdir", "write_metrics", "3", "after"),

@@ -17,7 +17,7 @@ from jaxseg.workdir import write_json
 
 NAME = "stacked_speed"
 
-ROUNDS = 3
+ROUNDS = 2
 
 STEPS = 3
 """Of each run in a round, besides the first, which compiles."""

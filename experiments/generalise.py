@@ -12,7 +12,7 @@ import numpy as np
 import robustness
 import rows
 import study
-from rows import JSON, Row, mean_sd
+from rows import JSON, Row
 from stacked import StackedSteps, predict, resized, restore
 from three_models import FULL
 
@@ -53,7 +53,7 @@ def step_rows() -> list[Row]:
     result, changes = [FULL], {}
     for i, (title, step) in enumerate(STEPS.items(), start=1):
         changes = {**changes, **step}
-        note = "" if i <= KEPT else " (not kept)"
+        note = "" if i <= KEPT else " (not in the preset)"
         result.append(Row(f"generalise_{i}", f"+ {title}{note}", changes))
     return result
 
@@ -72,7 +72,7 @@ def run(of: study.Study) -> None:
             lines.append([*line, "not run", *["-"] * 5])
             continue
         spoilt = robustness.measure(of, row, "validation")
-        suite = rows.shown(*mean_sd(robustness.over_all(spoilt))) if spoilt else "not run"
+        suite = rows.shown(robustness.over_all(spoilt)) if spoilt else "not run"
         line += [rows.cell(result, "validation", "per_image", "dice"), suite]
         line += [rows.cell(result, "external", "per_image", "dice")]
         lines.append(
@@ -86,8 +86,9 @@ def run(of: study.Study) -> None:
         *(f"External, pooled: {n}" for n in ("Dice", "Jaccard", "sensitivity")),
     ]
     tables = [{"caption": "Training: Dice per image unless pooled", "head": head, "rows": lines}]
-    if "missing" not in results[KEPT]:
-        tables.append(prediction_table(of))
+    for row, title in ((FULL, "the paper's recipe"), (FINAL, "the preset")):
+        if (of.folder(row) / "maps.npz").exists():
+            tables.append(prediction_table(of, row, title))
     of.section(
         NAME,
         title="From PH2 to other cameras",
@@ -102,27 +103,27 @@ def run(of: study.Study) -> None:
     )
 
 
-def prediction_table(of: study.Study) -> JSON:
-    """Returns what better predictions add to the preset, which cost no training."""
+def prediction_table(of: study.Study, row: Row, title: str) -> JSON:
+    """Returns what better predictions add to a row, which cost no training."""
     lines = []
-    for title, found in ways(of):
+    for way, found in ways(of, row):
         each = [rows.score(masks, truth) for masks, truth in found]
-        cells = [rows.shown(*mean_sd([one["per_image"]["dice"] for one in each]))]
-        cells += [rows.shown(*mean_sd([one["pooled"][n] for one in each])) for n in ("dice", "jaccard", "sensitivity")]
-        lines.append([title, *cells])
+        cells = [rows.shown([one["per_image"]["dice"] for one in each])]
+        cells += [rows.shown([one["pooled"][n] for one in each]) for n in ("dice", "jaccard", "sensitivity")]
+        lines.append([way, *cells])
     head = ["Prediction", "External", *(f"External, pooled: {n}" for n in ("Dice", "Jaccard", "sensitivity"))]
-    return {"caption": "Prediction by the preset's runs: Dice per image unless pooled", "head": head, "rows": lines}
+    return {"caption": f"Prediction by the runs of {title}: Dice per image unless pooled", "head": head, "rows": lines}
 
 
-def ways(of: study.Study) -> Iterator[tuple[str, list[tuple[np.ndarray, np.ndarray]]]]:
+def ways(of: study.Study, row: Row) -> Iterator[tuple[str, list[tuple[np.ndarray, np.ndarray]]]]:
     """Yields titles, and the masks of every run with the truth, of better and better predictions."""
-    config = of.config(FINAL)
+    config = of.config(row)
     _, validation = of.splits(config)
     truth = {
         name: resized(split, config)[1][..., 0]
         for name, split in (("external", of.external_set(config)), ("validation", validation))
     }
-    maps = study.load_maps(of.folder(FINAL) / "maps.npz")
+    maps = study.load_maps(of.folder(row) / "maps.npz")
     plain, clean = Prediction(), Prediction(largest_component=True, fill_holes=True)
     yield "as it is", [(found > THRESHOLD, truth["external"]) for found in maps["external"]]
     for title, prediction in (
@@ -136,7 +137,7 @@ def ways(of: study.Study) -> Iterator[tuple[str, list[tuple[np.ndarray, np.ndarr
                 for external, own in zip(maps["external"], maps["validation"], strict=True)
             ],
         )
-    turned = turned_maps(of)
+    turned = turned_maps(of, row)
     for title, part in (("+ the runs as an ensemble", maps), ("+ test-time augmentation", turned)):
         if not part:
             continue
@@ -144,15 +145,15 @@ def ways(of: study.Study) -> Iterator[tuple[str, list[tuple[np.ndarray, np.ndarr
         yield title, [(cut(part["external"].mean(axis=0), clean, threshold), truth["external"])]
 
 
-def turned_maps(of: study.Study) -> dict[str, np.ndarray]:
-    """Returns the preset's maps with test-time augmentation, kept in its folder; none where only to report."""
-    path = of.folder(FINAL) / "maps_tta.npz"
+def turned_maps(of: study.Study, row: Row) -> dict[str, np.ndarray]:
+    """Returns a row's maps with test-time augmentation, kept in its folder; none where only to report."""
+    path = of.folder(row) / "maps_tta.npz"
     if of.report and not path.exists():
         return {}
     if not path.exists():
-        config = of.config(FINAL)
+        config = of.config(row)
         steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size), tta=True)
-        variables = restore(steps, config, sorted(of.folder(FINAL).glob("member-*")))
+        variables = restore(steps, config, sorted(of.folder(row).glob("member-*")))
         sets = {"external": of.external_set(config), "validation": of.splits(config)[1]}
         study.save_maps(path, {name: predict(steps, variables, resized(s, config)[0]) for name, s in sets.items()})
     return study.load_maps(path)

@@ -57,7 +57,7 @@ def run(of: study.Study) -> None:
         lines, cases = [], []
         for i, (kind, (dice, jaccard)) in enumerate(PAPER.items()):
             ours = {name: [float(run[i][name][0]) for run in each] for name in ("dice", "jaccard")}
-            cells = [rows.shown(*rows.mean_sd(ours[name])) for name in ours]
+            cells = [rows.shown(ours[name]) for name in ours]
             lines.append([kind, IMAGES[dataset][i], *cells, f"{dice:.3f}", f"{jaccard:.3f}"])
             cases.append(Case(kind, chosen[i].image, truth[i], found[0][i], ours["dice"][0]))
         overlay_sheet(cases, of.place(NAME, "cases.png"), "Hard cases", synthetic=of.synthetic)

@@ -124,16 +124,14 @@ def summary(measured: Mapping[str, dict[str, list[float]]], severities: Sequence
     lines = []
     for title, dice in measured.items():
         by_severity = [np.mean([dice[f"{kind} {severity}"] for kind in ARTEFACTS], axis=0) for severity in severities]
-        lines.append([title, *(rows.shown(*mean_sd(runs.tolist())) for runs in by_severity)])
+        lines.append([title, *(rows.shown(runs.tolist()) for runs in by_severity)])
     caption = "Dice per image, mean over all artefacts, by severity"
     return {"caption": caption, "head": ["Model", *map(str, severities)], "rows": lines}
 
 
 def table(title: str, dice: dict[str, list[float]], severities: Sequence[int]) -> JSON:
     """Returns a model's table: a line per artefact, a column per severity."""
-    lines = [
-        [kind.replace("_", " "), *(rows.shown(*mean_sd(dice[f"{kind} {s}"])) for s in severities)] for kind in ARTEFACTS
-    ]
+    lines = [[kind.replace("_", " "), *(rows.shown(dice[f"{kind} {s}"]) for s in severities)] for kind in ARTEFACTS]
     return {"caption": f"Dice per image: {title}", "head": ["Artefact", *map(str, severities)], "rows": lines}
 
 

@@ -123,12 +123,13 @@ def mean_sd(numbers: Sequence[float]) -> tuple[float, float]:
 def cell(result: JSON, test: str, how: str, name: str) -> str:
     """Returns a score as tables show it: mean and standard deviation over the runs, or a dash."""
     numbers = values(result, test, how, name)
-    return "-" if not numbers else shown(*mean_sd(numbers))
+    return shown(numbers) if numbers else "-"
 
 
-def shown(mean: float, sd: float) -> str:
-    """Returns "0.912 ± 0.004"."""
-    return f"{mean:.3f} ± {sd:.3f}"
+def shown(numbers: Sequence[float]) -> str:
+    """Returns "0.912 ± 0.004", mean and standard deviation; of a single number "0.912"."""
+    mean, sd = mean_sd(numbers)
+    return f"{mean:.3f} ± {sd:.3f}" if len(numbers) > 1 else f"{mean:.3f}"
 
 
 def compared(results: Sequence[JSON]) -> JSON:
@@ -138,8 +139,8 @@ def compared(results: Sequence[JSON]) -> JSON:
         for name, theirs in PAPER[result["name"]].items():
             ours, difference = "not run", "-"
             if "missing" not in result:
-                mean, sd = mean_sd(values(result, "external", "pooled", name))
-                ours, difference = shown(mean, sd), f"{mean - theirs:+.3f}"
+                numbers = values(result, "external", "pooled", name)
+                ours, difference = shown(numbers), f"{mean_sd(numbers)[0] - theirs:+.3f}"
             lines.append([result["title"], name, ours, f"{theirs:.3f}", difference])
     head = ["Model", "Score, pooled", "Ours", "Paper", "Difference"]
     return {"caption": "Ours beside the paper's (4.5)", "head": head, "rows": lines}

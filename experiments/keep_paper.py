@@ -57,7 +57,7 @@ def rows_table(kept: JSON) -> str:
         best = sorted(member["best_epoch"] for member in row["members"])
         lines.append(
             [
-                row["title"],
+                f"generalise {row['title']}" if row["name"].startswith("generalise") else row["title"],
                 runs(row),
                 cell(row, "validation", "per_image", "dice"),
                 cell(row, "external", "per_image", "dice"),

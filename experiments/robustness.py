@@ -31,9 +31,13 @@ def run(of: study.Study) -> None:
     began = time.perf_counter()
     from generalise import FINAL  # which measures by this module
 
-    models = (UNET, BARE, FULL, FINAL)
-    results = [of.row(row) for row in models]
-    measured = {row.title: measure(of, row) for row, result in zip(models, results, strict=True) if "tests" in result}
+    models = {row.title: row for row in (UNET, BARE, FULL)} | {"the preset generalise": FINAL}
+    results = [of.row(row) for row in models.values()]
+    measured = {
+        title: measure(of, row)
+        for (title, row), result in zip(models.items(), results, strict=True)
+        if "tests" in result
+    }
     measured = {title: dice for title, dice in measured.items() if dice}
     severities = (0, *of.scale.severities)
     figures, tables = [], []
@@ -65,10 +69,7 @@ def run(of: study.Study) -> None:
         ),
         tables=tables,
         figures=figures,
-        missing=[
-            *rows.missing(results),
-            *(f"{row.title}: not measured" for row in models if row.title not in measured),
-        ],
+        missing=[*rows.missing(results), *(f"{title}: not measured" for title in models if title not in measured)],
         seconds=time.perf_counter() - began,
     )
 

@@ -10,7 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
-from measuring import JSON, markdown
+from measuring import JSON, hardware, markdown
 from results import RESULTS, write_between
 
 SUMMARY = ("dice", "jaccard", "sensitivity", "specificity")
@@ -77,8 +77,8 @@ def readme(kept: JSON, name: str, charts: list[Path]) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in first["versions"].items())
     parts = [
         f"External set: {external['dataset']} {external['split']}, {external['images']} images, of which none was "
-        f"trained on. Scores are {first['metric']}; mean ± standard deviation over the runs. {of['cores']} CPU cores "
-        f"({of['cpu']}), shared; {versions}; `{first['command']}`. All of it is in "
+        f"trained on. Scores are {first['metric']}; mean ± standard deviation over the runs. Each row "
+        f"on {hardware(first)} ({of['cpu']}); {versions}; `{first['command']}`. All of it is in "
         f"[{name}.json](experiments/results/{name}.json).",
         rows_table(kept),
     ]
@@ -87,7 +87,8 @@ def readme(kept: JSON, name: str, charts: list[Path]) -> str:
             if table["caption"].startswith(caption):
                 title = kept["sections"][section]["title"]
                 parts += [f"{title}. {table['caption']}:", markdown(table["head"], table["rows"])]
-    missing = [f"- {text}" for section in kept["sections"].values() for text in section["missing"]]
+    told = kept["sections"].items()  # of few images, the table says it
+    missing = [f"- {text}" for part, section in told if part != "low_data" for text in section["missing"]]
     if missing:
         parts.append("\n".join(["Not run:", "", *sorted(set(missing))]))
     parts += [f"![{path.stem}](experiments/results/{path.name})" for path in charts]

@@ -242,7 +242,11 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def hardware(result: JSON) -> str:
     """Returns what a result was measured on, as a table says it."""
     of = result["hardware"]
-    return f"{of['cores']} CPU cores" if of["platform"] == "cpu" else f"{of['count']} x {of['kind']}"
+    return (
+        f"{of['cores']} CPU core{'s' * (of['cores'] > 1)}"
+        if of["platform"] == "cpu"
+        else f"{of['count']} x {of['kind']}"
+    )
 
 
 def source(result: JSON) -> str:

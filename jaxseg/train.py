@@ -249,13 +249,7 @@ def run_epochs(state: TrainState, progress: Progress, job: Job, checkpoints: Che
         validated = validate(state, progress, job)
         if validated is None:
             leave(state, progress, job, checkpoints)
-        line = epoch_line(progress, validated, job)
-        progress = Progress(
-            plateau=plateau_update(progress.plateau, line["val_loss"], config.optim),
-            early_stop=early_stop_update(progress.early_stop, line["val_loss"], config.optim),
-            history=(*progress.history, line),
-            seconds=progress.seconds + progress.sums.seconds + time.perf_counter() - began,
-        )
+        progress = after_epoch(progress, validated, config, time.perf_counter() - began)
         with jax.transfer_guard("allow"):  # orbax copies the state to the host
             checkpoints.save(state, progress)
         runlog.epoch(progress)
@@ -332,6 +326,11 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
     fetched = jax.device_get(sums)
     total = {name: sum(batch[name].item() for batch in fetched) for name in fetched[0]}
     check_finite(total, int(jax.device_get(state.step)), f"validation after epoch {progress.epoch + 1}")
+    return validation_scores(total)
+
+
+def validation_scores(total: Mapping[str, float]) -> dict[str, float]:
+    """Turns the sums of `eval_step` over all images into what `validate` returns."""
     pooled = scores({name: total[name] for name in COUNTS})
     return {
         **{name: total[name] / total["images"] for name in ("loss", *SCORES)},
@@ -339,25 +338,37 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
     }
 
 
-def epoch_line(progress: Progress, validated: Mapping[str, float], job: Job) -> dict[str, Any]:
-    """Returns the line of `metrics.jsonl` for an epoch that is trained and validated.
+def after_epoch(progress: Progress, validated: Mapping[str, float], config: Config, seconds: float) -> Progress:
+    """Returns the progress after an epoch that is trained and validated, with its line of `metrics.jsonl`.
 
     Of training, "loss" and "grad_norm" are means over the steps; "accuracy" and "dice" are pooled over the pixels of
     the augmented images.
+
+    Args:
+      progress: with the sums of all of the epoch's steps.
+      validated: as of `validate`.
+      config: of the run.
+      seconds: that validation took.
     """
-    sums = progress.sums
+    sums, epoch = progress.sums, progress.epoch + 1
     pooled = scores({name: getattr(sums, name) for name in COUNTS})
-    return {
-        "epoch": progress.epoch + 1,
-        "step": (progress.epoch + 1) * job.epoch_steps,
+    line = {
+        "epoch": epoch,
+        "step": epoch * sums.steps,
         "train_loss": sums.loss / sums.steps,
         "train_grad_norm": sums.grad_norm / sums.steps,
         "train_accuracy": pooled["accuracy"],
         "train_dice": pooled["dice"],
         **{f"val_{name}": value for name, value in validated.items()},
-        "learning_rate": job.config.optim.learning_rate * progress.plateau.scale,
-        "images_per_second": sums.steps * job.config.train.batch_size / sums.seconds,
+        "learning_rate": config.optim.learning_rate * progress.plateau.scale,
+        "images_per_second": sums.steps * config.train.batch_size / sums.seconds,
     }
+    return Progress(
+        plateau=plateau_update(progress.plateau, line["val_loss"], config.optim),
+        early_stop=early_stop_update(progress.early_stop, line["val_loss"], config.optim),
+        history=(*progress.history, line),
+        seconds=progress.seconds + sums.seconds + seconds,
+    )
 
 
 def check_finite(metrics: Mapping[str, Any], step: int, where: str) -> None:

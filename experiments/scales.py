@@ -1,0 +1,123 @@
+"""How large the paper's experiments are: `smoke` (does it run?), `cpu` (hours) and `full` (the paper's settings)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+Changes = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Sizes of all experiments.
+
+    Attributes:
+      name: as the command line says it.
+      about: a sentence for the page.
+      settings: changes to the preset `paper` that all rows share.
+      random_start: further changes where nothing is pretrained.
+      plain: further changes of the plain U-Net.
+      encoder: of the ResNet rows, unless the command line names another.
+      train: data set that is trained on.
+      external: data set and split that is scored and never trained on.
+      in_domain: data set whose own folds the last row trains on, and its changes.
+      seeds: runs of a row.
+      folds: of cross-validation.
+      low_data: numbers of training images.
+      low_data_settings: changes of those rows.
+      test_images: of the external set, that corrupted images are made of.
+      severities: of corruption.
+    """
+
+    name: str
+    about: str
+    settings: Changes
+    random_start: Changes
+    plain: Changes
+    encoder: str
+    train: str
+    external: tuple[str, str]
+    in_domain: tuple[str, Changes]
+    seeds: int
+    folds: int
+    low_data: tuple[int, ...]
+    low_data_settings: Changes
+    test_images: int
+    severities: tuple[int, ...]
+
+
+_SYNTHETIC = {"data.synthetic_train": 20, "data.synthetic_eval": 9}
+
+SMOKE = Scale(
+    name="smoke",
+    about="A trial of the scripts: generated images, a tiny plain network in place of the ResNets, no ImageNet weights.",
+    settings={
+        **_SYNTHETIC,
+        "data.image_size": 32,
+        "data.workers": 2,
+        "loss.name": "focal",
+        "model.encoder": "none",
+        "model.pretrained": "none",
+        "model.unet_channels": (4, 8),
+        "model.decoder_bn_momentum": 0.3,
+        "optim.learning_rate": 1e-2,
+        "train.batch_size": 4,
+        "train.epochs": 2,
+        "train.devices": 1,
+    },
+    random_start={},
+    plain={},
+    encoder="none",
+    train="synthetic",
+    external=("synthetic", "test"),
+    in_domain=("synthetic", {"data.synthetic_train": 24}),
+    seeds=3,
+    folds=5,
+    low_data=(4, 8),
+    low_data_settings={},
+    test_images=4,
+    severities=(1, 5),
+)
+
+CPU = Scale(
+    name="cpu",
+    about=(
+        "Hours on two CPU cores: 96 pixels instead of 224 and 10 epochs instead of at most 50, on the real images. What "
+        "starts from random weights has 10 times the learning rate, or it would not get anywhere in 100 steps, and the "
+        "plain U-Net a quarter of the channels."
+    ),
+    settings={"data.image_size": 96, "train.epochs": 10},
+    # Keras' 0.99 would leave the encoder's running averages far behind in 100 steps.
+    random_start={"optim.learning_rate": 1e-3, "model.encoder_bn_momentum": 0.9},
+    plain={"model.unet_channels": (16, 32, 64, 128, 256)},
+    encoder="resnet50v2",
+    train="ph2",
+    external=("isic2016", "test"),
+    in_domain=("isic2016", {"train.epochs": 2}),
+    seeds=3,
+    folds=5,
+    low_data=(10, 20, 40, 80, 160),
+    low_data_settings={"data.image_size": 64, "train.epochs": 4},
+    test_images=100,
+    severities=(1, 2, 3, 4, 5),
+)
+
+FULL = Scale(
+    name="full",
+    about="The paper's settings: 224 pixels, batch 16, at most 50 epochs with early stopping.",
+    settings={},
+    random_start={},
+    plain={},
+    encoder="resnet50v2",
+    train="ph2",
+    external=("isic2016", "test"),
+    in_domain=("isic2016", {}),
+    seeds=3,
+    folds=5,
+    low_data=(10, 20, 40, 80, 160),
+    low_data_settings={},
+    test_images=379,
+    severities=(1, 2, 3, 4, 5),
+)
+
+SCALES = {scale.name: scale for scale in (SMOKE, CPU, FULL)}

@@ -185,9 +185,9 @@ def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):
     of = smoke(tmp_path / "study")
     result = of.row(ROW)
     figures = [{"file": "chart.png", "caption": "c", "chart": True}, {"file": "skin.png", "caption": "s"}]
-    of.section("low_data", title="Few images", about="", figures=figures, missing=["x: why"])
+    of.section("losses", title="Losses", about="", figures=figures, missing=["x: why"])
     for figure in figures:
-        of.place("low_data", figure["file"]).write_bytes(b"png")
+        of.place("losses", figure["file"]).write_bytes(b"png")
     monkeypatch.setattr(keep_paper, "RESULTS", tmp_path)
     written = {}
     monkeypatch.setattr(keep_paper, "write_between", written.__setitem__)
@@ -195,6 +195,6 @@ def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):
     keep_paper.main()
     kept = json.loads((tmp_path / "paper_smoke.json").read_text())
     assert kept["rows"]["row"]["settings"] == result["settings"]
-    assert [path.name for path in tmp_path.glob("*.png")] == ["paper_smoke_low_data_chart.png"]
+    assert [path.name for path in tmp_path.glob("*.png")] == ["paper_smoke_losses_chart.png"]
     assert rows.cell(result, "external", "pooled", "dice") in written["paper"]
     assert "- x: why" in written["paper"]

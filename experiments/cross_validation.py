@@ -14,22 +14,26 @@ NAME = "cross_validation"
 
 def run(of: study.Study) -> None:
     """Trains what is not trained, and writes the section."""
-    result = of.row(ROW)
-    tables = rows.tables([result])
-    if "missing" not in result:
-        tables.append(by_fold(result))
-    of.section(
+    section(
+        of,
         NAME,
+        ROW,
         title="Cross-validation",
         paper="4.1 does not say which images validate",
         about=(
             "Every image validates once. The epoch is chosen by the loss on the same images, which makes their scores "
             "a little too good; the external set has no such part."
         ),
-        tables=tables,
-        missing=rows.missing([result]),
-        seconds=result.get("seconds", 0.0),
     )
+
+
+def section(of: study.Study, name: str, row: Row, **words: str) -> None:
+    """Writes a section of one row of folds: its scores, and a line per fold."""
+    result = of.row(row)
+    tables = rows.tables([result])
+    if "missing" not in result:
+        tables.append(by_fold(result))
+    of.section(name, tables=tables, missing=rows.missing([result]), seconds=result.get("seconds", 0.0), **words)
 
 
 def by_fold(result: rows.JSON) -> rows.JSON:

@@ -3,9 +3,8 @@
 python experiments/in_domain.py --out runs/paper --scale cpu
 """
 
-import rows
 import study
-from cross_validation import by_fold
+from cross_validation import section
 from rows import Row
 
 NAME = "in_domain"
@@ -15,20 +14,15 @@ def run(of: study.Study) -> None:
     """Trains what is not trained, and writes the section."""
     name, changes = of.scale.in_domain
     row = Row("in_domain", f"the full model, trained on {name}, folds", {"data.name": name, **changes}, folds=True)
-    result = of.row(row)
-    tables = rows.tables([result])
-    if "missing" not in result:
-        tables.append(by_fold(result))
-    of.section(
+    section(
+        of,
         NAME,
+        row,
         title="In its own domain",
         about=(
             "How much of the distance to the paper's numbers is that between data sets? The same network, trained on "
             "images of the external set's kind, and scored on those that were held out."
         ),
-        tables=tables,
-        missing=rows.missing([result]),
-        seconds=result.get("seconds", 0.0),
     )
 
 

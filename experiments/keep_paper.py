@@ -12,8 +12,7 @@ from pathlib import Path
 
 from measuring import JSON, hardware, markdown
 from results import RESULTS, write_between
-
-SUMMARY = ("dice", "jaccard", "sensitivity", "specificity")
+from rows import POOLED, cell, runs
 
 TABLES = (
     ("three_models", "Ours beside"),
@@ -33,8 +32,8 @@ def collect(study: Path) -> JSON:
     if not rows:
         raise SystemExit(f"keep_paper.py: error: {study}: holds no row that is done; run experiments/paper.py first")
     for row in rows:
-        for runs in row["tests"].values():
-            for run in runs:
+        for test in row["tests"].values():
+            for run in test:
                 run.pop("dice", None)  # of every image: a tenth of a megabyte in all
     return {
         "kind": "paper",
@@ -46,10 +45,8 @@ def collect(study: Path) -> JSON:
 
 def rows_table(kept: JSON) -> str:
     """Returns a line per row: scores on the external set, and Dice on the rows' own validation images."""
-    from rows import cell, runs
-
     head = ["Model", "Runs", "Validation: Dice per image", "External: Dice per image"]
-    head += [f"{name.capitalize()}, pooled" for name in SUMMARY] + ["Best epochs", "Minutes", "Commit"]
+    head += [f"{name.capitalize()}, pooled" for name in POOLED] + ["Best epochs", "Minutes", "Commit"]
     lines = []
     for row in kept["rows"].values():
         if row["name"].startswith("low_data"):
@@ -61,7 +58,7 @@ def rows_table(kept: JSON) -> str:
                 runs(row),
                 cell(row, "validation", "per_image", "dice"),
                 cell(row, "external", "per_image", "dice"),
-                *(cell(row, "external", "pooled", name) for name in SUMMARY),
+                *(cell(row, "external", "pooled", name) for name in POOLED),
                 ", ".join(map(str, best)),
                 f"{row['seconds'] / 60:.0f}",
                 row["commit"][:7],

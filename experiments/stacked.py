@@ -27,6 +27,7 @@ from jaxseg.optim import create_optimizer
 from jaxseg.runlog import RunLog
 from jaxseg.steps import (
     AXIS,
+    OnDevices,
     TrainState,
     create_train_state,
     divisible,
@@ -100,12 +101,10 @@ class Trained:
     steps: int
 
 
-class StackedSteps:
+class StackedSteps(OnDevices):
     """The three steps for several runs at once, mapped over devices as those of `jaxseg.steps.Steps`.
 
     Attributes:
-      devices: the local devices used.
-      replicated: where arrays lie that every device has.
       train: `(states, pool arrays, indices [devices, M, B / devices], keys [M], rates [M])` -> `(states, metrics)`.
       evaluate: `(variables, pool arrays, indices [devices, M, B / devices])` -> sums, each [M].
       predict: `(variables, images [devices, B / devices, S, S, 3])` -> [devices, M, B / devices, S, S, 1].
@@ -117,7 +116,7 @@ class StackedSteps:
     """
 
     def __init__(self, config: Config, devices: Sequence[jax.Device], *, tta: bool = False):
-        self.devices = list(devices)
+        super().__init__(devices)
         model = create_model(config.model, axis_name=AXIS)
         step = functools.partial(train_step, model=model, optimizer=create_optimizer(config.optim), config=config)
         check = functools.partial(eval_step, model=model, config=config)
@@ -134,18 +133,11 @@ class StackedSteps:
         self.train = pmap(train, in_axes=(None, None, 0, None, None), out_axes=None, donate_argnums=0)
         self.evaluate = pmap(evaluate, in_axes=(None, None, 0), out_axes=None)
         self.predict = pmap(jax.vmap(predict, in_axes=(0, None)), in_axes=(None, 0), out_axes=0)
-        mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
-        self.replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        self._sharded = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-
-    def replicate(self, tree: Any) -> Any:
-        """Copies arrays to every device."""
-        return jax.device_put(tree, self.replicated)
 
     def shard(self, array: np.ndarray, axis: int = 0) -> jax.Array:
         """Splits an axis over the devices, which become the first."""
         parts = np.split(array, len(self.devices), axis=axis)
-        return jax.device_put(np.stack(parts), self._sharded)
+        return jax.device_put(np.stack(parts), self.sharded)
 
 
 _RESIZED: dict[tuple[str, str, str, int], tuple[np.ndarray, np.ndarray]] = {}

@@ -118,7 +118,7 @@ def choose_threshold(segmenter: Segmenter, prediction: Prediction, data_dir: str
     """
     examples = validation_images(segmenter, data_dir)
     dice = mean_dice(segmenter, [dataclasses.replace(prediction, threshold=t) for t in GRID], examples)
-    best = max(range(len(GRID)), key=lambda i: (dice[i], -abs(GRID[i] - THRESHOLD)))
+    best = best_of_grid(dice)
     chosen_on = {
         "dataset": examples.dataset,
         "split": examples.split,
@@ -133,6 +133,11 @@ def choose_threshold(segmenter: Segmenter, prediction: Prediction, data_dir: str
     if chosen_on["trained_on"]:
         log.warning("%d of these images were TRAINED ON by another run of the ensemble", chosen_on["trained_on"])
     return dataclasses.replace(prediction, threshold=GRID[best], threshold_chosen_on=chosen_on)
+
+
+def best_of_grid(dice: Sequence[float]) -> int:
+    """Returns which threshold of `GRID` has the highest Dice; of equals, the one nearest to 0.5."""
+    return max(range(len(GRID)), key=lambda i: (dice[i], -abs(GRID[i] - THRESHOLD)))
 
 
 def mean_dice(segmenter: Segmenter, predictions: Sequence[Prediction], examples: Examples) -> np.ndarray:

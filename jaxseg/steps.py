@@ -209,14 +209,33 @@ def _turned_back(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
     return images[:, :, ::-1] if mirrored else images
 
 
-class Steps:
+class OnDevices:
+    """Where arrays of a mapped step lie.
+
+    Attributes:
+      devices: the local devices used.
+      replicated: the place of arrays that every device has.
+      sharded: that of arrays whose first axis is the devices.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device]):
+        self.devices = list(devices)
+        mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
+        self.replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        self.sharded = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
+
+    def replicate(self, tree: Any) -> Any:
+        """Copies arrays to every device, unstacked."""
+        return jax.device_put(tree, self.replicated)
+
+
+class Steps(OnDevices):
     """The three steps compiled for a set of devices.
 
     With several processes, each maps its own share over its local devices, all of them, and AXIS spans those of all
     processes, in order.
 
     Attributes:
-      devices: the local devices used.
       train: `(state, batch, key, learning_rate)` -> `(state, metrics)`; the state is donated.
       evaluate: `(variables, batch)` -> sums.
       predict: `(variables, images)` -> probabilities, both [devices, B / devices, ...].
@@ -228,7 +247,7 @@ class Steps:
     """
 
     def __init__(self, config: Config, devices: Sequence[jax.Device], *, tta: bool = False):
-        self.devices = list(devices)
+        super().__init__(devices)
         # What comes in or leaves with axis None is one array for all devices. JAX does not check that devices agree on
         # what leaves: every such value is averaged or summed over AXIS in its step.
         every = None if jax.process_count() > 1 else self.devices  # None: those of all processes
@@ -245,19 +264,12 @@ class Steps:
             functools.partial(eval_step, model=train_model, config=config), in_axes=(None, 0), out_axes=None
         )
         self.predict = pmap(functools.partial(predict_step, model=train_model, tta=tta), in_axes=(None, 0), out_axes=0)
-        mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
-        self.replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        self._sharded = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-
-    def replicate(self, tree: Any) -> Any:
-        """Copies arrays to every device, unstacked."""
-        return jax.device_put(tree, self.replicated)
 
     def shard(self, batch: Any) -> Any:
         """Splits host arrays [B, ...] into [devices, B / devices, ...] and copies each device its share."""
         count = len(self.devices)
         return jax.device_put(
-            jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), batch), self._sharded
+            jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), batch), self.sharded
         )
 
 

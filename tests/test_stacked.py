@@ -174,8 +174,8 @@ def test_best_threshold():
     from jaxseg.prediction import Prediction
 
     maps = np.float32([[[0.1, 0.2], [0.3, 0.4]]])
-    assert 0.2 <= generalise.best_threshold(maps, np.array([[[0, 0], [1, 1]]]), Prediction()) < 0.3
-    assert generalise.best_threshold(maps + 0.2, np.array([[[0, 0], [0, 1]]]), Prediction()) == 0.5
+    assert 0.2 <= generalise.with_best_threshold(maps, np.array([[[0, 0], [1, 1]]]), Prediction()).threshold < 0.3
+    assert generalise.with_best_threshold(maps + 0.2, np.array([[[0, 0], [0, 1]]]), Prediction()).threshold == 0.5
 
 
 def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):

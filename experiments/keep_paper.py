@@ -17,6 +17,7 @@ from rows import POOLED, cell, runs
 TABLES = (
     ("three_models", "Ours beside"),
     ("generalise", ""),
+    ("gap", ""),
     ("hard_cases", ""),
     ("low_data", ""),
     ("robustness", "Dice per image, mean over all"),

@@ -23,7 +23,8 @@ def row(of: study.Study, count: int, label: str) -> Row:
     """Returns the row of a number of images and a kind."""
     pretrained, augmented = KINDS[label]
     name = f"low_data_{count}{'_pretrained' * pretrained}{'_augmented' * augmented}"
-    changes = {**of.scale.low_data_settings, "augment.enabled": augmented}
+    every, with_weights = of.scale.low_data_settings
+    changes = {**every, **(with_weights if pretrained else {}), "augment.enabled": augmented}
     return Row(name, f"{count} images, {label}", changes, pretrained=pretrained, train_images=count, keep=False)
 
 

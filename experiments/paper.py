@@ -9,6 +9,7 @@ written anew after every section, so it can be looked at meanwhile.
 import cross_validation
 import encoders
 import figure_4
+import gap
 import generalise
 import hard_cases
 import in_domain
@@ -28,6 +29,7 @@ SECTIONS = (
     losses,
     encoders,
     generalise,
+    gap,
     in_domain,
     robustness,
     low_data,

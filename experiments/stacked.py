@@ -155,6 +155,10 @@ def resized(examples: Examples, config: Config) -> tuple[np.ndarray, np.ndarray]
     return np.stack(images), np.stack(masks)
 
 
+POOL_MULTIPLE = 256
+"""Pools hold a multiple of so many images."""
+
+
 def load_pool(config: Config, splits: Sequence[Examples], steps: StackedSteps) -> Pool:
     """Places all images of some splits on the devices, each once."""
     place: dict[tuple[str, str], int] = {}
@@ -166,7 +170,13 @@ def load_pool(config: Config, splits: Sequence[Examples], steps: StackedSteps) -
                 place[split.dataset, name] = len(images)
                 images.append(image)
                 masks.append(mask)
-    return Pool(steps.replicate({"image": np.stack(images), "mask": np.stack(masks)}), place)
+    # Blanks that no index points to: rows whose numbers of images are near one another have one compiled program.
+    blanks = divisible(len(images), POOL_MULTIPLE) - len(images)
+    arrays = {
+        name: np.concatenate([np.stack(parts), np.zeros((blanks, *parts[0].shape), np.uint8)])
+        for name, parts in (("image", images), ("mask", masks))
+    }
+    return Pool(steps.replicate(arrays), place)
 
 
 def train_together(config: Config, members: Sequence[Member], say: Say = print) -> tuple[Trained, StackedSteps]:

@@ -14,8 +14,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from jaxseg.config import PRESETS, Config, preset, suggestion
+from jaxseg.config import PRESETS, Config, preset
 from jaxseg.errors import RunError, UserError
+from jaxseg.settings import suggestion
 
 
 class Parser(argparse.ArgumentParser):

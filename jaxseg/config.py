@@ -1,119 +1,22 @@
 """Settings: frozen dataclasses, one per concern, with named presets and JSON in and out.
 
-Every field carries its help text, unit and allowed values, so that the command line (`jaxseg.cli`), the checks and
-the documentation of a setting are one thing. Defaults are the paper's (Table 1); where it contradicts itself, README
-says what was chosen.
+Every field carries its help text, unit and allowed values (`jaxseg.settings`). Defaults are the paper's (Table 1);
+where it contradicts itself, README says what was chosen.
 """
 
 import dataclasses
-import difflib
-import math
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxseg.errors import UserError
+from jaxseg.settings import Section, setting, shown, suggestion
 
 SCHEMA_VERSION = 1
 """Version of the JSON layout of a `Config`; raised when an old `config.json` needs translating."""
 
 
-def setting(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[str, ...] | None = None,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    resumable: bool = False,
-) -> Any:
-    """Declares one setting.
-
-    Args:
-      default: the paper's value, or the field's customary one where the paper is silent.
-      help: meaning and unit, shown by `--help`.
-      choices: the allowed strings.
-      minimum: smallest allowed number, for tuples of each item.
-      maximum: largest allowed number.
-      resumable: true if a run may be resumed with another value, because the setting changes where, how fast or how
-        long a run goes and not what its epochs compute.
-    """
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "resumable": resumable}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" for the nearest of the known names, or an empty string if none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-class _Section:
-    """Checks every field against its declaration, so that a wrong value fails where it is set and not an hour later."""
-
-    def __post_init__(self):
-        section = type(self).__name__.removesuffix("Config").lower()
-        hints = typing.get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            name = f"{section}.{field.name}"
-            value = _coerce(name, getattr(self, field.name), hints[field.name])
-            if isinstance(value, str):
-                _check_text(name, value, may_be_empty=not field.default)
-            _check(name, value, field.metadata)
-            object.__setattr__(self, field.name, value)
-
-
-def _coerce(name: str, value: Any, kind: Any) -> Any:
-    """Accepts an int for a float and a list (from JSON) for a tuple; everything else must have the declared type."""
-    if kind is float and type(value) is int:
-        return float(value) if abs(value) < 2**1023 else math.inf
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
-        item = typing.get_args(kind)[0]
-        return tuple(_coerce(name, v, item) for v in value)
-    if type(value) is not kind:
-        raise UserError(f"{name} = {shown(value)}: must be {_KIND_NAMES.get(kind, kind)}, not {type(value).__name__}")
-    return value
-
-
-_KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def _check_text(name: str, value: str, *, may_be_empty: bool) -> None:
-    if not value and not may_be_empty:
-        raise UserError(f"{name} is empty: leave it out for its default, or give it a value")
-    if "\0" in value:
-        raise UserError(f"{name} = {shown(value)}: must not hold a NUL character")
-
-
-def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
-    if (choices := metadata["choices"]) and value not in choices:
-        raise UserError(
-            f"{name} = {shown(value)}: must be one of {', '.join(choices)}{suggestion(str(value), choices)}"
-        )
-    if isinstance(value, tuple) and not value:
-        raise UserError(f"{name} is empty: give at least one number")
-    for number in value if isinstance(value, tuple) else (value,):
-        if not isinstance(number, int | float) or isinstance(number, bool):
-            continue
-        low, high = metadata["minimum"], metadata["maximum"]
-        finite = isinstance(number, int) or math.isfinite(number)
-        if not finite or (low is not None and number < low) or (high is not None and number > high):
-            bounds = [
-                f"{word} {bound:,}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
-            ]
-            raise UserError(f"{name} = {shown(number)}: must be {' and '.join(bounds) or 'finite'}")
-
-
-def shown(value: Any) -> str:
-    """Returns a value as an error message shows it: short, whatever it is."""
-    if isinstance(value, int) and abs(value) >= 10**30:
-        return "a number of over 30 digits"
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:99]}…"
-
-
 @dataclasses.dataclass(frozen=True)
-class DataConfig(_Section):
+class DataConfig(Section):
     """What is trained and validated on."""
 
     name: str = setting(
@@ -153,7 +56,7 @@ class DataConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class AugmentConfig(_Section):
+class AugmentConfig(Section):
     """Random changes of training images: geometry (paper, 3.3.1), and, off by default, light and artefacts."""
 
     enabled: bool = setting(True, "augment training images")
@@ -193,7 +96,7 @@ class AugmentConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """The network (paper, 3.1 to 3.3.2)."""
 
     encoder: str = setting(
@@ -237,7 +140,7 @@ class ModelConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(_Section):
+class LossConfig(Section):
     """The training loss (paper, 3.3.3)."""
 
     name: str = setting("focal", "focal (equation 2) or bce (binary cross-entropy)", choices=("focal", "bce"))
@@ -249,7 +152,7 @@ class LossConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimConfig(_Section):
+class OptimConfig(Section):
     """Adam, reduce-on-plateau, early stopping, averaging (paper, Table 1; Keras' defaults where it is silent)."""
 
     learning_rate: float = setting(1e-4, "initial learning rate", minimum=1e-12, maximum=10)
@@ -279,7 +182,7 @@ class OptimConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """Length, batch, seed and devices of a run."""
 
     epochs: int = setting(

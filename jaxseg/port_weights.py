@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxseg import cli
-from jaxseg.config import suggestion
 from jaxseg.errors import RunError, UserError
+from jaxseg.settings import suggestion
 
 if TYPE_CHECKING:
     from jaxseg.weights import Tensor, Variables

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxseg import cli
-from jaxseg.config import suggestion
 from jaxseg.data import prepared
 from jaxseg.errors import RunError, UserError
+from jaxseg.settings import suggestion
 
 _log = logging.getLogger("jaxseg.prepare")  # not __name__, which is "__main__" when run as a command
 

@@ -22,10 +22,10 @@ import numpy as np
 
 from jaxseg import keras_hdf5
 from jaxseg.atomic import replacing
-from jaxseg.config import suggestion
 from jaxseg.download import download, md5_of
 from jaxseg.errors import UserError
 from jaxseg.keras_hdf5 import MAX_TENSORS
+from jaxseg.settings import suggestion
 
 log = logging.getLogger(__name__)
 

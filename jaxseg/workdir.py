@@ -17,8 +17,9 @@ from typing import Any
 
 import jaxseg
 from jaxseg.atomic import replacing
-from jaxseg.config import SCHEMA_VERSION, Config, shown
+from jaxseg.config import SCHEMA_VERSION, Config
 from jaxseg.errors import RunError, UserError
+from jaxseg.settings import shown
 
 CONFIG, METRICS, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
 

@@ -5,12 +5,13 @@ Importing this package is cheap: TFDS and the synthetic set are imported by the 
 
 import numpy as np
 
-from jaxseg.config import DataConfig, suggestion
+from jaxseg.config import DataConfig
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.folder import open_folder
 from jaxseg.data.folds import folds
 from jaxseg.data.prepared import is_prepared, open_prepared
 from jaxseg.errors import UserError
+from jaxseg.settings import suggestion
 
 __all__ = ["Example", "Examples", "default_split", "open_split", "resolve_name", "splits_of", "training_splits"]
 

@@ -6,10 +6,12 @@ python experiments/gap.py --out runs/paper --scale cpu
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,6 +22,7 @@ from rows import JSON, Row
 from stacked import StackedSteps, predict, resized, restore
 from three_models import FULL
 
+from jaxseg.config import Config
 from jaxseg.metrics import COUNTS, confusion, scores
 from jaxseg.models import create_model
 from jaxseg.prediction import GRID, THRESHOLD
@@ -145,28 +148,39 @@ def restated(of: study.Study, row: Row) -> JSON:
     train, validation = of.splits(config)
     steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size))
     variables = restore(steps, config, sorted(of.folder(row).glob("member-*")))
-    # Momentum 0: what is left of a batch are its own statistics. Without dropout, as where they will be used.
-    model = create_model(
-        dataclasses.replace(config.model, dropout=0.0, encoder_bn_momentum=0.0, decoder_bn_momentum=0.0)
-    )
-
-    @jax.jit
-    @jax.vmap
-    def statistics(variables, images):
-        return model.apply(variables, images, train=True, mutable=["batch_stats"])[1]["batch_stats"]
-
-    images = resized(train, config)[0]
-    runs = len(jax.tree.leaves(variables)[0])
-    batches = [images[i : i + BATCH] for i in range(0, max(len(images) - BATCH, 0) + 1, BATCH)]
-    found = [statistics(variables, np.stack([batch] * runs)) for batch in batches]
-    mean = jax.tree.map(lambda *each: sum(each) / len(each), *found)
-    variables = steps.replicate({**variables, "batch_stats": mean})
+    statistics = steps.replicate(statistics_of(config, variables, resized(train, config)[0]))
+    variables = {**variables, "batch_stats": statistics}
     tests = {}
     for name, split in (("validation", validation), ("external", of.external_set(config))):
         images, truth = resized(split, config)
         tests[name] = [rows.score(m > THRESHOLD, truth[..., 0]) for m in predict(steps, variables, images)]
     write_json(path, tests)
     return tests
+
+
+def statistics_of(config: Config, variables: Any, images: np.ndarray) -> Any:
+    """Returns batch norm's statistics over images, means of those of their batches; without dropout.
+
+    Args:
+      config: of the runs.
+      variables: theirs, stacked.
+      images: uint8 [N, S, S, 3]; of more than a batch, what makes no whole one is left out.
+
+    Returns:
+      "batch_stats", stacked.
+    """
+    # With momentum 0 a batch leaves its own statistics.
+    changes = {"dropout": 0.0, "encoder_bn_momentum": 0.0, "decoder_bn_momentum": 0.0}
+    model = create_model(dataclasses.replace(config.model, **changes))
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def statistics(variables, images):
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+
+    starts = range(0, max(len(images) - BATCH, 0) + 1, BATCH)
+    found = [statistics(variables, images[start : start + BATCH]) for start in starts]
+    return jax.tree.map(lambda *each: sum(each) / len(each), *found)
 
 
 def lag_lines(result: JSON, tests: JSON) -> list[list[str]]:

@@ -200,7 +200,7 @@ def main() -> None:
         "model.encoder": "resnet50v2",
         "data.image_size": 224,
         "train.batch_size": args.batch_size or (8 if cpu else 16),
-        "train.devices": 1,
+        "train.devices": 0 if cpu else 1,  # a CPU is one device to its user
     }
     small = SMALL if cpu else network
     images, epochs = args.images or ([200, 2000] if cpu else [200, 2000, 20000]), args.epochs

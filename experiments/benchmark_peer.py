@@ -168,7 +168,7 @@ def main() -> None:
                 "model.dtype": ours,
                 "train.batch_size": batch_size,
                 "data.image_size": image_size,
-                "train.devices": 1,
+                "train.devices": 0 if cpu else 1,  # the peer has all of a CPU, too
                 **(TINY if args.quick else {}),
             }
             workers[name].ask(what="prepare", changes=changes)

@@ -59,7 +59,7 @@ def arguments() -> argparse.Namespace:
     )
     result.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), help="default: both")
     result.add_argument(
-        "--devices", nargs="+", type=positive, metavar="N", help="default: CPU 1 2, else 1, 2, 4, ... of all"
+        "--devices", nargs="+", type=positive, metavar="N", help="default: CPU 2 1, else 1, 2, 4, ... of all"
     )
     result.add_argument("--steps", type=positive, metavar="N", help="steps of each round; default: CPU 1, else 20")
     return result.parse_args()
@@ -73,7 +73,7 @@ def cases(args: argparse.Namespace, device: JSON) -> list[dict[str, Any]]:
         "train.batch_size": args.batch_sizes or ([8, 2] if cpu else [16, 64, 256]),
         "data.image_size": args.image_sizes or ([224, 128] if cpu else [224, 512]),
         "model.dtype": args.dtypes or ["float32", "bfloat16"],
-        "train.devices": args.devices or ([1, 2] if cpu else [2**i for i in range(8) if 2**i <= device["count"]]),
+        "train.devices": args.devices or ([2, 1] if cpu else [2**i for i in range(8) if 2**i <= device["count"]]),
     }
     base = {name: of[0] for name, of in values.items()}
     if args.quick:

@@ -190,7 +190,9 @@ class TrainConfig(Section):
     )
     batch_size: int = setting(16, "images per step over all devices", minimum=1)
     seed: int = setting(0, "the one seed of weights, order, augmentation, dropout", minimum=0, maximum=2**31 - 1)
-    devices: int = setting(0, "local devices to use; 0: all", minimum=0, resumable=True)
+    devices: int = setting(
+        0, "local devices to use; 0: all, of a CPU as many cores as divide the batch", minimum=0, resumable=True
+    )
     log_every_steps: int = setting(
         10, "steps between looks at the loss, which wait for the device", minimum=1, resumable=True
     )

@@ -15,7 +15,7 @@ from jaxseg.config import Config
 from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_image
 from jaxseg.errors import UserError
-from jaxseg.steps import Steps, divisible, state_target
+from jaxseg.steps import Steps, all_devices, divisible, state_target
 from jaxseg.workdir import CONFIG, read_config, read_json
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Segmenter:
                     f"{folder}: takes images of {size} pixels, but {workdirs[0]} of {sizes[0]}; runs of one ensemble "
                     "must have been trained with the same data.image_size"
                 )
-        devices = jax.local_devices()
+        devices = all_devices(configs[0].train.batch_size)
         compiled = {config.model: Steps(config, devices, tta=tta) for config in configs}
         members = []
         for folder, config in zip(workdirs, configs, strict=True):

@@ -1,5 +1,6 @@
 """What a command sets in its own process before it computes; a program that imports jaxseg is left as it is."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import jax
 
+from jaxseg import processes
+
 CACHE_BYTES = 2**30
 """Most that the cache of compiled programs holds; what was not used for longest goes first."""
 
@@ -16,9 +19,29 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
 
 def tune() -> None:
-    """Makes the process fast: compiled programs are kept on disk, and freed memory in the process."""
+    """Makes the process fast: compiled programs are kept on disk, freed memory in the process, cores are devices."""
     keep_compiled_programs()
     keep_freed_memory()
+    split_cpu()
+
+
+def split_cpu() -> None:
+    """Makes each core of the CPU a device, unless the environment says how many devices it is, or JAX runs already.
+
+    XLA divides a convolution among the cores, but not all that is between convolutions. Devices share the cores: fewer
+    of them still use all.
+    """
+    forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if forced or jax.config.jax_num_cpu_devices > 0 or processes.VARIABLE in os.environ:
+        return
+    with contextlib.suppress(RuntimeError):  # JAX runs already
+        jax.config.update("jax_num_cpu_devices", cores())
+
+
+def cores() -> int:
+    """Returns how many cores the process may use."""
+    # Elsewhere than on Linux, that is not told.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_compiled_programs() -> None:

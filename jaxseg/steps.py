@@ -279,18 +279,34 @@ def state_target(config: Config, steps: Steps) -> TrainState:
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
 
 
+CORE_BATCH = 4
+"""Least images of a batch for each core that is a device: with fewer, what devices tell each other costs too much."""
+
+
+def all_devices(batch_size: int) -> list[jax.Device]:
+    """Returns the local devices; of a CPU that is split into cores, as many as divide a batch into shares worth it.
+
+    Cores that are not a device of their own work for the others, so that none is idle; and a CPU is one machine to its
+    user, who need not choose a batch for it.
+    """
+    devices = jax.local_devices()
+    if devices[0].platform != "cpu" or jax.config.jax_num_cpu_devices < 1:
+        return devices
+    most = min(len(devices), max(batch_size // CORE_BATCH, 1))
+    return devices[: next(count for count in range(most, 0, -1) if batch_size % count == 0)]
+
+
 def pick_devices(count: int, batch_size: int) -> list[jax.Device]:
     """Returns the first `count` local devices (0: all) and checks that a batch divides by the number in all processes.
 
     Raises:
       UserError: there are fewer devices, or the batch does not divide; names the nearest sizes that do.
     """
-    devices = jax.local_devices()
     if count and jax.process_count() > 1:
         raise UserError(f"train.devices = {count}: with several processes each uses all of its devices; use 0")
-    if count > len(devices):
-        raise UserError(f"train.devices = {count}: this machine has {len(devices)}")
-    devices = devices[: count or len(devices)]
+    if count > jax.local_device_count():
+        raise UserError(f"train.devices = {count}: this machine has {jax.local_device_count()}")
+    devices = jax.local_devices()[:count] if count else all_devices(batch_size)
     check_batch_size(batch_size, len(devices) * jax.process_count())
     return devices
 

@@ -74,3 +74,35 @@ def test_freed_memory_is_kept():
     block = 8 * 2**26
     assert int(run(program.format(""))) < block
     assert int(run(program.format("startup.keep_freed_memory()"))) > block
+
+
+def devices_of(program: str, **environment: str) -> list[int]:
+    """Runs a program as on a machine of four cores, where nothing else says how many devices there are."""
+    head = "import jax; from jaxseg import startup; startup.cores = lambda: 4; "
+    return [int(word) for word in run(head + program, **{"XLA_FLAGS": "", **environment}).split()]
+
+
+def test_cores_are_devices():
+    """Broken: a CPU takes a tenth longer for a step; or a number of devices that the user asked for is overruled."""
+    told = "startup.tune(); print(jax.local_device_count())"
+    assert devices_of(told) == [4]
+    assert devices_of(told, XLA_FLAGS="--xla_force_host_platform_device_count=3") == [3]
+    assert devices_of(told, JAX_NUM_CPU_DEVICES="2") == [2]
+    assert devices_of(told, JAXSEG_PROCESSES="127.0.0.1:1,0,2") == [1]
+
+
+def test_a_program_that_has_begun_keeps_its_devices():
+    """Broken: a command that is called from a notebook ends in JAX's error."""
+    assert devices_of("jax.devices(); startup.tune(); print(jax.local_device_count())") == [1]
+
+
+def test_a_batch_need_not_divide_by_the_cores():
+    """Broken: the paper's batch of 16 is refused on a machine of six cores, or is spread too thin."""
+    program = """
+from jaxseg.steps import all_devices, pick_devices
+print(*(len(all_devices(batch)) for batch in (1, 8, 13, 16, 24, 64)), len(pick_devices(3, 9)), len(pick_devices(0, 16)))
+"""
+    assert devices_of(program, JAX_NUM_CPU_DEVICES="6") == [1, 2, 1, 4, 6, 4, 3, 4]
+    # Devices that were forced are meant.
+    forced = {"XLA_FLAGS": "--xla_force_host_platform_device_count=6"}
+    assert devices_of("from jaxseg.steps import all_devices; print(len(all_devices(16)))", **forced) == [6]

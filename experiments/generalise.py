@@ -46,7 +46,7 @@ STEPS = {
 }
 """Steps in the order in which they were tried."""
 
-KEPT = 4
+KEPT = 6
 """How many of them, from the first, the preset has."""
 
 

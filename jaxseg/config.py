@@ -310,6 +310,10 @@ def generalise() -> Config:
             "augment.illumination": 0.3,
             "augment.artefacts": 0.15,
             "optim.ema": 0.97,
+            # What is learned anew, the decoder, learns ten times as fast, and batch norm keeps up with it.
+            "model.encoder_bn_momentum": 0.9,
+            "optim.learning_rate": 1e-3,
+            "optim.encoder_rate": 0.1,
         }
     )
 

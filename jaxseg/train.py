@@ -192,7 +192,7 @@ def resolve(config: Config, workdir: Path) -> Config:
         if config.optim.encoder_rate != 1:
             raise UserError(
                 f"optim.encoder_rate = {config.optim.encoder_rate:g}: the plain U-Net (model.encoder none) has no "
-                "encoder; leave it at 1"
+                "encoder; use --optim.encoder-rate 1"
             )
         changes["model.pretrained"] = "none"
     config = config.updated(changes)

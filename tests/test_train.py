@@ -211,5 +211,5 @@ def test_weights_for_a_network_without_encoder_are_refused(tiny, tmp_path):
 
 def test_a_rate_for_a_network_without_encoder_is_refused(tiny, tmp_path):
     """Broken: --optim.encoder-rate is ignored for the plain U-Net, or ends in a KeyError."""
-    with pytest.raises(UserError, match=r"optim\.encoder_rate = 0\.1: the plain U-Net .* leave it at 1$"):
+    with pytest.raises(UserError, match=r"optim\.encoder_rate = 0\.1: the plain U-Net .* use --optim\.encoder-rate 1$"):
         train.resolve(tiny.updated({"optim.encoder_rate": 0.1}), tmp_path)

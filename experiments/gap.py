@@ -19,14 +19,13 @@ import rows
 import study
 from generalise import FINAL
 from rows import JSON, Row
-from stacked import StackedSteps, predict, resized, restore
+from stacked import predict, resized
 from three_models import FULL
 
 from jaxseg.config import Config
 from jaxseg.metrics import COUNTS, confusion, scores
 from jaxseg.models import create_model
 from jaxseg.prediction import GRID, THRESHOLD
-from jaxseg.steps import pick_devices
 from jaxseg.workdir import write_json
 
 NAME = "gap"
@@ -146,8 +145,7 @@ def restated(of: study.Study, row: Row) -> JSON:
     study.say(f"batch norm: {row.title}")
     config = of.config(row)
     train, validation = of.splits(config)
-    steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size))
-    variables = restore(steps, config, sorted(of.folder(row).glob("member-*")))
+    steps, variables = of.restore(row)
     statistics = steps.replicate(statistics_of(config, variables, resized(train, config)[0]))
     variables = {**variables, "batch_stats": statistics}
     tests = {}

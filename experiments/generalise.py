@@ -14,12 +14,11 @@ import robustness
 import rows
 import study
 from rows import JSON, Row
-from stacked import StackedSteps, predict, resized, restore
+from stacked import predict, resized
 from three_models import FULL
 
 from jaxseg.metrics import confusion, scores
 from jaxseg.prediction import GRID, THRESHOLD, Prediction, best_of_grid
-from jaxseg.steps import pick_devices
 
 NAME = "generalise"
 
@@ -153,8 +152,7 @@ def turned_maps(of: study.Study, row: Row) -> dict[str, np.ndarray]:
         return {}
     if not path.exists():
         config = of.config(row)
-        steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size), tta=True)
-        variables = restore(steps, config, sorted(of.folder(row).glob("member-*")))
+        steps, variables = of.restore(row, tta=True)
         sets = {"external": of.external_set(config), "validation": of.splits(config)[1]}
         study.save_maps(path, {name: predict(steps, variables, resized(s, config)[0]) for name, s in sets.items()})
     return study.load_maps(path)

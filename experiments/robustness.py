@@ -14,11 +14,10 @@ import rows
 import study
 from plots import grid
 from rows import JSON, Row, mean_sd
-from stacked import StackedSteps, predict, resized, restore
+from stacked import predict, resized
 from three_models import BARE, FULL, UNET
 
 from jaxseg.artefacts import ARTEFACTS, corrupt
-from jaxseg.steps import pick_devices
 from jaxseg.workdir import write_json
 
 NAME = "robustness"
@@ -92,8 +91,7 @@ def measure(of: study.Study, row: Row, test: str = "external") -> dict[str, list
         return {}
     study.say(f"robustness: {row.title}, {test}")
     config = of.config(row)
-    steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size))
-    variables = restore(steps, config, sorted(of.folder(row).glob("member-*")))
+    steps, variables = of.restore(row)
     images, masks = resized(of.external_set(config) if test == "external" else of.splits(config)[1], config)
     chosen = np.linspace(0, len(images) - 1, min(of.scale.test_images, len(images))).astype(int)
     images, truth = images[chosen], masks[chosen][..., 0]

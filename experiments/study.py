@@ -22,13 +22,14 @@ import rows
 from measuring import JSON, hardware, origin
 from rows import Row
 from scales import SCALES, Scale
-from stacked import Member, predict, resized, save_members, train_together
+from stacked import Member, StackedSteps, predict, resized, restore, save_members, train_together
 
 from jaxseg import cli, data, lock, startup
 from jaxseg.atomic import replacing
 from jaxseg.config import Config, preset
 from jaxseg.data.examples import Examples
 from jaxseg.errors import RunError, UserError
+from jaxseg.steps import pick_devices
 from jaxseg.workdir import write_json
 
 
@@ -167,6 +168,12 @@ class Study:
         dice = rows.cell(result, "external", "pooled", "dice")
         say(f"{row.name}: {result['seconds']:.0f} s; Dice external {dice}")
         return result
+
+    def restore(self, row: Row, *, tta: bool = False) -> tuple[StackedSteps, Any]:
+        """Returns the steps of a row that kept its runs, and their best variables, stacked."""
+        config = self.config(row)
+        steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size), tta=tta)
+        return steps, restore(steps, config, sorted(self.folder(row).glob("member-*")))
 
     def _origin(self, kind: str) -> JSON:
         first = jax.local_devices()[0]

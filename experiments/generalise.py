@@ -7,7 +7,7 @@ python experiments/generalise.py --out runs/paper --scale cpu
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import robustness
@@ -60,32 +60,33 @@ def step_rows() -> list[Row]:
 
 FINAL = step_rows()[KEPT]
 
+DOUBTED = (1, 3, 4)
+"""Steps that did not gain on plain validation images when they were added: the preset is also trained without each."""
+
+
+def left_out_rows() -> list[Row]:
+    """Returns rows of the preset without one of its doubted steps."""
+    result = []
+    for left_out in DOUBTED:
+        changes, title = {}, list(STEPS)[left_out - 1]
+        for i, step in enumerate(list(STEPS.values())[:KEPT], start=1):
+            changes.update(step if i != left_out else {})
+        result.append(Row(f"generalise_without_{left_out}", f"without: {title}", changes))
+    return result
+
 
 def run(of: study.Study) -> None:
     """Trains what is not trained, and writes the section."""
-    began, steps = time.perf_counter(), step_rows()
-    results = [of.row(row) for row in steps]
-    lines = []
-    for i, (row, result) in enumerate(zip(steps, results, strict=True)):
-        line = [f"{row.title}{' (not in the preset)' * (i > KEPT)}" if i else "the paper's recipe"]
-        if "missing" in result:
-            lines.append([*line, "not run", *["-"] * 5])
-            continue
-        spoilt = robustness.measure(of, row, "validation")
-        suite = rows.shown(robustness.over_all(spoilt)) if spoilt else "not run"
-        line += [rows.cell(result, "validation", "per_image", "dice"), suite]
-        line += [rows.cell(result, "external", "per_image", "dice")]
-        lines.append(
-            [*line, *(rows.cell(result, "external", "pooled", name) for name in ("dice", "jaccard", "sensitivity"))]
-        )
-    head = [
-        "Step",
-        "Validation",
-        "Validation, artefacts",
-        "External",
-        *(f"External, pooled: {n}" for n in ("Dice", "Jaccard", "sensitivity")),
+    began = time.perf_counter()
+    steps = {"the paper's recipe": FULL}
+    for i, row in enumerate(step_rows()[1:], start=1):
+        steps[row.title + " (not in the preset)" * (i > KEPT)] = row
+    left_out = {"the preset": FINAL, **{row.title: row for row in left_out_rows()}}
+    results = [of.row(row) for row in {**steps, **left_out}.values()]
+    tables = [
+        training_table(of, steps, "Training: Dice per image unless pooled"),
+        training_table(of, left_out, "The preset without one of its steps: Dice per image unless pooled"),
     ]
-    tables = [{"caption": "Training: Dice per image unless pooled", "head": head, "rows": lines}]
     for row, title in ((FULL, "the paper's recipe"), (FINAL, "the preset")):
         if (of.folder(row) / "maps.npz").exists():
             tables.append(prediction_table(of, row, title))
@@ -101,6 +102,24 @@ def run(of: study.Study) -> None:
         missing=rows.missing(results),
         seconds=time.perf_counter() - began,
     )
+
+
+def training_table(of: study.Study, models: Mapping[str, Row], caption: str) -> JSON:
+    """Returns a line per row: plain and spoilt validation images, then the external set."""
+    lines, pooled = [], {"dice": "Dice", "jaccard": "Jaccard", "sensitivity": "sensitivity"}
+    for title, row in models.items():
+        result = of.row(row)
+        if "missing" in result:
+            lines.append([title, "not run", *["-"] * 5])
+            continue
+        spoilt = robustness.measure(of, row, "validation")
+        line = [title, rows.cell(result, "validation", "per_image", "dice")]
+        line += [rows.shown(robustness.over_all(spoilt)) if spoilt else "not run"]
+        line += [rows.cell(result, "external", "per_image", "dice")]
+        lines.append([*line, *(rows.cell(result, "external", "pooled", name) for name in pooled)])
+    head = ["Step", "Validation", "Validation, artefacts", "External"]
+    head += [f"External, pooled: {title}" for title in pooled.values()]
+    return {"caption": caption, "head": head, "rows": lines}
 
 
 def prediction_table(of: study.Study, row: Row, title: str) -> JSON:

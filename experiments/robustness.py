@@ -6,7 +6,7 @@ python experiments/robustness.py --out runs/paper --scale cpu
 import functools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -98,13 +98,18 @@ def measure(of: study.Study, row: Row, test: str = "external") -> dict[str, list
     dice = {}
     whole = [dice_of(found, truth) for found in predict(steps, variables, images)]
     for kind in ARTEFACTS:
-        spoil = jax.jit(functools.partial(corrupt, jax.random.key(SEED), kind=kind))
         dice[f"{kind} 0"] = whole
         for severity in of.scale.severities:
-            spoilt = np.asarray(spoil(images, severity=float(severity)))
+            spoilt = np.asarray(spoiler(kind)(images, severity=float(severity)))
             dice[f"{kind} {severity}"] = [dice_of(found, truth) for found in predict(steps, variables, spoilt)]
     write_json(path, dice)
     return dice
+
+
+@functools.cache
+def spoiler(kind: str) -> Callable[..., jax.Array]:
+    """Returns the compiled drawing of an artefact, the same for every model: one compilation per artefact and size."""
+    return jax.jit(functools.partial(corrupt, jax.random.key(SEED), kind=kind))
 
 
 def over_all(dice: dict[str, list[float]]) -> list[float]:

@@ -129,6 +129,7 @@ class Watch:
                 os.kill(os.getpid(), signal.SIGTERM)
             return result
 
+        first_step.lower = plain.lower
         steps.train = first_step
         return steps
 

@@ -7,8 +7,6 @@ distances are between outline pixels, so an image of 4000 x 3000 pixels takes a 
 import math
 
 import numpy as np
-from scipy import ndimage
-from scipy.spatial import KDTree
 
 BOUNDARY_SCORES = ("hausdorff95", "hausdorff95_relative", "boundary_iou")
 
@@ -57,6 +55,8 @@ def _cropped(*masks: np.ndarray) -> list[np.ndarray]:
 
 def _hausdorff(a: np.ndarray, b: np.ndarray, percentile: float = 95) -> float:
     """Returns the larger of the two directed distances' percentiles, pixels; neither mask is empty."""
+    from scipy.spatial import KDTree  # not at the top: training, which outlines masks, need not wait for it
+
     points = [np.argwhere(outline(mask)) for mask in (a, b)]
     there, back = (KDTree(to).query(of)[0] for of, to in (points, points[::-1]))
     return float(max(np.percentile(there, percentile), np.percentile(back, percentile)))
@@ -77,5 +77,7 @@ def _band(mask: np.ndarray, width: int) -> np.ndarray:
 
     The same as what `width` erosions by a square of 3 x 3 take away, at a cost that does not grow with the width.
     """
+    from scipy import ndimage
+
     inner = ndimage.minimum_filter(mask.view(np.uint8), 2 * width + 1, mode="constant", cval=0)
     return mask & (inner == 0)

@@ -6,14 +6,15 @@ Drawn by matplotlib without a time or a random id, so that equal values are equa
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from jaxseg.report import draw_curves
+
+if TYPE_CHECKING:
+    # Imported where it draws: it takes as long as JAX does, and training draws when the first epoch is over.
+    from matplotlib.figure import Figure
 
 _WIDTH_INCHES = 3.75  # 360 px at the size of the page's text: a phone's width
 _RC = {
@@ -41,7 +42,9 @@ def curves(history: Sequence[Mapping[str, Any]], ids: str) -> tuple[str, str, st
       history: the lines of `metrics.jsonl`.
       ids: what the charts' ids begin with, unique on the page.
     """
-    with matplotlib.rc_context(_RC):
+    from matplotlib import rc_context
+
+    with rc_context(_RC):
         figures = [_figure(2.5) for _ in range(3)]
         draw_curves([figure.subplots() for figure in figures], history)
         loss, score, rate = (_svg(figure, f"{ids}{i}-") for i, figure in enumerate(figures))
@@ -51,7 +54,7 @@ def curves(history: Sequence[Mapping[str, Any]], ids: str) -> tuple[str, str, st
 def histogram(dice: Sequence[float], ids: str) -> str:
     """Returns a histogram of Dice per image over [0, 1] in steps of 0.05, with the median marked."""
 
-    def draw(figure: Figure) -> None:
+    def draw(figure: "Figure") -> None:
         axes = figure.subplots()
         axes.hist(dice, bins=np.linspace(0, 1, 21), color="#0072b2", rwidth=0.88)
         median = float(np.median(dice))
@@ -72,9 +75,11 @@ def reliability(bins: Sequence[Mapping[str, float]], ids: str) -> str:
       bins: "from", "to", "pixels", "probability" (mean) and "lesion" (share), each in [0, 1] but "pixels".
       ids: what the chart's ids begin with, unique on the page.
     """
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
     filled = [b for b in bins if b["pixels"]]
 
-    def draw(figure: Figure) -> None:
+    def draw(figure: "Figure") -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         above.plot([0, 1], [0, 1], color="0.35", linestyle="--", linewidth=1, label="as it should be")
         points = [b["probability"] for b in filled], [b["lesion"] for b in filled]
@@ -94,18 +99,22 @@ def reliability(bins: Sequence[Mapping[str, float]], ids: str) -> str:
     return _chart(draw, 3.6, ids)
 
 
-def _chart(draw: Callable[[Figure], None], height: float, ids: str) -> str:
-    with matplotlib.rc_context(_RC):
+def _chart(draw: Callable[["Figure"], None], height: float, ids: str) -> str:
+    from matplotlib import rc_context
+
+    with rc_context(_RC):
         figure = _figure(height)
         draw(figure)
         return _svg(figure, ids)
 
 
-def _figure(height: float) -> Figure:
+def _figure(height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
 
 
-def _svg(figure: Figure, ids: str) -> str:
+def _svg(figure: "Figure", ids: str) -> str:
     """Returns a figure as an SVG element that can stand in a page among others."""
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))

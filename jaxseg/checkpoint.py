@@ -174,8 +174,9 @@ class Checkpoints:
         """
         step = int(jax.device_get(state.step))
         self._policy.best_step = progress.best_step
-        if jax.process_count() > 1:
-            state = jax.device_get(state)  # orbax takes arrays that lie on some processes' devices for incomplete
+        # All devices hold the same. Orbax would copy a part of each array from each device, by a program compiled for
+        # every shape; and of several processes it would wait for the parts on the others' devices.
+        state = jax.device_get(state)
         if step in self._manager.all_steps():
             # Saved when the run was stopped between the epoch's last step and its validation.
             self._manager.delete(step)

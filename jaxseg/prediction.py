@@ -15,7 +15,6 @@ from typing import Any
 
 import grain
 import numpy as np
-from scipy import ndimage
 
 from jaxseg import data
 from jaxseg import workdir as files
@@ -65,6 +64,10 @@ class Prediction:
           bool [H, W], true for lesion.
         """
         mask = probability > self.threshold
+        if not (self.largest_component or self.fill_holes):
+            return mask
+        from scipy import ndimage  # not at the top: its import takes half as long as JAX's, and few ask for it
+
         if self.largest_component:
             labels, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)
             if count > 1:

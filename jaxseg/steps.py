@@ -70,9 +70,7 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     Returns:
       The state before the first step.
     """
-    # Runs once: to optimise the program would take twice as long as all the rest of it.
-    options = {"xla_backend_optimization_level": 0}
-    state = jax.jit(functools.partial(_random_state, config=config), compiler_options=options)(key)
+    state = _random_state(key, config=config)
     if encoder_weights is None:
         return state
     weights = {
@@ -82,6 +80,8 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     return state.replace(**weights, averaged=state.averaged and jax.tree.map(jnp.copy, weights))
 
 
+# Runs once: to optimise the program would take twice as long as all the rest of it.
+@functools.partial(jax.jit, static_argnames="config", compiler_options={"xla_backend_optimization_level": 0})
 def _random_state(key: jax.Array, config: Config) -> TrainState:
     """Returns the state before the first step, of random weights."""
     model = create_model(config.model)
@@ -265,6 +265,23 @@ class Steps(OnDevices):
         )
         self.predict = pmap(functools.partial(predict_step, model=train_model, tta=tta), in_axes=(None, 0), out_axes=0)
 
+    def compile_train(self, config: Config, key: jax.Array) -> None:
+        """Compiles `train` before there is a state and a batch; its first call finds it compiled.
+
+        Args:
+          config: as given to `Steps`.
+          key: as `train` is to be called with.
+        """
+        per_device = config.train.batch_size // (len(self.devices) * jax.process_count())
+        size = config.data.image_size
+        shapes = {"image": ((size, size, 3), np.uint8), "mask": ((size, size, 1), np.uint8), "valid": ((), np.bool_)}
+        batch = {
+            name: jax.ShapeDtypeStruct((len(self.devices), per_device, *shape), dtype, sharding=self.sharded)
+            for name, (shape, dtype) in shapes.items()
+        }
+        rate = jax.ShapeDtypeStruct((), np.float32, sharding=self.replicated)
+        self.train.lower(state_target(config, self), batch, key, rate).compile()
+
     def shard(self, batch: Any) -> Any:
         """Splits host arrays [B, ...] into [devices, B / devices, ...] and copies each device its share."""
         count = len(self.devices)
@@ -275,7 +292,7 @@ class Steps(OnDevices):
 
 def state_target(config: Config, steps: Steps) -> TrainState:
     """Returns shapes, types and placement of the state, for restoring."""
-    shapes = jax.eval_shape(lambda: _random_state(jax.random.key(0), config))
+    shapes = _random_state.eval_shape(jax.eval_shape(jax.random.key, 0), config=config)
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
 
 

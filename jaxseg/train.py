@@ -33,6 +33,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -214,7 +215,14 @@ def start_or_resume(job: Job, checkpoints: Checkpoints, key: jax.Array) -> tuple
     if values := processes.json_from_first(progress and progress.to_json()):
         return share(state, job), Progress.from_json(values)
     encoder_weights = weights.load_pretrained(job.config.model.pretrained, job.config.model.encoder)
-    return job.steps.replicate(create_train_state(key, job.config, encoder_weights)), Progress()
+    with ThreadPoolExecutor(1) as aside:
+        # Initialisation leaves cores idle. Among several processes pmap compiles for arrays alone, not for shapes.
+        alone = jax.process_count() == 1
+        compiling = aside.submit(job.steps.compile_train, job.config, job.key) if alone else None
+        state = job.steps.replicate(create_train_state(key, job.config, encoder_weights))
+        if compiling:
+            compiling.result()
+    return state, Progress()
 
 
 def share(state: TrainState | None, job: Job) -> TrainState:

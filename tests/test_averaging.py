@@ -1,5 +1,7 @@
 """What training may do beyond the paper: a moving average of the weights, and an encoder that learns slower or not."""
 
+from collections.abc import Iterator
+
 import chex
 import jax
 import numpy as np
@@ -88,9 +90,12 @@ class _Encoder(nn.Module):
 
 
 @pytest.fixture
-def with_encoder(monkeypatch) -> None:
+def with_encoder(monkeypatch) -> Iterator[None]:
     """Lets the steps take a network that compiles in no time."""
     monkeypatch.setattr(steps, "create_model", lambda config, axis_name=None: _WithEncoder())
+    jax.clear_caches()  # of the initialisation, which is traced once for equal settings
+    yield
+    jax.clear_caches()
 
 
 @pytest.mark.usefixtures("with_encoder")

@@ -166,6 +166,31 @@ def test_the_border_of_the_pooling_is_zero():
     chex.assert_trees_all_equal(pooled[0, :, :, 0], jnp.array([[0, 0, 0], [0, -1, -1], [0, -1, -1]], jnp.float32))
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_is_that_of_flax(train, dtype):
+    """Ours is another code, for the sake of a faster start."""
+    x = jnp.array(recipe.draw("x", (4, 5, 3, 2)), dtype) + jnp.array([0.5, -3.0], dtype)
+    variables = {
+        "params": {"scale": jnp.array([1.0, 2.0]), "bias": jnp.array([0.0, 1.0])},
+        "batch_stats": {"mean": jnp.array([0.5, -0.5]), "var": jnp.array([1.0, 3.0])},
+    }
+    ours = functools.partial(layers.BatchNorm(0.9, 1e-3, dtype).apply, train=train, mutable=["batch_stats"])
+    theirs = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-3, dtype=dtype, param_dtype=jnp.float32)
+    theirs = functools.partial(theirs.apply, mutable=["batch_stats"])
+
+    def loss(apply, params, x):
+        y, stats = apply(variables | {"params": params}, x)
+        return jnp.sum(jnp.sin(y.astype(jnp.float32))), (y, stats)
+
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(functools.partial(loss, apply), argnums=(0, 1), has_aux=True))
+        for apply in (ours, theirs)
+    )
+    chex.assert_trees_all_close(ours(variables["params"], x), theirs(variables["params"], x), rtol=1e-6, atol=1e-6)
+    chex.assert_trees_all_equal_dtypes(ours(variables["params"], x), theirs(variables["params"], x))
+
+
 def test_batch_norm_over_devices_is_that_of_the_whole_batch():
     """Without the collective each device would normalise by its own few images."""
     x = jnp.array(recipe.draw("x", (8, 3, 3, 2)))

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 
 import chex
 import jax
@@ -94,11 +95,23 @@ def test_one_seed_decides_all(tiny, tiny_run, tmp_path):
     assert history(tmp_path / "other")[0]["train_loss"] != history(tiny_run)[0]["train_loss"]
 
 
+@pytest.fixture
+def log_compiles() -> Iterator[None]:
+    """Has JAX tell of every compilation, in all threads: `jax.log_compiles` does so in its own."""
+    jax.config.update("jax_log_compiles", True)
+    yield
+    jax.config.update("jax_log_compiles", False)
+
+
+@pytest.mark.usefixtures("log_compiles")
 def test_the_step_is_compiled_once(tiny, tmp_path, caplog):
-    """Broken: a new shape, type or placement after the first step, an epoch or a restore compiles the step again."""
+    """Broken: a new shape, type or placement after the first step, an epoch or a restore compiles the step again.
+
+    Or it is compiled ahead for other arguments than those that come.
+    """
     for epochs in (2, 4):  # the second run resumes
         caplog.clear()
-        with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        with caplog.at_level(logging.WARNING, logger="jax"):
             train.train_and_evaluate(tiny.updated({"train.epochs": epochs}), tmp_path / "run")
         # JAX calls every mapped function so: the training step and the validation step.
         compiled = [r.getMessage() for r in caplog.records if "Finished XLA compilation of jit(_fun)" in r.getMessage()]

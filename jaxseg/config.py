@@ -297,11 +297,6 @@ def generalise() -> Config:
     """The paper's network, trained for images of other cameras than those trained on (`experiments/generalise.py`)."""
     return Config().updated(
         {
-            # Lesions of other sets fill the frame, or a fiftieth of it, and lie anywhere at any angle.
-            "augment.rotation": 180.0,
-            "augment.zoom_min": 0.5,
-            "augment.zoom_max": 1.5,
-            "augment.translation": 0.15,
             "augment.brightness": 0.2,
             "augment.contrast": 0.3,
             "augment.saturation": 0.4,

@@ -34,7 +34,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import grain
 import numpy as np
 
 from jaxseg import data, lock, startup, statistics
@@ -138,7 +137,7 @@ def score_images(segmenter: Segmenter, prediction: Prediction, examples: Example
         image, mask = examples.load(index)
         return (index, mask), segmenter.resize(image)
 
-    loaded = read_ahead(grain.MapDataset.range(len(examples)).map(load), workers)
+    loaded = read_ahead(load, range(len(examples)), workers)
     size = (segmenter.image_size, segmenter.image_size)
     scored = progress(segmenter.stream(loaded), f"scoring {examples.split}", len(examples))
     for (index, mask), probability in scored:

@@ -35,7 +35,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import grain
 import numpy as np
 
 from jaxseg import lock, startup
@@ -178,7 +177,7 @@ def predict(segmenter: Segmenter, prediction: Prediction, jobs: Sequence[Job], p
                 yield result
 
     workers = segmenter.config.data.workers
-    loaded = read_ahead(grain.MapDataset.source(jobs).map(load), workers)
+    loaded = read_ahead(load, jobs, workers)
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         for image, probability in progress(segmenter.stream(readable(loaded)), "segmenting", len(jobs)):

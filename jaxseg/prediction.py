@@ -13,7 +13,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import grain
 import numpy as np
 
 from jaxseg import data
@@ -155,7 +154,7 @@ def mean_dice(segmenter: Segmenter, predictions: Sequence[Prediction], examples:
         image, mask = examples.load(index)
         return resize_mask(mask, size)[..., 0], segmenter.resize(image)
 
-    loaded = read_ahead(grain.MapDataset.range(len(examples)).map(load), segmenter.config.data.workers)
+    loaded = read_ahead(load, range(len(examples)), segmenter.config.data.workers)
     dice = np.zeros(len(predictions))
     for truth, probability in progress(segmenter.stream(loaded), "choosing the threshold", len(examples)):
         dice += [scores(confusion(p.mask(probability)[None], truth[None]))["dice"].item() for p in predictions]

@@ -4,15 +4,17 @@ A batch is a function of seed and step alone: a resumed run asks for batch numbe
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-import grain
 import numpy as np
 
 from jaxseg.config import DataConfig
 from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_image, resize_mask
 from jaxseg.errors import UserError
+
+Item, Loaded = TypeVar("Item"), TypeVar("Loaded")
 
 PADDING = -1
 """Stands for no image in the index array of a batch."""
@@ -79,8 +81,10 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return images // batch_size
 
 
-def train_indices(images: int, batch_size: int, seed: int) -> grain.MapDataset:
+def train_indices(images: int, batch_size: int, seed: int) -> Sequence[np.ndarray]:
     """Returns the endless sequence of training batches as int [batch_size] indices, shuffled anew in every epoch."""
+    import grain  # here and below, not at the top: a command that refuses its arguments need not wait for it
+
     return grain.MapDataset.range(images).seed(seed).shuffle().batch(batch_size, drop_remainder=True).repeat()
 
 
@@ -122,25 +126,25 @@ def eval_batches(
     padded = -(-len(examples) // batch_size) * batch_size
     indices = np.full(padded, PADDING)
     indices[: len(examples)] = np.arange(len(examples))
-    return _read(grain.MapDataset.source(indices.reshape(-1, batch_size)), examples, config, shard)
+    return _read(indices.reshape(-1, batch_size), examples, config, shard)
 
 
 def _read(
-    indices: grain.MapDataset, examples: ResizedExamples, config: DataConfig, shard: tuple[int, int]
+    indices: Sequence[np.ndarray], examples: ResizedExamples, config: DataConfig, shard: tuple[int, int]
 ) -> Iterator[dict[str, np.ndarray]]:
     process, processes = shard
-    return read_ahead(
-        indices.map(lambda batch: np.split(batch, processes)[process]).map(examples.batch), config.workers
-    )
+    return read_ahead(lambda batch: examples.batch(np.split(batch, processes)[process]), indices, config.workers)
 
 
-def read_ahead(dataset: grain.MapDataset, workers: int) -> Iterator:
-    """Iterates over a dataset in order, with threads that work ahead by a bounded number of elements.
+def read_ahead(load: Callable[[Item], Loaded], items: Sequence[Item], workers: int) -> Iterator[Loaded]:
+    """Yields what is loaded of the items, in order, by threads that work ahead by a bounded number of items.
 
     Args:
-      dataset: what to iterate over.
+      load: called with each item, in any thread.
+      items: what to load.
       workers: number of threads; 0: the caller's own.
     """
-    return iter(
-        dataset.to_iter_dataset(grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(2 * workers, 1)))
-    )
+    import grain
+
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(2 * workers, 1))
+    return iter(grain.MapDataset.source(items).map(load).to_iter_dataset(options))

@@ -266,13 +266,13 @@ class Steps(OnDevices):
         self.predict = pmap(functools.partial(predict_step, model=train_model, tta=tta), in_axes=(None, 0), out_axes=0)
 
     def compile_train(self, config: Config, key: jax.Array) -> None:
-        """Compiles `train` before there is a state and a batch; its first call finds it compiled.
+        """Compiles `train` before there is a state and a batch; its first call finds it compiled. Of one process alone.
 
         Args:
           config: as given to `Steps`.
           key: as `train` is to be called with.
         """
-        per_device = config.train.batch_size // (len(self.devices) * jax.process_count())
+        per_device = config.train.batch_size // len(self.devices)
         size = config.data.image_size
         shapes = {"image": ((size, size, 3), np.uint8), "mask": ((size, size, 1), np.uint8), "valid": ((), np.bool_)}
         batch = {

@@ -96,7 +96,7 @@ def options(evaluation: dict) -> str:
     chosen = prediction["threshold_chosen_on"]
     parts = [f"ensemble with {', '.join(others)}"] * bool(others)
     parts += ["test-time augmentation"] * prediction["test_time_augmentation"]
-    parts += [f"threshold {prediction['threshold']:g}"] * (prediction["threshold"] != 0.5)
+    parts += [f"threshold {prediction['threshold']:g}"] * (prediction["threshold"] != 0.5 or chosen is not None)
     parts += [f"chosen on {chosen['dataset']} {chosen['split']}"] if chosen else []
     parts += ["largest component"] * prediction["largest_component"] + ["holes filled"] * prediction["fill_holes"]
     return "".join(f"; {part}" for part in parts)

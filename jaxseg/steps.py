@@ -265,10 +265,11 @@ class Steps(OnDevices):
         )
         self.predict = pmap(functools.partial(predict_step, model=train_model, tta=tta), in_axes=(None, 0), out_axes=0)
 
-    def compile_train(self, config: Config, key: jax.Array) -> None:
+    def compile_train(self, state: TrainState, config: Config, key: jax.Array) -> None:
         """Compiles `train` before there is a state and a batch; its first call finds it compiled. Of one process alone.
 
         Args:
+          state: shapes, as of `state_target`.
           config: as given to `Steps`.
           key: as `train` is to be called with.
         """
@@ -280,7 +281,7 @@ class Steps(OnDevices):
             for name, (shape, dtype) in shapes.items()
         }
         rate = jax.ShapeDtypeStruct((), np.float32, sharding=self.replicated)
-        self.train.lower(state_target(config, self), batch, key, rate).compile()
+        self.train.lower(state, batch, key, rate).compile()
 
     def shard(self, batch: Any) -> Any:
         """Splits host arrays [B, ...] into [devices, B / devices, ...] and copies each device its share."""

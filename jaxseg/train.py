@@ -211,14 +211,15 @@ def start_or_resume(job: Job, checkpoints: Checkpoints, key: jax.Array) -> tuple
       key: a `jax.random` key for the initial weights.
     """
     # Order of initialisation: 1. this run's own latest checkpoint, 2. else given encoder weights, 3. else random.
-    state, progress = checkpoints.resume(state_target(job.config, job.steps)) or (None, None)
+    target = state_target(job.config, job.steps)
+    state, progress = checkpoints.resume(target) or (None, None)
     if values := processes.json_from_first(progress and progress.to_json()):
         return share(state, job), Progress.from_json(values)
     encoder_weights = weights.load_pretrained(job.config.model.pretrained, job.config.model.encoder)
     with ThreadPoolExecutor(1) as aside:
         # Initialisation leaves cores idle. Among several processes pmap compiles for arrays alone, not for shapes.
         alone = jax.process_count() == 1
-        compiling = aside.submit(job.steps.compile_train, job.config, job.key) if alone else None
+        compiling = aside.submit(job.steps.compile_train, target, job.config, job.key) if alone else None
         state = job.steps.replicate(create_train_state(key, job.config, encoder_weights))
         if compiling:
             compiling.result()

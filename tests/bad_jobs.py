@@ -76,7 +76,10 @@ TRAIN = {
         r"w\.h5: not an HDF5 file",
     ),
     "weights for a plain U-Net": (train("--model.pretrained", "w.h5"), "has no encoder that takes weights; use"),
-    "rate for a plain U-Net's encoder": (train("--optim.encoder-rate", "0"), "has no encoder; use --optim"),
+    "rate for a plain U-Net's encoder": (
+        train("--optim.encoder-rate", "0"),
+        "has no encoder; use --optim.encoder-rate 1",
+    ),
     "average that never moves": (
         train("--optim.ema", "1"),
         r"optim\.ema = 1\.0: must be at least 0 and at most 0\.99999",

@@ -1,4 +1,4 @@
-"""Reading, checking, writing and fetching encoder weights. Files here hold a tiny encoder, except Keras' real one."""
+"""Reading, checking, writing and fetching encoder weights. Files here hold a tiny encoder."""
 
 import contextlib
 import functools
@@ -6,7 +6,6 @@ import logging
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import chex
 import h5py
@@ -21,7 +20,6 @@ from jaxseg.atomic import replacing
 from jaxseg.errors import UserError
 from jaxseg.models import resnet
 
-SHARED = Path(__file__).parents[2] / "shared" / "data" / "resnet50_imagenet_notop.h5"
 V2 = "resnet50v2"
 
 
@@ -29,9 +27,8 @@ V2 = "resnet50v2"
 def tiny_encoders(monkeypatch, request):
     if "hdf5_library" not in request.function.__name__:
         monkeypatch.setattr(keras_hdf5, "probe", lambda path: None)  # half a second for each file
-    if "real_file" not in request.function.__name__:
-        monkeypatch.setitem(resnet.ENCODERS, "resnet50v2", resnet._ResNet50V2Tiny)
-        monkeypatch.setitem(resnet.ENCODERS, "resnet50", resnet._ResNet50Tiny)
+    monkeypatch.setitem(resnet.ENCODERS, "resnet50v2", resnet._ResNet50V2Tiny)
+    monkeypatch.setitem(resnet.ENCODERS, "resnet50", resnet._ResNet50Tiny)
 
 
 def seeded(encoder=V2):
@@ -395,19 +392,3 @@ def test_without_network_one_line_says_what_to_do(cache, monkeypatch):
     monkeypatch.setattr(requests.Session, "get", no_network)
     with pytest.raises(UserError, match=r"download https://storage.*v2\.h5 .* put it at .* --model\.pretrained none"):
         weights.load_pretrained("imagenet", V2)
-
-
-@pytest.mark.skipif(not SHARED.is_file(), reason="Keras' real ResNet50 weights are not in ../shared/data")
-def test_the_real_file_of_keras_is_ported_whole(tmp_path, capsys):
-    """What is read must be each tensor of the file, and the network must see structure in them."""
-    output = tmp_path / "resnet50.npz"
-    port_weights.main(["--source", str(SHARED), "--output", str(output), "--encoder", "resnet50"])
-    assert "318 tensors, 23,587,712 parameters" in capsys.readouterr().out
-    ported = weights.load_pretrained(str(output), "resnet50")
-    tensors = {t.keras_key: t.of(ported) for t in weights.expected_tensors("resnet50")}
-    with h5py.File(SHARED) as file:
-        for key, value in tensors.items():
-            chex.assert_trees_all_equal(value, file[f"{key.split('/')[0]}/{key}:0"][()])
-    # Normalised maps of trained weights are of the order of one; of misplaced weights they explode or vanish.
-    features = jax.jit(resnet.ResNet50().apply)(ported, recipe.images("resnet50", (1, 64, 64, 3)))
-    assert 0.1 < float(features["conv5_block3_out"].std()) < 3

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from jaxseg.errors import RunError, UserError
 from jaxseg.optim import EarlyStopState, PlateauState
@@ -107,8 +105,8 @@ class Progress:
         )
 
 
-class _LatestTwoAndBest(checkpoint_managers.PreservationPolicy):
-    """What to keep: one of the best alone would delete the newest, and one of the newest alone the best.
+class _LatestTwoAndBest:
+    """What to keep, an orbax `PreservationPolicy`: one of the best alone would delete the newest, and vice versa.
 
     Attributes:
       best_step: the best so far, or None. Orbax' own policy of the best would read a file of its own from each
@@ -134,6 +132,9 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, *, read_only: bool = False):
+        # Here and below, not at the top: orbax takes a fifth of the time in which a command that needs it later starts.
+        import orbax.checkpoint as ocp
+
         self.folder = (workdir / FOLDER).resolve()
         self._read_only = read_only
         self._policy = _LatestTwoAndBest()
@@ -172,6 +173,8 @@ class Checkpoints:
           state: with finite parameters; it is not looked at.
           progress: that belongs to it.
         """
+        import orbax.checkpoint as ocp
+
         step = int(jax.device_get(state.step))
         self._policy.best_step = progress.best_step
         # All devices hold the same. Orbax would copy a part of each array from each device, by a program compiled for
@@ -234,14 +237,7 @@ class Checkpoints:
           RunError: it cannot be read.
         """
         with self._damage_explained(step):
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    variables=ocp.args.StandardRestore(target.variables),
-                    optimizer=ocp.args.StandardRestore(_training_alone(target)),
-                    progress=ocp.args.JsonRestore(),
-                ),
-            )
+            restored = self._read(step, variables=target.variables, optimizer=_training_alone(target), progress=None)
             if target.averaged is None:
                 state = TrainState(**restored.optimizer, **restored.variables)
             else:
@@ -266,13 +262,21 @@ class Checkpoints:
         if best is None:
             raise UserError(f"{self.folder}: holds no checkpoint yet; let python -m jaxseg.train finish an epoch")
         with self._damage_explained(best):
-            args = ocp.args.Composite(variables=ocp.args.StandardRestore(target))
-            return self._manager.restore(best, args=args).variables, best
+            return self._read(best, variables=target).variables, best
 
     def _read_progress(self, step: int) -> Progress:
         with self._damage_explained(step):
-            args = ocp.args.Composite(progress=ocp.args.JsonRestore())
-            return Progress.from_json(self._manager.restore(step, args=args).progress)
+            return Progress.from_json(self._read(step, progress=None).progress)
+
+    def _read(self, step: int, **items: Any) -> Any:
+        """Returns items of a checkpoint by name, arrays as their targets say; a target of None: the item is JSON."""
+        import orbax.checkpoint as ocp
+
+        args = {
+            name: ocp.args.JsonRestore() if target is None else ocp.args.StandardRestore(target)
+            for name, target in items.items()
+        }
+        return self._manager.restore(step, args=ocp.args.Composite(**args))
 
     def _newest(self, read: Callable[[int], T]) -> tuple[T | None, dict[int, str]]:
         """Returns what is read from the newest checkpoint that can be, and by step why newer ones cannot."""

@@ -25,6 +25,9 @@ from jaxseg.page import write_page
 
 log = logging.getLogger("jaxseg.train")
 
+CURVES_EVERY_SECS = 10.0
+"""Least time between two drawings of the curves, each of which keeps the devices waiting for half a second."""
+
 
 class RunLog:
     """Tells one run's story; a context manager around its epochs.
@@ -58,6 +61,8 @@ class RunLog:
         self._fingerprints = {"train": train_set.fingerprint(), "validation": validation_set.fingerprint()}
         self._device = {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)}
         self._resumed = progress
+        self._undrawn: Progress | None = None
+        self._draw_at = 0.0
 
     def __enter__(self) -> "RunLog":
         (self._workdir / "tensorboard").mkdir(parents=True, exist_ok=True)
@@ -83,6 +88,7 @@ class RunLog:
         self._bar.close()
         # On a full disk closing fails too, and must not hide what came before.
         with contextlib.suppress(OSError) if exception[0] else contextlib.nullcontext():
+            self._draw_curves()
             self._tensorboard.close()
 
     def announce(self) -> None:
@@ -119,7 +125,7 @@ class RunLog:
         self._bar.update(count * self._config.train.batch_size)
 
     def epoch(self, progress: Progress) -> None:
-        """Logs the last epoch, and writes `metrics.jsonl`, TensorBoard's events and `curves.png`."""
+        """Logs the last epoch, and writes `metrics.jsonl`, TensorBoard's events and, now and then, `curves.png`."""
         line = progress.history[-1]
         epochs = self._config.train.epochs
         left = progress.seconds / progress.epoch * (epochs - progress.epoch)
@@ -139,10 +145,18 @@ class RunLog:
             if name not in ("epoch", "step"):
                 self._write_event(step=line["epoch"], summary=scalar(name, value))
         self._tensorboard.flush()
+        self._undrawn = progress
+        if time.monotonic() >= self._draw_at:
+            self._draw_curves()
+
+    def _draw_curves(self) -> None:
+        """Draws `curves.png`, unless it shows all epochs already."""
+        if self._undrawn is None:
+            return
         title = f"{self._config.model.encoder} on {self._data['dataset']}"
-        report.plot_curves(
-            progress.history, self._workdir / files.CURVES, title=title, synthetic=self._data["synthetic"]
-        )
+        path, synthetic = self._workdir / files.CURVES, self._data["synthetic"]
+        report.plot_curves(self._undrawn.history, path, title=title, synthetic=synthetic)
+        self._undrawn, self._draw_at = None, time.monotonic() + CURVES_EVERY_SECS
 
     def _write_event(self, **fields: Any) -> None:
         self._tensorboard.write_event(Event(wall_time=time.time(), **fields))

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import jax
+import orbax.checkpoint as ocp
 import pytest
 
-from jaxseg import checkpoint, train, workdir
+from jaxseg import train, workdir
 from jaxseg.checkpoint import Checkpoints, Progress
 from jaxseg.config import Config
 from jaxseg.errors import RunError
@@ -40,7 +41,7 @@ def test_the_latest_two_and_the_best_are_kept(tiny, tmp_path):
 
 def test_a_save_that_fails_is_told_at_the_latest_when_closing(tiny, tmp_path, monkeypatch):
     """Broken: the error of the last save is lost, as there is no further save to tell it."""
-    monkeypatch.setattr(checkpoint.ocp.StandardCheckpointHandler, "finalize", full)
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", full)
     with pytest.raises(RunError, match="no space left"), workdir.disk_errors(tmp_path), Checkpoints(tmp_path) as saves:
         save_epochs(saves, tiny, [1])
 
@@ -49,9 +50,9 @@ def test_a_save_that_fails_is_told_at_the_latest_when_closing(tiny, tmp_path, mo
 def test_a_save_that_fails_ends_the_run(tiny, tmp_path, monkeypatch, when):
     """Broken: an error of a save in the background is lost, and the run ends without the checkpoint it reports."""
     if when == "at once":
-        monkeypatch.setattr(checkpoint.ocp.CheckpointManager, "save", full)
+        monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     else:
-        monkeypatch.setattr(checkpoint.ocp.StandardCheckpointHandler, "finalize", full)
+        monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", full)
     with pytest.raises(RunError, match="no space left on the disk; the checkpoints written before are intact"):
         train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
 

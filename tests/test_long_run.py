@@ -30,11 +30,7 @@ def watch(self, progress, told=runlog.RunLog.epoch):
                 files.append(os.stat(os.path.join(folder, name)).st_size)
     print(json.dumps([pages, len(os.listdir("/proc/self/fd")), len(saved), sum(files), len(files)]), flush=True)
 
-def draw(history, *args, told=runlog.report.plot_curves, **options):
-    if len(history) % 5 == 0:  # each takes longer than the epoch
-        told(history, *args, **options)
-
-runlog.report.plot_curves = draw
+runlog.CURVES_EVERY_SECS = 1.0  # many drawings, but each takes longer than the epoch
 runlog.RunLog.epoch = watch
 cli.run("train", lambda: train.main(sys.argv[1:]))
 """

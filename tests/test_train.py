@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import signal
 from collections.abc import Iterator
 
 import chex
@@ -11,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg import steps, train
+from jaxseg import runlog, steps, train
 from jaxseg.checkpoint import Checkpoints
 from jaxseg.config import preset
 from jaxseg.errors import RunError, UserError
 from jaxseg.segmenter import Segmenter
+from jaxseg.stop import Stopped, StopRequest
 
 
 def history(workdir):
@@ -51,6 +53,27 @@ def test_a_run_leaves_what_it_promises(tiny_run):
     assert list((tiny_run / "tensorboard").glob("events.out.tfevents.*"))
     assert (tiny_run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert "python -m jaxseg.evaluate" in (tiny_run / "report.html").read_text()
+
+
+def test_curves_are_drawn_now_and_then_and_in_the_end(tiny, tmp_path, monkeypatch):
+    """Broken: short epochs wait for a drawing each, or the picture lacks the last ones, or those before a stop."""
+    drawn = []
+    monkeypatch.setattr(runlog.report, "plot_curves", lambda history, *_, **__: drawn.append(len(history)))
+    train.train_and_evaluate(tiny.updated({"train.epochs": 3}), tmp_path / "run")
+    assert drawn == [1, 3]
+    drawn.clear()
+    stop = StopRequest()
+    told = runlog.RunLog.epoch
+
+    def stop_after_two(self, progress):
+        told(self, progress)
+        if progress.epoch == 2:
+            stop.signum = signal.SIGTERM
+
+    monkeypatch.setattr(runlog.RunLog, "epoch", stop_after_two)
+    with pytest.raises(Stopped):
+        train.train_and_evaluate(tiny.updated({"train.epochs": 3}), tmp_path / "stopped", stop)
+    assert drawn == [1, 2]
 
 
 @pytest.mark.slow

@@ -170,7 +170,7 @@ def test_the_border_of_the_pooling_is_zero():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("train", [True, False])
 def test_batch_norm_is_that_of_flax(train, dtype):
-    """Ours is another code, for the sake of a faster start."""
+    """Ours is another code, for the sake of a faster start and a gradient of fewer passes."""
     x = jnp.array(recipe.draw("x", (4, 5, 3, 2)), dtype) + jnp.array([0.5, -3.0], dtype)
     variables = {
         "params": {"scale": jnp.array([1.0, 2.0]), "bias": jnp.array([0.0, 1.0])},
@@ -188,8 +188,12 @@ def test_batch_norm_is_that_of_flax(train, dtype):
         jax.jit(jax.value_and_grad(functools.partial(loss, apply), argnums=(0, 1), has_aux=True))
         for apply in (ours, theirs)
     )
-    chex.assert_trees_all_close(ours(variables["params"], x), theirs(variables["params"], x), rtol=1e-6, atol=1e-6)
-    chex.assert_trees_all_equal_dtypes(ours(variables["params"], x), theirs(variables["params"], x))
+    ours, theirs = ours(variables["params"], x), theirs(variables["params"], x)
+    chex.assert_trees_all_equal_dtypes(ours, theirs)
+    chex.assert_trees_all_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
+    # Both compute in float32; where a gradient ends as bfloat16, its last digit may fall to either side.
+    digits = 1e-6 if dtype == jnp.float32 else 1e-2
+    chex.assert_trees_all_close(ours[1], theirs[1], rtol=digits, atol=digits)
 
 
 def test_batch_norm_over_devices_is_that_of_the_whole_batch():

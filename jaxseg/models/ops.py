@@ -6,6 +6,7 @@ default network from 4.4 to 3.9 s of processor time on two CPU cores (batch 8, 2
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -158,3 +159,68 @@ def _convolve_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: ja
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+@functools.partial(jax.jit, static_argnames=("epsilon", "dtype"))  # as the two below
+def normalise(
+    x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: Any
+) -> jax.Array:
+    """Returns `x` [B, H, W, C] of mean `bias` and standard deviation `scale`, all four [C], as `dtype`."""
+    return ((x - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias).astype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: Any, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalises by the batch's own statistics.
+
+    Its gradient takes two sums over the batch, where the derived one takes three.
+
+    Args:
+      x: [B, H, W, C].
+      scale: [C], standard deviation of the result.
+      bias: [C], mean of the result.
+      epsilon: added to the variance.
+      dtype: type of the result; the sums are at least float32 all the same.
+      axis_name: mapped axis over which the batch is spread, or None; statistics are those of the whole batch.
+
+    Returns:
+      The result [B, H, W, C], and the batch's mean and biased variance [C]. No gradient flows through the latter two.
+    """
+    return _batch_norm_forward(x, scale, bias, epsilon, dtype, axis_name)[0]
+
+
+# Compiled by themselves only in name: XLA puts them in their places. But layers of one shape are traced once.
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _batch_norm_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: Any, axis_name: str | None
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    moments = jnp.stack([wide.mean((0, 1, 2)), jax.lax.square(wide).mean((0, 1, 2))])
+    mean, square = moments if axis_name is None else jax.lax.pmean(moments, axis_name)
+    var = jnp.maximum(0.0, square - jax.lax.square(mean))  # rounding may make it negative
+    return (normalise(x, mean, var, scale, bias, epsilon, dtype), mean, var), (x, mean, var, scale)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _batch_norm_backward(
+    epsilon: float,
+    dtype: Any,
+    axis_name: str | None,
+    saved: tuple[jax.Array, ...],
+    grads: tuple[jax.Array, jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Ioffe and Szegedy 2015, section 3, with the sums over the batch drawn out."""
+    del dtype
+    x, mean, var, scale = saved
+    grad, centred, inverse = grads[0].astype(mean.dtype), x - mean, jax.lax.rsqrt(var + epsilon)
+    sums = jnp.stack([grad.sum((0, 1, 2)), (grad * centred).sum((0, 1, 2))])
+    means = sums * (x.shape[-1] / x.size)
+    through_mean, through_var = means if axis_name is None else jax.lax.pmean(means, axis_name)
+    x_grad = scale * inverse * (grad - through_mean - centred * (through_var * jax.lax.square(inverse)))
+    # Of scale and bias, a device's gradient is that of its share of the batch, as all other parameters' are.
+    return x_grad.astype(x.dtype), sums[1] * inverse, sums[0]
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)

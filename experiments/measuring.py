@@ -122,13 +122,14 @@ def start(answer: Callable[..., JSON], main: Callable[[], None]) -> None:
         sys.exit(f"{Path(sys.argv[0]).name}: error: {error}")
 
 
-def parser(doc: str, rounds: int) -> argparse.ArgumentParser:
-    """Returns a benchmark's parser with the arguments that all have."""
+def parser(doc: str, rounds: int | None) -> argparse.ArgumentParser:
+    """Returns a benchmark's parser with the arguments that all have; `rounds` of None: nothing is timed in rounds."""
     result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--quick", action="store_true", help="a tiny network and few rounds: does it run at all?")
-    result.add_argument(
-        "--rounds", type=positive, default=rounds, metavar="N", help="of each measurement (default: %(default)s)"
-    )
+    if rounds:
+        result.add_argument(
+            "--rounds", type=positive, default=rounds, metavar="N", help="of each measurement (default: %(default)s)"
+        )
     result.add_argument("--out", type=Path, metavar="DIR", help=f"results' folder (default: {RESULTS}; quick: none)")
     return result
 

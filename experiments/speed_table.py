@@ -8,6 +8,7 @@ What was not measured is in the table too, as not run. Nobody types a number.
 import json
 from collections.abc import Callable, Iterator
 
+import benchmark_ahead
 import benchmark_job
 import benchmark_peer
 import benchmark_step
@@ -77,11 +78,26 @@ def input_rows(result: JSON) -> Iterator[Row]:
         yield "Augmentation alone", f"batch {count}", f"{shown(of['images_per_second'])} images/s"
 
 
+def ahead_rows(result: JSON) -> Iterator[Row]:
+    """Yields the training steps that were compiled for devices that were not there."""
+    for of in result["cases"]:
+        what = f"{of['target']}: {benchmark_step.label(of['case'])}"
+        if "failed" in of:
+            yield "Train step, compiled and not run", what, of["failed"]
+            continue
+        step = of["train"]
+        rate, bound = benchmark_ahead.floor(of["case"], step)
+        numbers = f"{step['kernels']:,} kernels, {number(step['memory_bytes'] / 2**30)} GiB, "
+        numbers += f"at most {number(rate)} images/s ({bound})"
+        yield "Train step, compiled and not run", what, numbers
+
+
 BENCHMARKS: dict[str, Callable[[JSON], Iterator[Row]]] = {
     "step": step_rows,
     "peer": peer_rows,
     "job": job_rows,
     "input": input_rows,
+    "ahead": ahead_rows,
 }
 
 
@@ -90,7 +106,7 @@ def table() -> str:
     rows, origins = [], []
     missing = {platform: [] for platform in PLATFORMS}
     for name, rows_of in BENCHMARKS.items():
-        for platform in PLATFORMS:
+        for platform in PLATFORMS if name != "ahead" else ("cpu",):  # which compiles for the others
             path = RESULTS / f"{name}_{platform}.json"
             result = json.loads(path.read_text()) if path.exists() else {"quick": True}
             if result["quick"]:  # which says nothing

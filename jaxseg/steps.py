@@ -228,6 +228,10 @@ class OnDevices:
         """Copies arrays to every device, unstacked."""
         return jax.device_put(tree, self.replicated)
 
+    def shape_of(self, tree: Any) -> Any:
+        """Returns shapes, types and placement of what `replicate` makes of a tree of arrays, or of their shapes."""
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=self.replicated), tree)
+
 
 class Steps(OnDevices):
     """The three steps compiled for a set of devices.
@@ -273,15 +277,17 @@ class Steps(OnDevices):
           config: as given to `Steps`.
           key: as `train` is to be called with.
         """
-        per_device = config.train.batch_size // len(self.devices)
+        self.train.lower(state, self.batch_shapes(config), key, self.shape_of(np.float32(0))).compile()
+
+    def batch_shapes(self, config: Config) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns shapes, types and placement of a batch, [devices, B / devices, ...]; config: as given to `Steps`."""
+        leading = (len(self.devices), config.train.batch_size // len(self.devices))
         size = config.data.image_size
         shapes = {"image": ((size, size, 3), np.uint8), "mask": ((size, size, 1), np.uint8), "valid": ((), np.bool_)}
-        batch = {
-            name: jax.ShapeDtypeStruct((len(self.devices), per_device, *shape), dtype, sharding=self.sharded)
+        return {
+            name: jax.ShapeDtypeStruct((*leading, *shape), dtype, sharding=self.sharded)
             for name, (shape, dtype) in shapes.items()
         }
-        rate = jax.ShapeDtypeStruct((), np.float32, sharding=self.replicated)
-        self.train.lower(state, batch, key, rate).compile()
 
     def shard(self, batch: Any) -> Any:
         """Splits host arrays [B, ...] into [devices, B / devices, ...] and copies each device its share."""
@@ -293,8 +299,7 @@ class Steps(OnDevices):
 
 def state_target(config: Config, steps: Steps) -> TrainState:
     """Returns shapes, types and placement of the state, for restoring."""
-    shapes = _random_state.eval_shape(jax.eval_shape(jax.random.key, 0), config=config)
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=steps.replicated), shapes)
+    return steps.shape_of(_random_state.eval_shape(jax.eval_shape(jax.random.key, 0), config=config))
 
 
 CORE_BATCH = 4

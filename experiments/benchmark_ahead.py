@@ -2,14 +2,15 @@
 
     pip install '.[gpu]'                                            (or '.[tpu]', or both)
     python experiments/benchmark_ahead.py --quick --targets h100    (half a minute: does it run?)
-    python experiments/benchmark_ahead.py --targets h100 h200       (five minutes on two CPU cores)
+    python experiments/benchmark_ahead.py --targets h100 h200       (six minutes on two CPU cores)
     python experiments/benchmark_ahead.py --targets v5e             (a quarter of an hour)
 
 XLA's compilers need no device. Told are the seconds of compilation, the memory that the program needs, the kernels that
 it starts, the bytes that go between them, and the floor: the time that FLOPs, or bytes, would take at the rates in the
-maker's data sheet, whichever is longer. A step beats that of bytes only where a cache holds them, as a TPU's memory on
-the chip does; how near a step comes, `benchmark_step.py` measures on the device itself. Kernels that a GPU's compiler
-would choose by timing them are its defaults.
+maker's data sheet, whichever is longer. A step beats that of bytes only where a cache holds them; on a TPU, whose
+compiler moves much to the chip's own memory and counts that, the floor is of FLOPs alone. How near to its floor a step
+comes, `benchmark_step.py` measures on the device itself. Kernels that a GPU's compiler would choose by timing them are
+its defaults.
 """
 
 import argparse
@@ -106,7 +107,7 @@ def draw(result: JSON, ax: Any) -> None:
     """Draws the bounds of the training step as bars."""
     done = [of for of in result["cases"] if "failed" not in of]
     for shift, bound in ((-0.2, "compute"), (0.2, "memory")):
-        seconds = [1e3 * of["train"]["floor_seconds"][bound] for of in done]
+        seconds = [1e3 * of["train"]["floor_seconds"].get(bound, 0) for of in done]
         ax.barh([i + shift for i in range(len(done))], seconds, 0.4, label=f"bound by {bound}")
     ax.set_yticks(range(len(done)), [f"{of['target']}: {label(of['case'])}" for of in done], fontsize=7)
     ax.invert_yaxis()

@@ -43,6 +43,7 @@ from jaxseg.config import DataConfig
 from jaxseg.data.examples import Examples
 from jaxseg.data.images import resize_mask
 from jaxseg.data.pipeline import read_ahead
+from jaxseg.errors import UserError
 from jaxseg.page import write_page
 from jaxseg.prediction import Prediction, from_args, record, validation_images
 from jaxseg.progress import progress
@@ -66,7 +67,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     examples = data.open_split(data_config, args.split or data.default_split(name))
     out = Path(args.out) if args.out else workdir / "evaluation" / f"{Path(name).name}-{examples.split}"
     with lock.held(out, "--out"):
-        evaluate(*from_args(args), examples, data_config, out)
+        segmenter, prediction = from_args(args)
+        if were_made_otherwise(out / METRICS, record(segmenter, prediction)):
+            log.warning("%s holds scores of other flags, which are replaced; --out DIR keeps both", out)
+        evaluate(segmenter, prediction, examples, data_config, out)
+
+
+def were_made_otherwise(path: Path, now: dict[str, Any]) -> bool:
+    """Returns whether there are scores whose masks were made with other flags; `now` is as of `prediction.record`."""
+
+    def flags(how: dict[str, Any]) -> dict[str, Any]:
+        # Of a threshold that is chosen anew the value may change, and so may the step of a run that went on.
+        chosen = how["threshold_chosen_on"] is not None
+        members = [Path(member["workdir"]).resolve() for member in how["ensemble"]]
+        return {**how, "ensemble": members, "threshold_chosen_on": chosen, "threshold": chosen or how["threshold"]}
+
+    try:
+        return flags(files.read_json(path)["prediction"]) != flags(now)
+    except (UserError, KeyError, TypeError):
+        return False  # none are there, or none that could be read
 
 
 def evaluate(

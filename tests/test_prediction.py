@@ -264,6 +264,19 @@ def test_nothing_is_on_unless_asked_for(tiny_run, tmp_path, capsys):
     assert "CHOSEN ON" not in capsys.readouterr().err
 
 
+def test_scores_of_other_flags_are_not_replaced_in_silence(tiny_run, tmp_path, capsys):
+    """Broken: plain scores are gone after a try with other flags, or every second evaluation warns."""
+    flags = ["--workdir", str(tiny_run), "--split", "test", "--out", str(tmp_path / "scores")]
+
+    def warned(*more):
+        evaluate.main([*flags, *more])
+        return "scores of other flags, which are replaced" in capsys.readouterr().err
+
+    assert [warned(), warned(), warned("--fill-holes"), warned("--threshold", "0.4")] == [False, False, True, True]
+    (tmp_path / "scores/metrics.json").write_text("[]")
+    assert not warned()
+
+
 @pytest.mark.parametrize("value", ["0", "1", "-0.1", "1.5", "nan", "best"])
 def test_a_wrong_threshold_is_one_line(value, capsys):
     """Broken: a threshold that makes every mask empty or full is taken."""

@@ -111,9 +111,18 @@ def write_between(mark: str, text: str) -> None:
 
 
 def commit() -> str:
-    """Returns the commit that is checked out, with "-dirty" where files differ from it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    """Returns the commit that is checked out, with "-dirty" where files differ from it, but for results and README.
+
+    So scripts that measure one after the other tell the same commit, which is still there when their results are kept.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    kept = (f":!{RESULTS.relative_to(ROOT)}", ":!README.md")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *kept)
+    return git("rev-parse", "--short=12", "HEAD") + "-dirty" * bool(changed)
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -67,7 +67,7 @@ class Target:
             config = _HOPPER.format(name=self.name, bandwidth=int(self.bytes_per_second), memory=int(self.memory))
             options = {"target_config": config, "topology": f"1x1x{count}"}
             return topologies.get_topology_desc(self.name, "cuda", **options).devices
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             raise RuntimeError(f"no compiler for {self.name}: pip install '.[{self.extra}]' ({error})") from error
 
 

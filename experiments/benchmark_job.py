@@ -204,7 +204,7 @@ def main() -> None:
     }
     small = SMALL if cpu else network
     images, epochs = args.images or ([200, 2000] if cpu else [200, 2000, 20000]), args.epochs
-    rounds, length = args.rounds, 3 if cpu else 10
+    rounds, length = args.rounds, 5 if cpu else 10  # epochs; of the first two or three a CPU's heap still grows
     if args.quick:
         network, small, images, epochs, rounds, length = TINY, TINY, [8], [1], 1, 2
     from jaxseg import data

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 from jaxlib import _jax
-from measuring import JSON
+from measuring import JSON, program_memory
 
 from jaxseg.config import Config
 from jaxseg.steps import Steps, state_target
@@ -108,19 +108,15 @@ def compiled(target: str, changes: Mapping[str, Any]) -> JSON:
         # As in `bare.py`: FLOPs before compilation, bytes after.
         flops = _cost(lowered.compiler_ir("hlo").as_hlo_module())["flops"]
         moved = _cost(module)["bytes accessed"]
-        memory = program.memory_analysis()
-        floors = {"compute": flops / of.flops_per_second[config.model.dtype], "memory": moved / of.bytes_per_second}
-        if of.tpu:
-            del floors["memory"]
+        floors = {"compute": flops / of.flops_per_second[config.model.dtype]}
+        if not of.tpu:
+            floors["memory"] = moved / of.bytes_per_second
         result[what] = {
             "compile_seconds": seconds,
             "flops": flops,
             "bytes": moved,
             "kernels": kernels(module.to_string()),
-            "memory_bytes": memory.argument_size_in_bytes
-            + memory.output_size_in_bytes
-            + memory.temp_size_in_bytes
-            - memory.alias_size_in_bytes,
+            "memory_bytes": program_memory(program.memory_analysis()),
             "floor_seconds": floors,
         }
     return result
@@ -139,8 +135,3 @@ def kernels(module: str) -> int:
     entry = module[module.index("\nENTRY ") :]
     operations = re.findall(r"^\s+(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) ([\w\-]+)\(", entry, re.MULTILINE)
     return sum(name not in _STARTS_NOTHING and not name.endswith("-done") for name in operations)
-
-
-def device() -> JSON:
-    """Returns what compiles."""
-    return {"platform": "cpu", "kind": "cpu", "count": 1}

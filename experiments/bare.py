@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measuring import JSON, peak_memory, seconds_of, spread, timed_rounds
+from measuring import JSON, peak_memory, program_memory, seconds_of, spread, timed_rounds
 
 from jaxseg import startup
 from jaxseg.config import Config
@@ -47,7 +47,6 @@ class Bare:
         traced = time.perf_counter()
         compiled = lowered.compile()
         devices = len(self._steps.devices)
-        memory = compiled.memory_analysis()
         return {
             "trace_seconds": traced - began,
             "compile_seconds": time.perf_counter() - traced,
@@ -56,10 +55,7 @@ class Bare:
             "flops": lowered.cost_analysis()["flops"] * devices,
             "compiled_flops": compiled.cost_analysis()["flops"] * devices,
             "bytes": compiled.cost_analysis()["bytes accessed"] * devices,
-            "memory_bytes": memory.argument_size_in_bytes
-            + memory.output_size_in_bytes
-            + memory.temp_size_in_bytes
-            - memory.alias_size_in_bytes,
+            "memory_bytes": program_memory(compiled.memory_analysis()),
         }
 
     def run(self, what: str, count: int) -> None:

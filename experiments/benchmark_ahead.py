@@ -30,11 +30,11 @@ ENVIRONMENT = {
 }
 
 
-def answer(what: str, **arguments: Any) -> JSON:
+def answer(target: str, changes: JSON) -> JSON:
     """Compiles in the worker."""
     import ahead
 
-    return {"device": ahead.device, "compiled": ahead.compiled}[what](**arguments)
+    return ahead.compiled(target, changes)
 
 
 def arguments() -> argparse.Namespace:
@@ -118,15 +118,14 @@ def draw(result: JSON, ax: Any) -> None:
 def main() -> None:
     """Compiles case by case, each in a process of its own."""
     args = arguments()
-    with Worker("benchmark_ahead.py", env=ENVIRONMENT) as worker:
-        result = origin("benchmark_ahead", worker.ask(what="device"))
+    result = origin("benchmark_ahead", {"platform": "cpu", "kind": "cpu", "count": 1})  # which compiles
     found = []
     for target in args.targets:
         for case in cases(args):
             say(f"{target}: {label(case)}")
             try:
                 with Worker("benchmark_ahead.py", env=ENVIRONMENT) as worker:
-                    steps = worker.ask(what="compiled", target=target, changes=case)
+                    steps = worker.ask(target=target, changes=case)
             except WorkerError as error:  # as a rule it does not fit the device
                 found.append({"target": target, "case": case, "failed": str(error)})
             else:

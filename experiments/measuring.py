@@ -235,6 +235,12 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def program_memory(stats: Any) -> int:
+    """Returns the memory that a compiled program needs on a device, bytes; `stats` as of JAX' `memory_analysis`."""
+    new = stats.output_size_in_bytes - stats.alias_size_in_bytes  # the others lie where arguments lay
+    return stats.argument_size_in_bytes + new + stats.temp_size_in_bytes
+
+
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns a Markdown table."""
     return "\n".join([row(*head), row(*["---"] * len(head)), *(row(*cells) for cells in rows)])

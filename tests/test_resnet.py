@@ -191,9 +191,11 @@ def test_batch_norm_is_that_of_flax(train, dtype):
     ours, theirs = ours(variables["params"], x), theirs(variables["params"], x)
     chex.assert_trees_all_equal_dtypes(ours, theirs)
     chex.assert_trees_all_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
-    # Both compute in float32; where a gradient ends as bfloat16, its last digit may fall to either side.
+    (ours_params, ours_x), (theirs_params, theirs_x) = ours[1], theirs[1]
+    chex.assert_trees_all_close(ours_params, theirs_params, rtol=1e-6, atol=1e-6)
+    # Both compute in float32; where the gradient ends as bfloat16, its last digit may fall to either side.
     digits = 1e-6 if dtype == jnp.float32 else 1e-2
-    chex.assert_trees_all_close(ours[1], theirs[1], rtol=digits, atol=digits)
+    chex.assert_trees_all_close(ours_x, theirs_x, rtol=digits, atol=digits)
 
 
 def test_batch_norm_over_devices_is_that_of_the_whole_batch():

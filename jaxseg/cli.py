@@ -44,10 +44,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the message as one line on stderr and leaves with exit code 2."""
-        self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
+        self.exit(2, f"{self.prog}: error: {printable_line(message)}\n")
 
 
-def one_line(message: str, limit: int = 800) -> str:
+def printable_line(message: str, limit: int = 800) -> str:
     """Returns a message as one line without control characters, which a file's name or content may bring to a terminal.
 
     What is too long loses its middle: the beginning says what was wrong, the end what to do.
@@ -229,7 +229,7 @@ def run_program(name: str, main: Callable[[], int | None]) -> NoReturn:
             raise
         message, code = "out of memory; try a lower --train.batch-size, --data.image-size or --data.cache-mib", 1
     warnings.simplefilter("ignore")  # libraries that are torn down with work unfinished would bury the line
-    print(f"{name}: error: {one_line(message)}", file=sys.stderr)
+    print(f"{name}: error: {printable_line(message)}", file=sys.stderr)
     sys.exit(code)
 
 

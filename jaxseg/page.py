@@ -76,7 +76,7 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
       evaluations: the evaluations' folders, in the order to show.
     """
     run = _read_json(workdir / files.CONFIG)
-    history = _read_lines(workdir / files.METRICS)
+    history = _read_lines(workdir / files.HISTORY)
     summary = _read_json(workdir / files.SUMMARY)
     best_step = next((line.get("step") for line in history if line.get("epoch") == summary.get("best_epoch")), None)
     sections = [_evaluation(folder, f"e{i}", run, best_step) for i, folder in enumerate(evaluations, 1)]

@@ -21,7 +21,7 @@ from jaxseg.config import SCHEMA_VERSION, Config
 from jaxseg.errors import RunError, UserError
 from jaxseg.settings import shown
 
-CONFIG, METRICS, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
+CONFIG, HISTORY, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
 
 _RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
@@ -70,7 +70,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def write_metrics(workdir: Path, history: Iterable[Mapping[str, Any]]) -> None:
     """Writes `metrics.jsonl` anew from the history, one line per epoch: never a gap, never a line twice."""
-    write_text(workdir / METRICS, "".join(json.dumps(line, allow_nan=False) + "\n" for line in history))
+    write_text(workdir / HISTORY, "".join(json.dumps(line, allow_nan=False) + "\n" for line in history))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def check_is_free(workdir: Path) -> None:
       UserError: it does; names the first such file.
     """
     saved = sorted(workdir.glob("checkpoints/[0-9]*"))
-    for path in (*(workdir / name for name in (METRICS, SUMMARY, CURVES)), *saved):
+    for path in (*(workdir / name for name in (HISTORY, SUMMARY, CURVES)), *saved):
         if path.exists():
             raise UserError(
                 f"{workdir}: holds {path.relative_to(workdir)} but no {CONFIG}, so there is no run to resume; restore "

@@ -204,8 +204,8 @@ def test_what_the_system_refuses_is_no_bug_of_ours(error, code, said, capsys):
 
 def test_no_word_of_a_file_steers_the_terminal(capsys):
     """If broken, a hostile file's name or content moves the cursor, sets the title, or fills the screen."""
-    assert cli.one_line("a\x1b[2Jb\nc\u202ed") == "a\N{REPLACEMENT CHARACTER}[2Jb c\N{REPLACEMENT CHARACTER}d"
-    long = cli.one_line("beginning" + "x" * 5000 + "end")
+    assert cli.printable_line("a\x1b[2Jb\nc\u202ed") == "a\N{REPLACEMENT CHARACTER}[2Jb c\N{REPLACEMENT CHARACTER}d"
+    long = cli.printable_line("beginning" + "x" * 5000 + "end")
     assert len(long) < 900
     assert long.startswith("beginning")
     assert long.endswith("end")

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from jaxseg.config import PRESETS, Config, preset
-from jaxseg.errors import RunError, UserError
-from jaxseg.settings import suggestion
+from jaxseg.errors import RunError, UserError, suggestion
 
 
 class Parser(argparse.ArgumentParser):

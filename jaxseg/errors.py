@@ -1,6 +1,10 @@
 """The two failures that jaxseg explains in one line instead of a traceback."""
 
-from typing import NoReturn
+import difflib
+import errno
+import os
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 
 class UserError(ValueError):
@@ -21,3 +25,30 @@ class RunError(RuntimeError):
 def refuse_unreadable(error: OSError) -> NoReturn:
     """Raises UserError for a folder that cannot be looked into, whose files would else be missed in silence."""
     raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it out") from error
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for the nearest of the known names, or an empty string if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def shown(value: Any) -> str:
+    """Returns a value as an error message shows it: short, whatever it is."""
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return "a number of over 30 digits"
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:99]}…"
+
+
+def out_of_space(error: BaseException) -> bool:
+    """Tells whether an error says that the disk is full, or the user's share of it."""
+    # Tensorstore, which writes the checkpoints' arrays, passes the system's words on without its number.
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return (isinstance(error, OSError) and error.errno in full) or any(os.strerror(n) in str(error) for n in full)
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Returns an error's kind and message on one line of at most `limit` characters."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,6 +1,9 @@
 """Scores a trained model: `python -m jaxseg.evaluate --workdir runs/full --data isic2016 --split test`."""
 
 import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 from jaxseg import cli
 
@@ -25,38 +28,20 @@ def _parser() -> argparse.ArgumentParser:
     return result
 
 
-if __name__ == "__main__":
-    _parser().parse_args()
-
-import dataclasses
-import logging
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from jaxseg import data, lock, startup, statistics
-from jaxseg import workdir as files
-from jaxseg.cases import draw_cases
-from jaxseg.config import DataConfig
-from jaxseg.data.examples import Examples
-from jaxseg.data.images import resize_mask
-from jaxseg.data.pipeline import read_ahead
-from jaxseg.errors import UserError
-from jaxseg.page import write_page
-from jaxseg.prediction import Prediction, from_args, record, validation_images
-from jaxseg.progress import progress
-from jaxseg.report import SYNTHETIC_MARK
-from jaxseg.scoring import METRICS, OVERLAP_SCORES, PER_IMAGE, Scored, per_image_csv, score_image, score_tables
-from jaxseg.segmenter import Segmenter, resize_probability
-
 log = logging.getLogger("jaxseg.evaluate")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, scores, prints the table."""
     args = _parser().parse_args(argv)
+
+    from jaxseg import data
+    from jaxseg.evaluation.scoring import evaluate, were_made_otherwise
+    from jaxseg.inference.threshold import from_args, record
+    from jaxseg.runs import workdir as files
+    from jaxseg.runs.workdir import METRICS
+    from jaxseg.system import lock, startup
+
     cli.start_logging()
     startup.tune()
     workdir = Path(args.workdir)
@@ -71,120 +56,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if were_made_otherwise(out / METRICS, record(segmenter, prediction)):
             log.warning("%s holds scores of other flags, which are replaced; --out DIR keeps both", out)
         evaluate(segmenter, prediction, examples, data_config, out)
-
-
-def were_made_otherwise(path: Path, now: dict[str, Any]) -> bool:
-    """Returns whether there are scores whose masks were made with other flags; `now` is as of `prediction.record`."""
-
-    def flags(how: dict[str, Any]) -> dict[str, Any]:
-        # Of a threshold that is chosen anew the value may change, and so may the step of a run that went on.
-        chosen = how["threshold_chosen_on"] is not None
-        members = [Path(member["workdir"]).resolve() for member in how["ensemble"]]
-        return {**how, "ensemble": members, "threshold_chosen_on": chosen, "threshold": chosen or how["threshold"]}
-
-    try:
-        return flags(files.read_json(path)["prediction"]) != flags(now)
-    except (UserError, KeyError, TypeError):
-        return False  # none are there, or none that could be read
-
-
-def evaluate(
-    segmenter: Segmenter, prediction: Prediction, examples: Examples, data_config: DataConfig, out: Path
-) -> dict[str, Any]:
-    """Scores a split and writes the results.
-
-    Args:
-      segmenter: the model.
-      prediction: how probabilities become masks.
-      examples: the split.
-      data_config: how it was opened.
-      out: folder for the results.
-
-    Returns:
-      The content of `metrics.json`.
-    """
-    seen = segmenter.trained_on(examples, data_config.data_dir)
-    if seen:
-        log.warning("%d of the %d images were TRAINED ON: not an honest test", seen, len(examples))
-    elif seen is None:
-        log.warning("the training images are not here: some of the images scored may have been TRAINED ON")
-    prediction = with_overlap(segmenter, prediction, examples, data_config.data_dir)
-    scored = list(score_images(segmenter, prediction, examples, data_config.workers))
-    metrics = {
-        "data": {
-            "dataset": examples.dataset,
-            "split": examples.split,
-            "images": len(examples),
-            "synthetic": examples.dataset == "synthetic",
-            "fingerprint": examples.fingerprint(),
-            "trained_on": seen,
-        },
-        "model": {
-            "workdir": str(segmenter.members[0].workdir),
-            "step": segmenter.step,
-            "trained_on": segmenter.config.data.name,
-        },
-        "threshold": prediction.threshold,
-        "prediction": record(segmenter, prediction),
-        **score_tables(scored, examples.groups, segmenter.image_size),
-        "bootstrap": statistics.record(),
-    }
-    files.write_json(out / METRICS, metrics)
-    files.write_text(out / PER_IMAGE, per_image_csv(scored, examples.names, examples.groups))
-    draw_cases(segmenter, prediction, [s.native for s in scored], examples, out)
-    log_table(metrics, out)
-    log.info("look at %s", write_page(segmenter.members[0].workdir, out))
-    return metrics
-
-
-def with_overlap(segmenter: Segmenter, prediction: Prediction, examples: Examples, data_dir: str) -> Prediction:
-    """Adds to the record of a chosen threshold how many of the scored images it was chosen on, and says so."""
-    if prediction.threshold_chosen_on is None:
-        return prediction
-    both = len(validation_images(segmenter, data_dir).shared_with(examples))
-    if both:
-        log.warning("the threshold was CHOSEN ON %d of the %d images: not an honest test", both, len(examples))
-    return dataclasses.replace(
-        prediction, threshold_chosen_on={**prediction.threshold_chosen_on, "scored_images": both}
-    )
-
-
-def score_images(segmenter: Segmenter, prediction: Prediction, examples: Examples, workers: int) -> Iterator[Scored]:
-    """Segments and counts image by image, in order; decoding runs ahead in threads, memory stays bounded."""
-
-    def load(index: int) -> tuple[tuple[int, np.ndarray], np.ndarray]:
-        image, mask = examples.load(index)
-        return (index, mask), segmenter.resize(image)
-
-    loaded = read_ahead(load, range(len(examples)), workers)
-    size = (segmenter.image_size, segmenter.image_size)
-    scored = progress(segmenter.stream(loaded), f"scoring {examples.split}", len(examples))
-    for (index, mask), probability in scored:
-        native = prediction.mask(resize_probability(probability, mask.shape[:2]))
-        yield score_image(
-            index,
-            native=(native, mask[..., 0].astype(bool)),
-            network=(prediction.mask(probability), resize_mask(mask, size)[..., 0].astype(bool)),
-            probability=probability,
-        )
-
-
-def log_table(metrics: dict[str, Any], out: Path) -> None:
-    """Logs the scores and where the files are."""
-    about = metrics["data"]
-    note = SYNTHETIC_MARK if about["synthetic"] else ""
-    log.info("%s %s, %d images%s", about["dataset"], about["split"], about["images"], note)
-    log.info("%-20s%25s%9s%26s%9s", "", "native, per image", "pooled", "network, per image", "pooled")
-    for name in OVERLAP_SCORES:
-        cells = []
-        for place in ("native", "network"):
-            table = metrics[place]
-            low, high = table["per_image_interval"][name]
-            pooled = f"{table['pooled'][name]:.4f}" if name in table["pooled"] else ""
-            cells += [f"{table['per_image'][name]:.4f} [{low:.4f}, {high:.4f}]", pooled]
-        log.info("%-20s%25s%9s%26s%9s", name, *cells)
-    log.info("in brackets: %g %% bootstrap interval over images", 100 * metrics["bootstrap"]["level"])
-    log.info("written to %s: metrics.json, per_image.csv, cases.png, overlays/, cases/", out)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
 """Writes a trained model as one file that JAX alone runs: `python -m jaxseg.export --workdir W --output FILE`."""
 
 import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 from jaxseg import cli
+from jaxseg.errors import RunError, UserError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -20,34 +24,19 @@ def _parser() -> argparse.ArgumentParser:
     return result
 
 
-if __name__ == "__main__":
-    _parser().parse_args()
-
-import logging
-from collections.abc import Sequence
-from pathlib import Path
-
-import jax
-import jax.export
-import jax.numpy as jnp
-
-from jaxseg import startup
-from jaxseg.atomic import replacing
-from jaxseg.errors import RunError, UserError
-from jaxseg.models import create_model
-from jaxseg.prediction import THRESHOLD
-from jaxseg.segmenter import Segmenter
-from jaxseg.steps import predict_step
-
 log = logging.getLogger("jaxseg.export")
-
-PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-"""What an exported model runs on."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, writes the file, says what is in it."""
     args = _parser().parse_args(argv)
+
+    from jaxseg.inference.export import PLATFORMS, export
+    from jaxseg.inference.masks import THRESHOLD
+    from jaxseg.inference.segmenter import Segmenter
+    from jaxseg.system import startup
+    from jaxseg.system.files import replacing
+
     cli.start_logging()
     startup.tune()
     output = Path(args.output)
@@ -66,29 +55,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     log.info("written to %s: %.1f MB, for %s", output, len(content) / 1e6, ", ".join(PLATFORMS))
     log.info("in: images uint8 [B, %d, %d, 3], RGB in [0, 255], any B", size, size)
     log.info("out: probability of lesion, float32 [B, %d, %d]; lesion above %g", size, size, THRESHOLD)
-
-
-def export(segmenter: Segmenter) -> jax.export.Exported:
-    """Returns a model as one StableHLO program that holds its weights.
-
-    The program is for one device, whatever the segmenter runs on, and computes what the segmenter does between resizing
-    the image and resizing the probabilities.
-
-    Args:
-      segmenter: the model, with its ensemble and test-time augmentation.
-
-    Returns:
-      A function of images, uint8 [B, S, S, 3] in RGB, to the probability of lesion, float32 [B, S, S], for any B.
-    """
-    members = [(create_model(m.config.model), m.variables) for m in segmenter.members]
-
-    def segment(images: jax.Array) -> jax.Array:
-        return sum(predict_step(v, images, model=m, tta=segmenter.tta) for m, v in members)[..., 0] / len(members)
-
-    size = segmenter.image_size
-    (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
-    return jax.export.export(jax.jit(segment), platforms=PLATFORMS)(images)
 
 
 if __name__ == "__main__":

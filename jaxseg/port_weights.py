@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxseg import cli
-from jaxseg.errors import RunError, UserError
-from jaxseg.settings import suggestion
+from jaxseg.errors import RunError, UserError, suggestion
 
 if TYPE_CHECKING:
     from jaxseg.weights import Tensor, Variables
@@ -91,7 +90,7 @@ def _of_run(workdir: Path, encoder: str | None) -> tuple["Variables", str, str]:
       RunError: the checkpoint cannot be read.
     """
     from jaxseg import weights
-    from jaxseg.workdir import read_config
+    from jaxseg.runs.workdir import read_config
 
     config = read_config(workdir)
     name = config.model.encoder
@@ -104,7 +103,7 @@ def _of_run(workdir: Path, encoder: str | None) -> tuple["Variables", str, str]:
 
     import jax
 
-    from jaxseg.checkpoint import restore_best
+    from jaxseg.runs.checkpoint import restore_best
     from jaxseg.steps import Steps, state_target
 
     steps = Steps(config, jax.local_devices()[:1])

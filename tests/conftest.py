@@ -1,48 +1,31 @@
 """Four fake CPU devices for the whole suite, a tiny configuration, and one tiny trained run that tests share."""
 
+import logging
 import os
 import tempfile
-
-# Before jax is imported: it reads this once.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-os.environ["JAX_PLATFORMS"] = "cpu"
-# Many tests compile the same tiny network: within a session each program is compiled once.
-_COMPILED = tempfile.TemporaryDirectory(prefix="jaxseg-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jaxseg.config import Config
+from tests.helpers.runs import tiny_config
+
+# Before jax is imported: it reads this once.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
 
 
-def tiny_config() -> Config:
-    """Returns settings that train in seconds: a two-scale plain U-Net on a few small synthetic images, one device.
+os.environ["JAX_PLATFORMS"] = "cpu"
 
-    Loss, rate and momentum are such that after two epochs some pixels are taken for lesion: scores are not all 0.
-    """
-    return Config().updated(
-        {
-            "data.name": "synthetic",
-            "data.image_size": 32,
-            "data.synthetic_train": 12,
-            "data.synthetic_eval": 6,
-            "data.workers": 2,
-            "model.encoder": "none",
-            "model.pretrained": "none",
-            "model.unet_channels": (4, 8),
-            "model.decoder_bn_momentum": 0.3,
-            "loss.name": "bce",
-            "optim.learning_rate": 1e-2,
-            "train.batch_size": 4,
-            "train.epochs": 2,
-            "train.devices": 1,
-        }
-    )
+
+# Many tests compile the same tiny network: within a session each program is compiled once.
+_COMPILED = tempfile.TemporaryDirectory(prefix="jaxseg-tests-")
+
+
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+
+
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from reference.recipe import equation_2
 
+from experiments.parity.reference.recipe import equation_2
 from jaxseg.config import LossConfig
 from jaxseg.losses import binary_cross_entropy, create_loss, focal_loss
 

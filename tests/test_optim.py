@@ -4,25 +4,19 @@ The stored outcomes come from `reference/make_optim_reference.py`; `test_keras_p
 """
 
 import json
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from reference import schedules
 
+from experiments.parity.reference import schedules
 from jaxseg.config import OptimConfig
-from jaxseg.optim import (
-    create_optimizer,
-    early_stop_init,
-    early_stop_update,
-    plateau_init,
-    plateau_update,
-)
+from jaxseg.optim import create_optimizer, early_stop_init, early_stop_update, plateau_init, plateau_update
+from tests.helpers.paths import REFERENCE as KERAS
 
 CONFIG = OptimConfig()
-REFERENCE = Path(__file__).parent / "reference" / "optim_reference.npz"
+REFERENCE = KERAS / "optim_reference.npz"
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from jaxseg.config import AugmentConfig
 from jaxseg.errors import UserError
 from jaxseg.metrics import SCORES
 from jaxseg.models.layers import Dropout
-from jaxseg.steps import AXIS, Steps, create_train_state, pick_devices
+from jaxseg.steps import Steps, create_train_state
+from jaxseg.system.devices import AXIS, pick_devices
 
 
 def batch_of(size: int, count: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
@@ -36,7 +37,7 @@ def one_step(config, devices: int):
 
 @pytest.fixture(scope="module")
 def on_one_device():
-    from conftest import tiny_config
+    from tests.helpers.runs import tiny_config
 
     return one_step(tiny_config(), 1)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.images import SUFFIXES, decode_image, decode_mask, size_of
-from jaxseg.errors import UserError, refuse_unreadable
-from jaxseg.settings import suggestion
+from jaxseg.errors import UserError, refuse_unreadable, suggestion
 
 MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask")
 """What a mask's name may add to its image's, in lower or upper case."""

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxseg.models.colour import shades_of_gray
 from jaxseg.models.layers import BatchNorm, Conv, Dropout, PointwiseConv, UpConv
-from jaxseg.photometry import shades_of_gray
 
 
 class ConvBlock(nn.Module):

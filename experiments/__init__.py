@@ -1,0 +1,1 @@
+"""The paper's experiments, the benchmarks, and parity with Keras."""

@@ -1,0 +1,143 @@
+"""Compiles the training and inference steps for GPUs and TPUs that are not here: do they, and what is the floor?
+
+    pip install '.[gpu]'                                            (or '.[tpu]', or both)
+    python -m experiments.benchmarks.ahead --quick --targets h100    (half a minute: does it run?)
+    python -m experiments.benchmarks.ahead --targets h100 h200       (six minutes on two CPU cores)
+    python -m experiments.benchmarks.ahead --targets v5e             (a quarter of an hour)
+
+XLA's compilers need no device. Told are the seconds of compilation, the memory that the program needs, the kernels that
+it starts, the bytes that go between them, and the floor: the time that FLOPs, or bytes, would take at the rates in the
+maker's data sheet, whichever is longer. A step beats that of bytes only where a cache holds them; on a TPU, whose
+compiler moves much to the chip's own memory and counts that, the floor is of FLOPs alone. How near to its floor a step
+comes, `benchmark_step.py` measures on the device itself. Kernels that a GPU's compiler would choose by timing them are
+its defaults.
+"""
+
+import argparse
+from typing import Any
+
+from experiments.benchmarks.measuring import TINY, parser, positive, save, say
+from experiments.benchmarks.step import label
+from experiments.benchmarks.worker import Worker, WorkerError, start
+from experiments.shared.origin import JSON, origin
+from experiments.shared.tables import markdown, number
+
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_ENABLE_COMPILATION_CACHE": "false",
+    "XLA_FLAGS": "--xla_gpu_autotune_level=0",  # which would run kernels
+    # What a TPU's host would tell.
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+
+
+def answer(target: str, changes: JSON) -> JSON:
+    """Compiles in the worker."""
+    from experiments.benchmarks.workers import compile_ahead as ahead
+
+    return ahead.compiled(target, changes)
+
+
+def arguments() -> argparse.Namespace:
+    """Parses the command line."""
+    result = parser(__doc__, rounds=None)
+    result.add_argument(
+        "--targets", nargs="+", choices=("h100", "h200", "v5e", "v6e"), default=["h100"], help="default: h100"
+    )
+    result.add_argument(
+        "--batch-sizes", nargs="+", type=positive, default=[16, 128], metavar="N", help="default: 16 128"
+    )
+    return result.parse_args()
+
+
+def cases(args: argparse.Namespace) -> list[JSON]:
+    """Returns the settings to compile, the base first: each batch, then float32, the other encoder, four devices."""
+    base = {
+        "model.encoder": "resnet50v2",
+        "train.batch_size": args.batch_sizes[0],
+        "data.image_size": 224,
+        "model.dtype": "bfloat16",
+        "train.devices": 1,
+    }
+    if args.quick:
+        return [{**base, **TINY}]
+    return [
+        *({**base, "train.batch_size": size} for size in args.batch_sizes),
+        {**base, "model.dtype": "float32"},
+        {**base, "model.encoder": "resnet50"},
+        {**base, "train.batch_size": 4 * args.batch_sizes[0], "train.devices": 4},
+    ]
+
+
+def floor(case: JSON, step: JSON) -> tuple[float, str]:
+    """Returns the most images per second over all devices, and what bounds them."""
+    bound, seconds = max(step["floor_seconds"].items(), key=lambda item: item[1])
+    return case["train.batch_size"] / seconds, bound
+
+
+def tables(result: JSON) -> str:
+    """Returns the Markdown table."""
+    head = ("For", "Case", "Step", "Compile, s", "Kernels", "GFLOP per image", "MB between kernels per image")
+    head += ("Memory, GiB", "At most, images per second")
+    rows = []
+    for of in result["cases"]:
+        if "failed" in of:
+            rows.append((of["target"], label(of["case"]), of["failed"], *[""] * 6))
+            continue
+        images = of["case"]["train.batch_size"] / of["case"]["train.devices"]
+        for what in ("train", "predict"):
+            step = of[what]
+            rate, bound = floor(of["case"], step)
+            rows.append(
+                (
+                    of["target"],
+                    label(of["case"]),
+                    what,
+                    f"{step['compile_seconds']:.0f}",
+                    f"{step['kernels']:,}",
+                    number(step["flops"] / images / 1e9),
+                    number(step["bytes"] / images / 1e6),
+                    number(step["memory_bytes"] / 2**30),
+                    f"{number(rate)} ({bound})",
+                )
+            )
+    return f"{markdown(head, rows)}\n\nCompiled, not run. Kernels, FLOPs, bytes and memory are of one device."
+
+
+def draw(result: JSON, ax: Any) -> None:
+    """Draws the bounds of the training step as bars."""
+    done = [of for of in result["cases"] if "failed" not in of]
+    for shift, bound in ((-0.2, "compute"), (0.2, "memory")):
+        seconds = [1e3 * of["train"]["floor_seconds"].get(bound, 0) for of in done]
+        ax.barh([i + shift for i in range(len(done))], seconds, 0.4, label=f"bound by {bound}")
+    ax.set_yticks(range(len(done)), [f"{of['target']}: {label(of['case'])}" for of in done], fontsize=7)
+    ax.invert_yaxis()
+    ax.set(xlabel="ms of a training step, at least, by the maker's rates")
+    ax.legend()
+
+
+def main() -> None:
+    """Compiles case by case, each in a process of its own."""
+    args = arguments()
+    result = origin("benchmark_ahead", {"platform": "cpu", "kind": "cpu", "count": 1})  # which compiles
+    found = []
+    for target in args.targets:
+        for case in cases(args):
+            say(f"{target}: {label(case)}")
+            try:
+                with Worker("experiments.benchmarks.ahead", env=ENVIRONMENT) as worker:
+                    steps = worker.ask(target=target, changes=case)
+            except WorkerError as error:  # as a rule it does not fit the device
+                found.append({"target": target, "case": case, "failed": str(error)})
+            else:
+                found.append({"target": target, "case": case, **steps})
+    if all("failed" in of for of in found):
+        raise WorkerError(found[0]["failed"])
+    result["cases"] = found
+    save(args, "ahead_cpu", result, tables(result), lambda ax: draw(result, ax))
+
+
+if __name__ == "__main__":
+    start(answer, main)

@@ -1,0 +1,1 @@
+"""One module per table or figure, each with NAME and run(study)."""

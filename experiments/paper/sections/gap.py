@@ -1,0 +1,193 @@
+"""Where the distance to the paper's numbers lies: what no threshold could mend, lesions by size, batch norm that lags.
+
+The external set's truth is used to find out, never to choose anything.
+
+python -m experiments.paper.sections.gap --out runs/paper --scale cpu
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.paper import rows, study
+from experiments.paper.models import FINAL, FULL
+from experiments.paper.rows import JSON, Row
+from experiments.paper.stacked import predict, resized
+from jaxseg.config import Config
+from jaxseg.inference.masks import THRESHOLD
+from jaxseg.inference.threshold import GRID
+from jaxseg.metrics import COUNTS, confusion, scores
+from jaxseg.models import create_model
+from jaxseg.system.files import write_json
+
+NAME = "gap"
+
+SIZES = (0.0, 0.05, 0.15, 0.4, 1.0)
+"""Bounds of the classes of lesions, in shares of the image."""
+
+BATCH = 32
+"""Images that batch norm's statistics are taken of at once."""
+
+
+def run(of: study.Study) -> None:
+    """Measures what is not measured, and writes the section."""
+    began = time.perf_counter()
+    models = {"the paper's recipe": FULL, "the preset generalise": FINAL}
+    results = {title: of.row(row) for title, row in models.items()}
+    at_hand = {title: row for title, row in models.items() if (of.folder(row) / "maps.npz").exists()}
+    limits, by_size, lags = [], [], []
+    for title, row in at_hand.items():
+        config = of.config(row)
+        truth = resized(of.external_set(config), config)[1][..., 0]
+        maps = study.load_maps(of.folder(row) / "maps.npz")
+        if "external" not in maps:
+            continue
+        limits += [[title, *cells] for cells in limit_lines(maps["external"], truth)]
+        by_size += [[title, *cells] for cells in size_lines(maps["external"], truth)]
+        if scored := restated(of, row):
+            lags += [[title, *cells] for cells in lag_lines(results[title], scored)]
+    both = ["External", "External, pooled"]
+    of.section(
+        NAME,
+        title="Where the distance lies",
+        about=(
+            "The best thresholds are found with the external set's truth: they are bounds, not results. A running "
+            "average of batch norm keeps the share momentum ** steps of what it began with, so in a short run "
+            "validation and test see statistics that training never did; those taken anew are means over the training "
+            "images, by the same weights."
+        ),
+        tables=[
+            {"caption": "No threshold does better: Dice", "head": ["Runs of", "Threshold", *both], "rows": limits},
+            {
+                "caption": f"Lesions by size, threshold {THRESHOLD}",
+                "head": ["Runs of", "Share of the image", "Images", "Dice per image", "Median area, found / true"],
+                "rows": by_size,
+            },
+            {
+                "caption": f"Batch norm's statistics: Dice, threshold {THRESHOLD}",
+                "head": ["Runs of", "Statistics", "Validation", *both],
+                "rows": lags,
+            },
+        ],
+        missing=rows.missing(list(results.values())),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def limit_lines(maps: np.ndarray, truth: np.ndarray) -> list[list[str]]:
+    """Returns what the best threshold comes to: of each run and of their ensemble, for all images and for each.
+
+    Args:
+      maps: probabilities [M, N, S, S].
+      truth: masks {0, 1} [N, S, S].
+    """
+    every = [*maps, maps.mean(axis=0)]
+    counted = [[counts_at(found, truth, threshold) for threshold in GRID] for found in every]
+    lines = []
+    for name, best in (("the best for all images", best_for_all), ("the best for each image", best_for_each)):
+        scored = [best(counts) for counts in counted]
+        lines.append([name, *(rows.shown([one[how] for one in scored[:-1]]) for how in ("per_image", "pooled"))])
+        lines.append([f"{name}, ensemble", *(rows.shown([scored[-1][how]]) for how in ("per_image", "pooled"))])
+    return lines
+
+
+def counts_at(found: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
+    """Returns each image's pixel counts [N] at a threshold."""
+    return {name: np.asarray(value, np.int64) for name, value in confusion(found > threshold, truth).items()}
+
+
+def best_for_all(counts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Returns the highest mean Dice, and the highest pooled, over thresholds."""
+    pooled = [scores({name: one[name].sum() for name in COUNTS})["dice"] for one in counts]
+    return {"per_image": max(float(np.mean(scores(one)["dice"])) for one in counts), "pooled": float(max(pooled))}
+
+
+def best_for_each(counts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Returns mean and pooled Dice where each image has the threshold of its own highest Dice."""
+    dice = np.array([scores(one)["dice"] for one in counts])
+    chosen = (dice.argmax(axis=0), np.arange(dice.shape[1]))
+    pooled = scores({name: np.array([one[name] for one in counts])[chosen].sum() for name in COUNTS})["dice"]
+    return {"per_image": float(dice.max(axis=0).mean()), "pooled": float(pooled)}
+
+
+def size_lines(maps: np.ndarray, truth: np.ndarray) -> list[list[str]]:
+    """Returns Dice, and how much area is found, by the lesion's share of the image."""
+    share, lines = truth.mean(axis=(1, 2)), []
+    for low, high in itertools.pairwise(SIZES):
+        chosen = (share > low) & (share <= high)
+        if chosen.any():
+            cut = [found[chosen] > THRESHOLD for found in maps]
+            ratio = [float(np.median(m.mean(axis=(1, 2)) / share[chosen])) for m in cut]
+            dice = [rows.score(m, truth[chosen])["per_image"]["dice"] for m in cut]
+            lines.append([f"{low:.0%} to {high:.0%}", str(chosen.sum()), rows.shown(dice), rows.shown(ratio)])
+    return lines
+
+
+def restated(of: study.Study, row: Row) -> JSON:
+    """Scores runs whose batch norm has statistics of the training images; kept in the row's folder.
+
+    Returns:
+      As a row's "tests"; empty where the study is only to report and they are not there.
+    """
+    path = of.folder(row) / "batch_norm.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    if of.report:
+        return {}
+    study.say(f"batch norm: {row.title}")
+    config = of.config(row)
+    train, validation = of.splits(config)
+    steps, variables = of.restore(row)
+    statistics = steps.replicate(statistics_of(config, variables, resized(train, config)[0]))
+    variables = {**variables, "batch_stats": statistics}
+    tests = {}
+    for name, split in (("validation", validation), ("external", of.external_set(config))):
+        images, truth = resized(split, config)
+        tests[name] = [rows.score(m > THRESHOLD, truth[..., 0]) for m in predict(steps, variables, images)]
+    write_json(path, tests)
+    return tests
+
+
+def statistics_of(config: Config, variables: Any, images: np.ndarray) -> Any:
+    """Returns batch norm's statistics over images, means of those of their batches; without dropout.
+
+    Args:
+      config: of the runs.
+      variables: theirs, stacked.
+      images: uint8 [N, S, S, 3]; of more than a batch, what makes no whole one is left out.
+
+    Returns:
+      "batch_stats", stacked.
+    """
+    # With momentum 0 a batch leaves its own statistics.
+    changes = {"dropout": 0.0, "encoder_bn_momentum": 0.0, "decoder_bn_momentum": 0.0}
+    model = create_model(dataclasses.replace(config.model, **changes))
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def statistics(variables, images):
+        return model.apply(variables, images, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+
+    starts = range(0, max(len(images) - BATCH, 0) + 1, BATCH)
+    found = [statistics(variables, images[start : start + BATCH]) for start in starts]
+    return jax.tree.map(lambda *each: sum(each) / len(each), *found)
+
+
+def lag_lines(result: JSON, tests: JSON) -> list[list[str]]:
+    """Returns the row as it was trained, and with its statistics taken anew."""
+    lines = []
+    for name, one in (("running averages", result), ("taken anew", {"tests": tests})):
+        cells = [rows.cell(one, test, "per_image", "dice") for test in ("validation", "external")]
+        lines.append([name, *cells, rows.cell(one, "external", "pooled", "dice")])
+    return lines
+
+
+if __name__ == "__main__":
+    study.main(run, __doc__)

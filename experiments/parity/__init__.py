@@ -1,0 +1,1 @@
+"""Equality with Keras, tensor by tensor and step by step."""

@@ -1,0 +1,1 @@
+"""What Keras computes, and the recipe that both sides share."""

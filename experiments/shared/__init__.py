@@ -1,0 +1,1 @@
+"""What several experiments share: where a result comes from, and tables."""

@@ -1,0 +1,319 @@
+"""Artefacts of dermoscopy, drawn on the device at a chosen severity: hairs, dark corners, rulers and the like.
+
+Each is a pure function of a key, an image and a severity. A key fixes what is drawn and where; the severity, how much
+of it: the same hairs become more, thicker and darker. Lengths are shares of the image's shorter side, so that a small
+image and a large one look alike; JPEG's blocks alone are of 8 pixels, as they are.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxseg.augment.jpeg import jpeg
+
+MAX_SEVERITY = 5.0
+"""As bad as the worst that one meets in practice."""
+
+
+def corrupt(
+    key: jax.Array,
+    images: jax.Array,
+    kind: str,
+    severity: jax.Array | float,
+    *,
+    first_example: int | jax.Array = 0,
+) -> jax.Array:
+    """Spoils each image of a batch by an artefact of its own.
+
+    Args:
+      key: a `jax.random` key; example i draws from `fold_in(key, first_example + i)`, whatever the severity, so that an
+        example of a global batch looks the same on any number of devices.
+      images: uint8 or float [B, H, W, 3], RGB in [0, 255].
+      kind: one of `ARTEFACTS`; static under `jax.jit`.
+      severity: in [0, 5], held to that; a number or one per image [B], may be traced. 0 changes nothing, and for one
+        key the damage grows with it.
+      first_example: position of the first example within the global batch.
+
+    Returns:
+      Images of the same shape and dtype; uint8 is rounded.
+
+    Raises:
+      ValueError: no such kind.
+    """
+    example = first_example + jnp.arange(images.shape[0])
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example)
+    severity = jnp.broadcast_to(jnp.asarray(severity, jnp.float32), images.shape[:1])
+    spoilt = jax.vmap(functools.partial(corrupt_one, kind=kind))(keys, images.astype(jnp.float32), severity=severity)
+    if jnp.issubdtype(images.dtype, jnp.integer):
+        spoilt = jnp.round(spoilt)
+    return spoilt.astype(images.dtype)
+
+
+def corrupt_one(key: jax.Array, image: jax.Array, kind: str, severity: jax.Array | float) -> jax.Array:
+    """Spoils one image, float32 [H, W, 3]; otherwise as `corrupt`, which draws what this draws from the same key."""
+    chex.assert_shape(image, (None, None, 3))
+    if kind not in _DRAW:
+        raise ValueError(f"no artefact {kind!r} (there are: {', '.join(ARTEFACTS)})")
+    strength = jnp.clip(jnp.asarray(severity, jnp.float32) / MAX_SEVERITY, 0, 1)
+    return jnp.where(strength > 0, jnp.clip(_DRAW[kind](key, image, strength), 0, 255), image)
+
+
+def hidden_one(key: jax.Array, shape: tuple[int, int], kind: str, severity: jax.Array | float) -> jax.Array:
+    """Tells where an artefact hides the skin, so that nobody could say whether there is lesion.
+
+    Args:
+      key: as given to `corrupt_one`.
+      shape: height and width of the image, pixels.
+      kind: one of `HIDING`; the other artefacts let the skin show, or are too thin to hide an outline.
+      severity: as given to `corrupt_one`.
+
+    Returns:
+      bool [H, W, 1].
+    """
+    strength = jnp.clip(jnp.asarray(severity, jnp.float32) / MAX_SEVERITY, 0, 1)
+    return (HIDING[kind](key, _grid(*shape), strength).cover > 0.5)[..., None] & (strength > 0)
+
+
+class _Grid(NamedTuple):
+    """The pixels' centres: row [H, 1] and column [1, W], height, width and a pixel's side, all in shorter sides."""
+
+    row: jax.Array
+    column: jax.Array
+    height: float
+    width: float
+    pixel: float
+
+
+class _Layer(NamedTuple):
+    """What lies on the image: its opacity [H, W] in [0, 1] and its colour, [3] or [H, W, 3] in [0, 255]."""
+
+    cover: jax.Array
+    colour: jax.Array
+
+
+def _grid(height: int, width: int) -> _Grid:
+    side = min(height, width)
+    rows, columns = (jnp.arange(height) + 0.5) / side, (jnp.arange(width) + 0.5) / side
+    return _Grid(rows[:, None], columns[None], height / side, width / side, 1 / side)
+
+
+def _blend(image: jax.Array, layer: _Layer) -> jax.Array:
+    return image + layer.cover[..., None] * (layer.colour - image)
+
+
+def _ramp(value: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
+    """Rises smoothly from 0 where value <= low to 1 where value >= high."""
+    t = jnp.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _line(distance: jax.Array, width: jax.Array | float, pixel: float) -> jax.Array:
+    """Returns what share of a pixel a line covers whose middle is `distance` away; a thin one covers its width."""
+    return jnp.clip((width / 2 - distance) / pixel + 0.5, 0, jnp.minimum(1, width / pixel))
+
+
+def _in_turn(strength: jax.Array, count: int) -> jax.Array:
+    """Returns how far each of `count` things is there, [count] in [0, 1]: one appears after the other."""
+    return jnp.clip(strength * count - jnp.arange(count), 0, 1)
+
+
+def _uniform(key: jax.Array, *ranges: tuple[float, float], count: int | None = None) -> jax.Array:
+    """Draws a number, or `count`, from each range, [R] or [R, count]; at once, which compiles faster."""
+    low, high = jnp.array(ranges).T.reshape(2, -1, *([1] * (count is not None)))
+    return low + (high - low) * jax.random.uniform(key, (len(ranges), *([count] * (count is not None))))
+
+
+_HAIRS = 20
+
+
+def _hair(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
+    """Lays hairs over all that grow in about one direction; one image in six has light ones."""
+    grid = _grid(*image.shape[:2])
+    key, own_key = jax.random.split(key)
+    row, column, turn, half, bow, sway, width = _uniform(
+        own_key, (0, grid.height), (0, grid.width), (-1, 1), (0.12, 0.5), (-0.25, 0.25), (-0.2, 0.2), (0.006, 0.014),
+        count=_HAIRS,
+    )  # fmt: skip
+    main, shade, light = _uniform(key, (0, math.pi), (8, 55), (0, 1))
+    angle, bow, sway, width = main + turn**3, bow / half, sway / half**2, width * (0.4 + 0.6 * strength)
+    there = _in_turn(strength, _HAIRS) * (0.6 + 0.35 * strength)
+
+    def lay(cover: jax.Array, hair: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        # Along the chord u and across it v, a hair is v = f(u), and |v - f| / |gradient| its distance where it is near.
+        row, column, angle, half, bow, sway, width, there = hair
+        sin, cos = jnp.sin(angle), jnp.cos(angle)
+        y, x = grid.row - row, grid.column - column
+        u, v = cos * x + sin * y, cos * y - sin * x
+        distance = jnp.abs(v - u * u * (bow + sway * u)) * jax.lax.rsqrt(1 + (u * (2 * bow + 3 * sway * u)) ** 2)
+        tapered = width * jnp.clip(2 - 2 * (u / half) ** 2, 0, 1)
+        return jnp.maximum(cover, there * _line(distance, tapered, grid.pixel)), None
+
+    hairs = row, column, angle, half, bow, sway, width, there
+    cover, _ = jax.lax.scan(lay, jnp.zeros(image.shape[:2]), hairs)
+    colour = jnp.where(light < 1 / 6, jnp.array([215.0, 205.0, 190.0]), shade * jnp.array([1.0, 0.75, 0.6]))
+    return _blend(image, _Layer(cover, colour))
+
+
+def _lens(key: jax.Array, grid: _Grid, strength: jax.Array) -> _Layer:
+    """Draws the dark beyond the round field of view, which square images show as an ellipse, often a tall one."""
+    row, column, stretch, softness, shade = _uniform(
+        key, (0.42, 0.58), (0.42, 0.58), (0.95, 1.35), (math.log(0.01), math.log(0.15)), (0, 45)
+    )
+    y, x = grid.row - row * grid.height, (grid.column - column * grid.width) * stretch
+    distance = jnp.sqrt(y * y + x * x)
+    edge = distance.max() - strength * (distance.max() - 0.45)
+    cover = _ramp(distance, edge, edge + jnp.exp(softness))
+    return _Layer(cover, shade * jnp.array([1.0, 0.85, 0.8]))
+
+
+def _dark_corner(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
+    return _blend(image, _lens(key, _grid(*image.shape[:2]), strength))
+
+
+def _low_contrast(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
+    """Draws all pixels towards the image's mean colour, in the end to a quarter of their distance."""
+    mean = image.mean(axis=(0, 1))
+    return mean + (1 - 0.75 * strength) * (image - mean)
+
+
+def _colour_cast(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
+    """Multiplies the channels (von Kries) by gains of product 1, up to 1.35, as under a lamp of another colour."""
+    (turn,) = _uniform(key, (0, 2 * math.pi))
+    # Lamps differ from blue to yellow; from green to magenta less.
+    logs = 0.3 * jnp.cos(turn) * jnp.array([1.0, 0.0, -1.0]) + 0.15 * jnp.sin(turn) * jnp.array([-0.5, 1.0, -0.5])
+    return image * jnp.exp(strength * logs)
+
+
+def _blur(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
+    """Blurs by a Gaussian whose deviation is up to a fiftieth of the shorter side."""
+    height, width = image.shape[:2]
+    deviation = jnp.maximum(0.02 * min(height, width) * strength, 1e-3)
+
+    def blurring(size: int) -> jax.Array:
+        offsets = (jnp.arange(size)[:, None] - jnp.arange(size)) / deviation
+        return jax.nn.softmax(-0.5 * offsets**2, axis=-1)
+
+    return jnp.einsum("yh,xw,hwc->yxc", blurring(height), blurring(width), image, precision="highest")
+
+
+_BUBBLES = 12
+
+
+def _gel_bubble(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
+    """Lays air bubbles of the gel over all: a dark outline, a bright rim within, brighter on one side, and a glint."""
+    grid = _grid(*image.shape[:2])
+    key, own_key = jax.random.split(key)
+    row, column, size = _uniform(
+        own_key, (0, grid.height), (0, grid.width), (math.log(0.015), math.log(0.11)), count=_BUBBLES
+    )
+    (turn,), radius = _uniform(key, (0, 2 * math.pi)), jnp.exp(size)
+    lamp = jnp.sin(turn), jnp.cos(turn)
+    there = _in_turn(strength, _BUBBLES) * (0.5 + 0.5 * strength)
+
+    def lay(covers: tuple[jax.Array, jax.Array], bubble: tuple[jax.Array, ...]) -> tuple[tuple, None]:
+        outline, bright = covers
+        row, column, radius, there = bubble
+        y, x = grid.row - row, grid.column - column
+        distance = jnp.sqrt(y * y + x * x) + 1e-6
+        towards = (lamp[0] * y + lamp[1] * x) / distance
+        rim = 0.1 * radius + 0.004
+        dark = _line(jnp.abs(distance - radius), rim, grid.pixel)
+        light = _line(jnp.abs(distance - radius + rim), rim, grid.pixel) * (0.55 + 0.4 * towards)
+        glint = jnp.sqrt((y - 0.45 * radius * lamp[0]) ** 2 + (x - 0.45 * radius * lamp[1]) ** 2)
+        light = jnp.maximum(light, 0.9 * _line(glint, 0.3 * radius, grid.pixel))
+        light = jnp.maximum(light, 0.15 * _line(distance, 2 * radius, grid.pixel))
+        return (jnp.maximum(outline, 0.55 * there * dark), jnp.maximum(bright, there * light)), None
+
+    nothing = jnp.zeros(image.shape[:2])
+    (outline, bright), _ = jax.lax.scan(lay, (nothing, nothing), (row, column, radius, there))
+    image = _blend(image, _Layer(outline, jnp.array([60.0, 42.0, 36.0])))
+    return _blend(image, _Layer(bright, jnp.array([255.0, 250.0, 243.0])))
+
+
+def _ruler(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
+    """Lays a scale's ticks along part of one edge, each fifth one longer."""
+    grid = _grid(*image.shape[:2])
+    lying, top, left, tilt, step, phase, start, thickness, shade = _uniform(
+        key, (0, 1), (0, 1), (0, 1), (-0.25, 0.25), (0.03, 0.07), (0, 5), (0.01, 0.06), (0.12, 0.25), (5, 50)
+    )
+    down = jnp.where(top < 0.5, grid.row, grid.height - grid.row)
+    across = jnp.where(left < 0.5, grid.column, grid.width - grid.column)
+    inwards, along = jnp.where(lying < 0.5, down, across), jnp.where(lying < 0.5, across, down)
+    inwards, along = inwards + tilt * (along - 0.5), along - tilt * inwards
+    tick = along / step + phase
+    nearest = jnp.round(tick)
+    length = step * jnp.where(nearest == 5 * jnp.round(nearest / 5), 1.8, 1.0) * (0.5 + strength)
+    depth = _ramp(inwards, start - grid.pixel, start) * (
+        1 - _ramp(inwards, start + length, start + length + grid.pixel)
+    )
+    width = thickness * step * (0.5 + 0.5 * strength)
+    reach = 0.2 + 0.8 * strength
+    present = 1 - _ramp(along, reach - grid.pixel, reach)
+    cover = _line(jnp.abs(tick - nearest) * step, width, grid.pixel) * depth * present * (0.7 + 0.25 * strength)
+    return _blend(image, _Layer(cover, shade * jnp.array([1.0, 0.95, 1.0])))
+
+
+def _jpeg(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
+    """Stores the image as a JPEG, of quality 10 in the end."""
+    return jpeg(image, 95 - 85 * strength)
+
+
+_STICKER_COLOURS = (
+    (70, 190, 180), (235, 150, 40), (40, 110, 200), (235, 205, 70), (60, 150, 80), (150, 45, 50), (70, 60, 140)
+)  # fmt: skip
+
+
+def _sticker(key: jax.Array, grid: _Grid, strength: jax.Array) -> _Layer:
+    """Draws the round coloured stickers by which cameras are calibrated: one grows in from the edge, then another."""
+    palette, count = jnp.array(_STICKER_COLOURS, jnp.float32), len(_STICKER_COLOURS)
+    cover, colour = jnp.zeros((grid.row.size, grid.column.size)), jnp.zeros(3)
+    for own_key, there in zip(jax.random.split(key, 2), _in_turn(strength, 2), strict=True):
+        radius, sunk, edge, where, stretch, outer, other, ringed, gloss, slant, middle = _uniform(
+            own_key, (0.2, 0.5), (0, 0.5), (0, 4), (0, 1), (1, 1.35), (0, count), (1, count), (0, 1), (0, 80),
+            (-0.5, 0.5), (0, 1),
+        )  # fmt: skip
+        edge, beyond = edge.astype(jnp.int32), sunk * radius
+        far = edge % 2
+        row = jnp.where(edge < 2, grid.height * far + beyond * (2 * far - 1), grid.height * where)
+        column = jnp.where(edge < 2, grid.width * where, grid.width * far + beyond * (2 * far - 1))
+        y, x = grid.row - row, (grid.column - column) * stretch
+        distance = jnp.sqrt(y * y + x * x)
+        outer = outer.astype(jnp.int32)
+        inner = palette[(outer + other.astype(jnp.int32)) % count]
+        ringed = (ringed < 0.5) & (distance < 0.55 * radius)
+        surface = jnp.where(ringed[..., None], inner, palette[outer])
+        streak = jnp.exp(-(((y + slant * x) / radius - middle) ** 2) / 0.06)
+        surface = jnp.minimum(surface + gloss * streak[..., None], 255)
+        disc = _line(distance, 2 * radius * (sunk + (1 - sunk) * there), grid.pixel) * (there > 0)
+        # The later one lies under the earlier, so that what is covered does not change.
+        colour = jnp.where((cover < disc)[..., None], surface, colour)
+        cover = jnp.maximum(cover, disc)
+    return _Layer(cover, colour)
+
+
+def _stick(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
+    return _blend(image, _sticker(key, _grid(*image.shape[:2]), strength))
+
+
+_DRAW: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
+    "hair": _hair,
+    "dark_corner": _dark_corner,
+    "low_contrast": _low_contrast,
+    "colour_cast": _colour_cast,
+    "blur": _blur,
+    "gel_bubble": _gel_bubble,
+    "ruler": _ruler,
+    "jpeg": _jpeg,
+    "sticker": _stick,
+}
+
+ARTEFACTS = tuple(_DRAW)
+"""What `corrupt` draws."""
+
+HIDING: dict[str, Callable[[jax.Array, _Grid, jax.Array], _Layer]] = {"dark_corner": _lens, "sticker": _sticker}
+"""The artefacts that hide the skin under them."""

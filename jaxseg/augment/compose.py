@@ -1,0 +1,85 @@
+"""Random changes of one training example, in their order: geometry, light, artefacts."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxseg.augment.affine import draw_affine, warp
+from jaxseg.augment.artefacts import HIDING, MAX_SEVERITY, corrupt_one, hidden_one
+from jaxseg.augment.light import changes_light, relight
+from jaxseg.config import AugmentConfig
+
+ARTEFACTS = ("ruler", "hair", "sticker", "gel_bubble", "blur", "dark_corner")
+"""What `augment.artefacts` draws, in the order in which it lies between skin and camera."""
+
+
+_TRANSLATION, _ARTEFACTS, _LIGHT = 5, 6, 7
+"""What an example's key is folded with for these; its first five children are `draw_affine`'s."""
+
+
+def augment(
+    key: jax.Array,
+    images: jax.Array,
+    masks: jax.Array,
+    config: AugmentConfig,
+    *,
+    first_example: int | jax.Array = 0,
+) -> tuple[jax.Array, jax.Array]:
+    """Changes each example by draws of its own.
+
+    Args:
+      key: a `jax.random` key; example i draws from `fold_in(key, first_example + i)`, split for rotation, shear, zoom
+        and the two flips, and folded for translation, artefacts and light. An example of a global batch draws the same
+        on any number of devices, and the same of one kind whichever others are on.
+      images: uint8 or float [B, H, W, 3].
+      masks: {0, 1} of any dtype, [B, H, W, 1].
+      config: the ranges; what is off is not computed.
+      first_example: position of the first example within the global batch.
+
+    Returns:
+      Images and masks of the same shapes and dtypes. The mask is 0 where a sticker or a dark corner hides the skin: no
+      lesion is to be seen there.
+    """
+    chex.assert_equal_shape_prefix([images, masks], 3)
+    if not config.enabled:
+        return images, masks
+    example = first_example + jnp.arange(images.shape[0])
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example)
+    return jax.vmap(functools.partial(_augment_one, config=config))(keys, images, masks)
+
+
+def _augment_one(
+    key: jax.Array, image: jax.Array, mask: jax.Array, config: AugmentConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Changes one example, [H, W, 3] and [H, W, 1], by its own key."""
+    dtype = image.dtype
+    shift = None
+    if config.translation:
+        sides = jnp.array(image.shape[:2])
+        shift = sides * jax.random.uniform(
+            jax.random.fold_in(key, _TRANSLATION), (2,), minval=-config.translation, maxval=config.translation
+        )
+    image, mask = warp(image, mask, draw_affine(key, config), shift)
+    if not config.artefacts and not changes_light(config):
+        return image, mask
+    image = image.astype(jnp.float32)
+    if config.artefacts:
+        image, mask = _soil(jax.random.fold_in(key, _ARTEFACTS), image, mask, config.artefacts)
+    if changes_light(config):
+        image = relight(jax.random.fold_in(key, _LIGHT), image, config)
+    if jnp.issubdtype(dtype, jnp.integer):
+        image = jnp.round(image)
+    return image.astype(dtype), mask
+
+
+def _soil(key: jax.Array, image: jax.Array, mask: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
+    """Lays artefacts over one example, each with the given probability and a severity of 0 to the worst, uniform."""
+    for i, kind in enumerate(ARTEFACTS):
+        own_key, chance, degree = jax.random.split(jax.random.fold_in(key, i), 3)
+        severity = jax.random.uniform(degree, maxval=MAX_SEVERITY) * jax.random.bernoulli(chance, probability)
+        image = corrupt_one(own_key, image, kind, severity)
+        if kind in HIDING:
+            mask = jnp.where(hidden_one(own_key, image.shape[:2], kind, severity), jnp.zeros((), mask.dtype), mask)
+    return image, mask

@@ -1,0 +1,267 @@
+"""Settings: frozen dataclasses, one per concern, with named presets and JSON in and out.
+
+Every field carries its help text, unit and allowed values (`jaxseg.settings`). Defaults are the paper's (Table 1);
+where it contradicts itself, README says what was chosen.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxseg.config.fields import Section, setting
+from jaxseg.errors import UserError, shown, suggestion
+
+SCHEMA_VERSION = 1
+"""Version of the JSON layout of a `Config`; raised when an old `config.json` needs translating."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(Section):
+    """What is trained and validated on."""
+
+    name: str = setting(
+        "auto",
+        "ph2, isic2016, synthetic, a folder with images/ and masks/, or auto (PH2 where prepared, else synthetic)",
+    )
+    data_dir: str = setting(
+        "", "folder of the prepared TFDS data sets; empty: TFDS' own (~/tensorflow_datasets)", resumable=True
+    )
+    image_size: int = setting(
+        224, "side of the square network input, pixels, a multiple of 32", minimum=32, maximum=4096
+    )
+    folds: int = setting(
+        0,
+        "cross-validation folds, at least 2; 0: the committed split (PH2), the set's own, or one fifth held out",
+        minimum=0,
+    )
+    fold: int = setting(0, "which fold validates, from 0; used if folds is not 0", minimum=0)
+    synthetic_train: int = setting(160, "training images of the synthetic set", minimum=1, maximum=1_000_000)
+    synthetic_eval: int = setting(
+        40, "images in each of the synthetic set's validation and test splits", minimum=1, maximum=1_000_000
+    )
+    workers: int = setting(4, "threads that decode and resize images", minimum=0, maximum=512, resumable=True)
+    cache_mib: int = setting(
+        4096, "memory that may hold decoded, resized images between epochs, MiB", minimum=0, resumable=True
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.image_size % 32:
+            near = round(self.image_size / 32) * 32
+            raise UserError(f"data.image_size = {self.image_size}: must be a multiple of 32, as {near}")
+        if self.folds == 1 or (self.folds and self.fold >= self.folds):
+            raise UserError(
+                f"data.fold = {self.fold} of data.folds = {self.folds}: folds must be 0 or at least 2, fold below folds"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig(Section):
+    """Random changes of training images: geometry (paper, 3.3.1), and, off by default, light and artefacts."""
+
+    enabled: bool = setting(True, "augment training images")
+    rotation: float = setting(30.0, "largest rotation either way, degrees", minimum=0, maximum=180)
+    shear: float = setting(10.0, "largest shear angle either way, degrees", minimum=0, maximum=60)
+    zoom_min: float = setting(0.8, "smallest magnification, a factor", minimum=0.05, maximum=20)
+    zoom_max: float = setting(1.2, "largest magnification, a factor", minimum=0.05, maximum=20)
+    flip_horizontal: bool = setting(True, "mirror left to right, half of the time")
+    flip_vertical: bool = setting(True, "mirror top to bottom, half of the time")
+    translation: float = setting(0.0, "largest shift either way, a share of each side", minimum=0, maximum=0.5)
+    brightness: float = setting(0.0, "brightness times 1 - this to 1 + this", minimum=0, maximum=0.95)
+    contrast: float = setting(0.0, "distance from the mean grey times 1 - this to 1 + this", minimum=0, maximum=0.95)
+    saturation: float = setting(0.0, "distance from grey times 1 - this to 1 + this", minimum=0, maximum=0.95)
+    gamma: float = setting(
+        0.0, "values in [0, 1] to the power of 1 / (1 + this) to 1 + this, log-uniform", minimum=0, maximum=4
+    )
+    colour_cast: float = setting(
+        0.0, "each channel times 1 / (1 + this) to 1 + this, log-uniform", minimum=0, maximum=4
+    )
+    illumination: float = setting(
+        0.0, "light that rises across the image, at most from 1 - this to 1 + this", minimum=0, maximum=0.95
+    )
+    artefacts: float = setting(
+        0.0,
+        "probability of each of ruler, hair, sticker, gel bubbles, blur and dark corners, at any severity; under "
+        "stickers and dark corners there is no lesion",
+        minimum=0,
+        maximum=1,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.zoom_min > self.zoom_max:
+            raise UserError(
+                f"augment.zoom_min = {self.zoom_min:g}: must not exceed augment.zoom_max = {self.zoom_max:g}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(Section):
+    """The network (paper, 3.1 to 3.3.2)."""
+
+    encoder: str = setting(
+        "resnet50v2",
+        "resnet50v2 (the paper's), resnet50 (v1), or none: the plain U-Net baseline",
+        choices=("resnet50v2", "resnet50", "none"),
+    )
+    pretrained: str = setting("imagenet", "encoder weights: imagenet (Keras' cache or download), none, or a file")
+    decoder_channels: tuple[int, ...] = setting(
+        (256, 128, 64, 32, 16), "channels of the five decoder stages, deepest first", minimum=1, maximum=8192
+    )
+    unet_channels: tuple[int, ...] = setting(
+        (64, 128, 256, 512, 1024), "channels of the plain U-Net's scales, finest first", minimum=1, maximum=8192
+    )
+    dropout: float = setting(
+        0.3, "share of channels' values dropped between a stage's two convolutions", minimum=0, maximum=0.95
+    )
+    encoder_bn_momentum: float = setting(
+        0.99, "share of the old running statistics kept per step, encoder", minimum=0, maximum=1
+    )
+    decoder_bn_momentum: float = setting(
+        0.9, "share of the old running statistics kept per step, decoder", minimum=0, maximum=1
+    )
+    colour_constancy: str = setting(
+        "none",
+        "what the network does to each image first: none, or shades_of_gray, which takes a colour cast away",
+        choices=("none", "shades_of_gray"),
+    )
+    dtype: str = setting(
+        "float32", "compute type; parameters, statistics and loss stay float32", choices=("float32", "bfloat16")
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.decoder_channels) != 5:
+            raise UserError(
+                f"model.decoder_channels = {self.decoder_channels}: needs 5 numbers, one per factor of 2 in size"
+            )
+        if not 2 <= len(self.unet_channels) <= 6:
+            raise UserError(f"model.unet_channels = {self.unet_channels}: needs 2 to 6 numbers, one per scale")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(Section):
+    """The training loss (paper, 3.3.3)."""
+
+    name: str = setting("focal", "focal (equation 2) or bce (binary cross-entropy)", choices=("focal", "bce"))
+    alpha: float = setting(0.8, "weight of the focal loss", minimum=0, maximum=100)
+    gamma: float = setting(2.0, "focusing exponent; 0: alpha times cross-entropy", minimum=0, maximum=20)
+    class_balanced: bool = setting(
+        False, "weight lesion pixels by alpha and skin by 1 - alpha, instead of all by alpha"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig(Section):
+    """Adam, reduce-on-plateau, early stopping, averaging (paper, Table 1; Keras' defaults where it is silent)."""
+
+    learning_rate: float = setting(1e-4, "initial learning rate", minimum=1e-12, maximum=10)
+    adam_epsilon: float = setting(1e-7, "Adam's epsilon (Keras' default)", minimum=1e-16, maximum=1)
+    plateau_factor: float = setting(
+        0.2, "factor on the learning rate at a plateau of the validation loss", minimum=0, maximum=0.99
+    )
+    plateau_patience: int = setting(5, "epochs without improvement before the reduction", minimum=1)
+    plateau_min_delta: float = setting(
+        1e-4, "least decrease of the validation loss that counts for the plateau", minimum=0, maximum=1e6
+    )
+    min_learning_rate: float = setting(1e-6, "floor of the learning rate", minimum=0, maximum=10)
+    early_stop_patience: int = setting(10, "epochs without improvement before training stops", minimum=1)
+    encoder_rate: float = setting(
+        1.0,
+        "factor on the encoder's learning rate; 0 freezes its weights, while its batch statistics still move",
+        minimum=0,
+        maximum=1,
+    )
+    ema: float = setting(
+        0.0,
+        "decay per step of a moving average of weights and batch statistics, which validation, the best checkpoint and "
+        "all inference then take; 0: none",
+        minimum=0,
+        maximum=0.99999,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Section):
+    """Length, batch, seed and devices of a run."""
+
+    epochs: int = setting(
+        50, "most epochs to train; may be raised later to train a run on", minimum=1, maximum=1_000_000, resumable=True
+    )
+    batch_size: int = setting(16, "images per step over all devices", minimum=1)
+    seed: int = setting(0, "the one seed of weights, order, augmentation, dropout", minimum=0, maximum=2**31 - 1)
+    devices: int = setting(
+        0, "local devices to use; 0: all, of a CPU as many cores as divide the batch", minimum=0, resumable=True
+    )
+    log_every_steps: int = setting(
+        10, "steps between looks at the loss, which wait for the device", minimum=1, resumable=True
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Returns the settings as nested dicts of JSON types."""
+        return {
+            section.name: {
+                k: list(v) if isinstance(v, tuple) else v for k, v in vars(getattr(self, section.name)).items()
+            }
+            for section in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> "Config":
+        """Builds a config from nested dicts; what is absent keeps its default.
+
+        Raises:
+          UserError: an unknown section or setting, or a value that the setting does not allow.
+        """
+        sections = [field.name for field in dataclasses.fields(cls)]
+        changes = {}
+        for section, fields in _object("the configuration", values).items():
+            if section not in sections:
+                raise UserError(f"unknown section {shown(section)}{suggestion(str(section), sections)}")
+            changes |= {f"{section}.{name}": value for name, value in _object(section, fields).items()}
+        return cls().updated(changes)
+
+    def updated(self, changes: Mapping[str, Any]) -> "Config":
+        """Returns a copy with settings changed by dotted name, as `{"optim.learning_rate": 1e-3}`.
+
+        Raises:
+          UserError: an unknown name, with the nearest known one, or a value that the setting does not allow.
+        """
+        sections: dict[str, dict[str, Any]] = {}
+        known = dict(self.settings())
+        for dotted, value in changes.items():
+            if dotted not in known:
+                raise UserError(f"unknown setting {shown(dotted)}{suggestion(dotted, known)}")
+            section, name = dotted.split(".")
+            sections.setdefault(section, {})[name] = value
+        return dataclasses.replace(self, **{s: dataclasses.replace(getattr(self, s), **v) for s, v in sections.items()})
+
+    @classmethod
+    def settings(cls) -> Iterable[tuple[str, dataclasses.Field]]:
+        """Yields each setting's dotted name and field, in order."""
+        for section in dataclasses.fields(cls):
+            for field in dataclasses.fields(section.type):
+                yield f"{section.name}.{field.name}", field
+
+    def get(self, dotted: str) -> Any:
+        """Returns one setting's value by its dotted name."""
+        section, name = dotted.split(".")
+        return getattr(getattr(self, section), name)
+
+
+def _object(name: str, values: Any) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{name} is {type(values).__name__}: must be an object of names and values")
+    return values

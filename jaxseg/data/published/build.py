@@ -1,0 +1,95 @@
+"""Builds a published data set from its original download, beside the old one, and swaps them."""
+
+import contextlib
+import io
+import logging
+import tempfile
+from pathlib import Path
+
+from jaxseg.data.published import prepared
+from jaxseg.data.published.place import data_dir_of, folder_of, is_prepared
+from jaxseg.errors import RunError, UserError
+
+_log = logging.getLogger("jaxseg.prepare")  # not __name__, which is "__main__" when run as a command
+
+
+def prepare(name: str, source: str, data_dir: str = "", *, force: bool = False) -> dict[str, int]:
+    """Builds a data set, or leaves it as it is if it is there already.
+
+    Args:
+      name: "ph2" or "isic2016".
+      source: the publisher's folder or archive.
+      data_dir: folder of prepared TFDS data sets; empty: TFDS' own.
+      force: build anew what is there; the old one is replaced only when the new one is complete.
+
+    Returns:
+      The number of images in each split of the prepared set.
+
+    Raises:
+      UserError: the source is missing or unsound, or the folder cannot be written to.
+      RunError: writing failed.
+    """
+    target = folder_of(name, data_dir)
+    there = is_prepared(name, data_dir)
+    if there and not force:
+        return _compare(name, source, data_dir)
+    if target.exists() and not there:
+        raise UserError(f"{target}: not a prepared data set; move it away, or choose another --data-dir")
+    # Built beside its place, so that an interruption leaves nothing half-done and moving it there takes no time.
+    with _workshop(data_dir_of(data_dir)) as workshop:
+        try:
+            counts = _build(name, source, workshop)
+            target.parent.mkdir(exist_ok=True)
+            _replace(folder_of(name, workshop), target, Path(workshop) / "old")
+        except OSError as error:
+            raise RunError(f"{target}: could not be written ({error.strerror or error})") from None
+    return counts
+
+
+def _workshop(root: Path) -> tempfile.TemporaryDirectory:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".preparing-", dir=root)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be written to ({error.strerror}); choose a folder by --data-dir") from None
+
+
+def _compare(name: str, source: str, data_dir: str) -> dict[str, int]:
+    """Says that the set is there, and what the source now has beyond it."""
+    with prepared.damage_explained(str(folder_of(name, data_dir)), "add --force"):
+        builder = prepared.builder_of(name, data_dir)
+        counts = _counts(builder)
+    found = {split: len(pairs) for split, pairs in builder.find_pairs(source)[0].items()}
+    _log.info("%s is already prepared, and left as it is", name)
+    news = {split: n for split, n in found.items() if n > counts.get(split, 0)}
+    if news:
+        more = ", ".join(f"{split} {n} (prepared: {counts.get(split, 0)})" for split, n in news.items())
+        _log.warning("%s holds more now: %s; add --force to build the set anew", source, more)
+    return counts
+
+
+def _build(name: str, source: str, data_dir: str) -> dict[str, int]:
+    import tensorflow_datasets as tfds
+
+    builder = prepared.builder_of(name, data_dir, source=source)
+    # TFDS announces sizes it does not know and a folder that is not the final one, and its bar knows no end.
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    return _counts(builder)
+
+
+def _counts(builder) -> dict[str, int]:
+    return {split: info.num_examples for split, info in builder.info.splits.items()}
+
+
+def _replace(new: Path, target: Path, old: Path) -> None:
+    """Moves the new folder to its place and what was there to `old`; if that fails, puts it back."""
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise

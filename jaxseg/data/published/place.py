@@ -1,0 +1,35 @@
+"""Where prepared data sets lie on disk. Importing this module starts neither TFDS nor JAX."""
+
+import os
+from pathlib import Path
+
+from jaxseg.errors import UserError
+
+NAMES = ("ph2", "isic2016")
+"""The published sets that can be prepared."""
+
+
+VERSION = "1.0.0"
+"""Version of what is stored of them; raised when that changes, and then they are to be prepared anew."""
+
+
+def data_dir_of(data_dir: str) -> Path:
+    """Returns the folder of the prepared sets: the given one, or TFDS' own ($TFDS_DATA_DIR, ~/tensorflow_datasets).
+
+    Raises:
+      UserError: an address instead of a folder.
+    """
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    if "://" in chosen:
+        raise UserError(f"data_dir {chosen}: must be a folder on this machine; copy the data set to a local disk first")
+    return Path(chosen).expanduser()
+
+
+def folder_of(name: str, data_dir: str) -> Path:
+    """Returns where a set lies once it is prepared."""
+    return data_dir_of(data_dir) / name / VERSION
+
+
+def is_prepared(name: str, data_dir: str) -> bool:
+    """Returns whether a published set is prepared; imports nothing slow."""
+    return (folder_of(name, data_dir) / "dataset_info.json").is_file()

@@ -1,0 +1,1 @@
+"""Scores with their worth: records of images, bootstrap, significance, comparison."""

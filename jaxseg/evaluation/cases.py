@@ -1,0 +1,132 @@
+"""The images of an evaluation that are looked at: its worst, its median and its best.
+
+They are left as `cases.png` (a few of each on one sheet), `overlays/` (the same, each in a file of its own), and, for
+`report.html`, `cases/` (small JPEGs of more of each) with `cases.json` (scores, and outlines as SVG paths).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxseg.data import Example, Examples
+from jaxseg.inference.masks import Prediction
+from jaxseg.inference.segmenter import Segmenter, resize_probability
+from jaxseg.report.figures import save_png
+from jaxseg.report.overlays import Case, overlay, overlay_sheet
+from jaxseg.runs.workdir import CASES, PICTURES
+from jaxseg.system.files import replacing, write_json
+
+EACH = 12
+"""Worst, median and best cases of each that the page shows."""
+
+
+ON_SHEET = 4
+"""Of each, how many are on the sheet too."""
+
+
+_SIDE = 480  # longer side of a picture on the page, pixels
+
+
+_TOLERANCE = 0.5  # how far a simplified outline may be off, pixels of that picture
+
+
+def pick(dice: Sequence[float]) -> dict[str, list[int]]:
+    """Picks the worst, median and best images; of fewer than are shown, the lower, middle and upper third.
+
+    Args:
+      dice: of each image.
+
+    Returns:
+      Indices under "worst", "median" and "best", each from lower to higher Dice, and none twice.
+    """
+    order = np.argsort(dice, kind="stable")
+    if len(order) > 3 * EACH:
+        middle = (len(order) - EACH) // 2
+        parts = order[:EACH], order[middle : middle + EACH], order[-EACH:]
+    else:
+        parts = np.array_split(order, 3)
+    return {kind: part.tolist() for kind, part in zip(("worst", "median", "best"), parts, strict=True)}
+
+
+def _of_the_sheet(picked: Mapping[str, list[int]]) -> set[int]:
+    """Returns the extremes of the worst and the best, and the middle of the median."""
+    first = max((len(picked["median"]) - ON_SHEET) // 2, 0)
+    return {*picked["worst"][:ON_SHEET], *picked["median"][first : first + ON_SHEET], *picked["best"][-ON_SHEET:]}
+
+
+def draw_cases(
+    segmenter: Segmenter,
+    prediction: Prediction,
+    each: Sequence[Mapping[str, float]],
+    examples: Examples,
+    out: Path,
+) -> None:
+    """Draws worst, median and best cases into an evaluation's folder.
+
+    Args:
+      segmenter: the model, which segments the picked images anew.
+      prediction: makes its masks.
+      each: scores of every image at its own resolution, in the order of `examples`; "dice" picks.
+      examples: the split.
+      out: the evaluation's folder.
+    """
+    picked = pick([scores["dice"] for scores in each])
+    kinds = {i: kind for kind, indices in picked.items() for i in indices}
+    loaded = ((i, examples.load(i)) for i in kinds)
+    on_sheet, sheet, stored = _of_the_sheet(picked), [], []
+    stream = segmenter.stream(((i, example), segmenter.resize(example.image)) for i, example in loaded)
+    for (i, example), probability in stream:
+        mask = prediction.mask(resize_probability(probability, example.mask.shape[:2]))
+        about = {"kind": kinds[i], "name": examples.names[i], "group": examples.groups[i], "scores": dict(each[i])}
+        stored.append({**about, **_picture(example, mask, out / PICTURES / f"{len(stored):02d}.jpg")})
+        if i in on_sheet:
+            truth = example.mask[..., 0]
+            sheet.append(Case(f"{kinds[i]}: {examples.names[i]}", example.image, truth, mask, each[i]["dice"]))
+            name = f"{kinds[i]}_{examples.names[i]}.png".replace("/", "_")
+            save_png(overlay(example.image, mask, truth), out / "overlays" / name)
+    write_json(out / CASES, {"cases": stored})
+    title = f"{segmenter.config.data.name} → {examples.dataset} {examples.split}"
+    overlay_sheet(sheet, out / "cases.png", title, synthetic=examples.dataset == "synthetic")
+
+
+def _picture(example: Example, mask: np.ndarray, path: Path) -> dict[str, Any]:
+    """Writes a small JPEG, and returns what draws the outlines on it."""
+    image = Image.fromarray(example.image)
+    image.thumbnail((_SIDE, _SIDE))
+    with replacing(path) as temporary:
+        image.save(temporary, format="JPEG", quality=80, optimize=True)
+    return {
+        "image": path.name,
+        "width": image.width,
+        "height": image.height,
+        "truth": outlines(example.mask[..., 0], image.size),
+        "prediction": outlines(mask, image.size),
+    }
+
+
+def outlines(mask: np.ndarray, size: tuple[int, int]) -> str:
+    """Traces a mask's outlines, closed along the image's border too.
+
+    Args:
+      mask: bool or {0, 1} [H, W].
+      size: (width, height) of the picture that they are drawn on, pixels.
+
+    Returns:
+      The `d` of an SVG path in that picture's pixels; "" for an empty mask.
+    """
+    import contourpy
+    from matplotlib.path import Path as Outline
+
+    # Averaged to the picture's size first: the steps between a large image's pixels would make paths of many KiB.
+    share = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+    parts = []
+    # A rim of skin closes outlines at the border, half a pixel outside the outermost pixels' middles.
+    for line in contourpy.contour_generator(z=np.pad(np.asarray(share), 1)).lines(127.5):
+        outline = Outline(line - 0.5)
+        outline.simplify_threshold = _TOLERANCE
+        points = outline.cleaned(simplify=True).vertices[:-1]  # the last is matplotlib's mark of the end
+        parts.append("M" + " ".join(f"{x:.1f},{y:.1f}" for x, y in points) + "Z")
+    return "".join(parts)

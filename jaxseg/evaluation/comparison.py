@@ -1,0 +1,207 @@
+"""Compares evaluations of the same images: differences, intervals and tests, as Markdown and CSV."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxseg.errors import UserError
+from jaxseg.evaluation.bootstrap import LEVEL, REPLICATES
+from jaxseg.evaluation.records import PerImage, read_per_image
+from jaxseg.evaluation.significance import Difference
+from jaxseg.runs.workdir import METRICS, PER_IMAGE
+from jaxseg.system.files import read_json
+
+_DATA = {"dataset", "split", "images", "synthetic", "fingerprint", "trained_on"}
+"""What must be known of the data to say what is compared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` wrote into a folder.
+
+    Attributes:
+      folder: where.
+      metrics: content of `metrics.json`.
+      images: content of `per_image.csv`.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    images: PerImage
+
+    @property
+    def about(self) -> str:
+        """The data set, the split and the number of images."""
+        data = self.metrics["data"]
+        return f"{data['dataset']} {data['split']}, {data['images']} images"
+
+
+def find(runs: Sequence[Path], dataset: str | None = None, split: str | None = None) -> list[Path]:
+    """Returns the evaluation's folder of each run.
+
+    Args:
+      runs: folders of runs, which hold their evaluations, or of evaluations, which tell what images are meant.
+      dataset: the evaluations' data set; None for any.
+      split: the evaluations' split; None for any.
+
+    Raises:
+      UserError: a run was not evaluated, the runs share no evaluation as asked for, or several.
+    """
+    given = [run for run in runs if _is_evaluation(run)]
+    own = {run: _evaluations(run) for run in runs if run not in given}
+    if not own:
+        if dataset or split:
+            raise UserError(f"{runs[0]} is an evaluation itself: leave out --data and --split, which choose a run's")
+        return list(runs)
+    shared = _shared(own, dataset, split)
+    if len(shared) > 1 and given:
+        shared = _shared(own, dataset, split, _read_data(given[0])["fingerprint"]) or shared
+    if not shared:
+        there = "; ".join(f"{run} has {', '.join(some)}" for run, some in own.items())
+        asked = " as asked for" if dataset or split else ""
+        raise UserError(f"no evaluation{asked} is shared: {there}; evaluate all runs on the same set")
+    if len(shared) > 1:
+        raise UserError(
+            f"several evaluations are shared: {', '.join(shared)}; choose one with --data and --split, or give the "
+            f"folders themselves, as {next(iter(own))}/evaluation/{shared[0]}"
+        )
+    return [own[run][shared[0]] if run in own else run for run in runs]
+
+
+def _is_evaluation(folder: Path) -> bool:
+    return (folder / PER_IMAGE).exists() and (folder / METRICS).exists()
+
+
+def _evaluations(run: Path) -> dict[str, Path]:
+    """Returns the evaluations of a run by the names of their folders, sorted."""
+    if not run.is_dir():
+        raise UserError(f"{run}: no such folder")
+    found = {path.parent.name: path.parent for path in sorted(run.glob(f"evaluation/*/{METRICS}"))}
+    found = {name: folder for name, folder in found.items() if _is_evaluation(folder)}
+    if not found:
+        raise UserError(f"{run}: holds no evaluation; make one first: python -m jaxseg.evaluate --workdir {run}")
+    return found
+
+
+def _shared(own: dict[Path, dict[str, Path]], *wanted: str | None) -> list[str]:
+    """Returns the names of the evaluations that every run has and whose data are as wanted, sorted."""
+    return sorted(set.intersection(*({n for n, f in some.items() if _fits(f, *wanted)} for some in own.values())))
+
+
+def _fits(folder: Path, dataset: str | None, split: str | None, fingerprint: str | None = None) -> bool:
+    data = _read_data(folder)
+    # A folder's name is recorded as its whole path.
+    called = (dataset, dataset and str(Path(dataset).expanduser().resolve()))
+    return (
+        (dataset is None or data["dataset"] in called)
+        and split in (None, data["split"])
+        and fingerprint in (None, data["fingerprint"])
+    )
+
+
+def _read_data(folder: Path) -> dict[str, Any]:
+    return _read_metrics(folder)["data"]
+
+
+def _read_metrics(folder: Path) -> dict[str, Any]:
+    """Reads `metrics.json` as far as this command needs it.
+
+    Raises:
+      UserError: it cannot be read, or is not what `evaluate` writes.
+    """
+    metrics = read_json(folder / METRICS)
+    if not isinstance(data := metrics.get("data"), dict) or not data.keys() >= _DATA:
+        raise UserError(f"{folder / METRICS}: not what evaluate writes; evaluate again")
+    return metrics
+
+
+def load(folder: Path) -> Evaluation:
+    """Reads an evaluation.
+
+    Raises:
+      UserError: a file is missing, damaged, or of an older jaxseg.
+    """
+    metrics = _read_metrics(folder)
+    if "prediction" not in metrics:
+        raise UserError(f"{folder / METRICS}: an older jaxseg wrote it; evaluate again")
+    return Evaluation(folder, metrics, read_per_image(folder))
+
+
+def check_same_images(evaluations: Sequence[Evaluation]) -> None:
+    """Raises UserError unless all evaluations are of the same images, by the data's fingerprint and by name."""
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        prints = [e.metrics["data"]["fingerprint"] for e in (first, other)]
+        if prints[0] != prints[1] or first.images.names != other.images.names:
+            raise UserError(
+                f"{first.folder} ({first.about}, fingerprint {prints[0]}) and {other.folder} ({other.about}, "
+                f"fingerprint {prints[1]}) are not of the same images; evaluate both runs on the same set"
+            )
+
+
+def markdown(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Difference]]) -> str:
+    """Returns the report: what is compared, a table for each run but the first, and how to read it."""
+    first, letters = evaluations[0], [chr(ord("A") + i) for i in range(len(evaluations))]
+    lines = [f"# {first.about}", ""]
+    if first.metrics["data"]["synthetic"]:
+        lines += ["**SYNTHETIC DATA: no result on real lesions.**", ""]
+    lines += [f"- {letter}: {_described(e)}" for letter, e in zip(letters, evaluations, strict=True)]
+    for letter, tests in zip(letters[1:], compared, strict=True):
+        lines += ["", f"| Score | A | {letter} | {letter} - A | {100 * LEVEL:g} % interval | p |"]
+        lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+        lines += [_row(line) for line in tests]
+    lines += ["", _explanation(len(compared))]
+    return "\n".join(lines) + "\n"
+
+
+def _described(evaluation: Evaluation) -> str:
+    """Returns where an evaluation is, how its masks were made, and a warning if it is no honest test."""
+    prediction, seen = evaluation.metrics["prediction"], evaluation.metrics["data"]["trained_on"]
+    members = [f"{m['workdir']} step {m['step']}" for m in prediction["ensemble"]]
+    options = {
+        "test_time_augmentation": "test-time augmentation",
+        "largest_component": "largest component alone",
+        "fill_holes": "holes filled",
+    }
+    parts = [f"`{evaluation.folder}`: {' + '.join(members)}", f"threshold {prediction['threshold']:g}"]
+    parts += [words for name, words in options.items() if prediction[name]]
+    if seen:
+        parts.append(f"**{seen} of these images were TRAINED ON: not an honest test**")
+    if chosen := (prediction["threshold_chosen_on"] or {}).get("scored_images"):
+        parts.append(f"**threshold CHOSEN ON {chosen} of these images: not an honest test**")
+    return ", ".join(parts)
+
+
+def _row(line: Difference) -> str:
+    name = line.score.replace("_", " ") + (", pooled" if line.kind == "pooled" else "")
+    # Distances are in pixels, all else is at most 1.
+    digits = 2 if line.score == "hausdorff95" else 4
+    interval = f"[{line.low:+.{digits}f}, {line.high:+.{digits}f}]"
+    numbers = f"{line.first:.{digits}f} | {line.second:.{digits}f} | {line.difference:+.{digits}f} | {interval}"
+    p = "" if line.p is None else "< 0.0001" if line.p < 1e-4 else f"{line.p:.4f}"
+    return f"| {name} | {numbers} | {p} |"
+
+
+def _explanation(comparisons: int) -> str:
+    corrected = f"corrected by Holm for the {comparisons} runs compared with A, " if comparisons > 1 else ""
+    return (
+        "Means over images at their own resolution, and pooled scores of summed pixel counts. Hausdorff distances "
+        f"(pixels; relative: of the image's diagonal) are better when lower, all else when higher. Interval: paired "
+        f"bootstrap, {REPLICATES:,} draws of images. p: Wilcoxon's signed-rank test of the images' differences, "
+        f"two-sided, {corrected}not corrected for the number of scores."
+    )
+
+
+def table_csv(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Difference]]) -> str:
+    """Returns all comparisons as one table, a line per run and score."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    columns = ("score", "kind", "first", "second", "difference", "low", "high", "p")
+    table.writerow(["first_run", "second_run", *columns])
+    for other, tests in zip(evaluations[1:], compared, strict=True):
+        for line in tests:
+            table.writerow([evaluations[0].folder, other.folder, *(getattr(line, name) for name in columns)])
+    return text.getvalue()

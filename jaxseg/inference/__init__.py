@@ -1,0 +1,1 @@
+"""A trained model in use: segmenter, masks, thresholds, folders of images, export."""

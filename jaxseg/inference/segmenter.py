@@ -1,0 +1,196 @@
+"""A trained model ready to use: the best weights of a run, or of several, behind one call."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+import jax
+import numpy as np
+from PIL import Image
+
+from jaxseg import data
+from jaxseg.config import Config
+from jaxseg.data import Examples
+from jaxseg.data.images import resize_image
+from jaxseg.errors import UserError
+from jaxseg.runs.checkpoint import restore_best
+from jaxseg.runs.workdir import CONFIG, read_config
+from jaxseg.steps import Steps, state_target
+from jaxseg.system.devices import all_devices, divisible
+from jaxseg.system.files import read_json
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One run's best weights, placed on the devices.
+
+    Attributes:
+      workdir: the run's folder.
+      config: settings of the run.
+      step: training step of the weights.
+      steps: the compiled steps; members of equal networks share them.
+      variables: "params" and "batch_stats".
+    """
+
+    workdir: Path
+    config: Config
+    step: int
+    steps: Steps
+    variables: dict
+
+
+class Segmenter:
+    """Maps images to probability maps; of several runs, to the mean of theirs.
+
+        segmenter = Segmenter.load("runs/full")
+        probability = segmenter(image)  # float32 [H, W] for uint8 [H, W, 3]
+
+    Attributes:
+      members: the runs, at least one, of one image size.
+      tta: whether each member averages over the eight symmetries of the square.
+      config: settings of the first run.
+      step: training step of the first run's weights.
+      image_size: side of the network's square input, pixels.
+      batch_size: images that go through the network at once.
+    """
+
+    def __init__(self, members: Sequence[Member], *, tta: bool):
+        self.members = tuple(members)
+        self.tta = tta
+        self.config = members[0].config
+        self.step = members[0].step
+        self.image_size = self.config.data.image_size
+        self.batch_size = divisible(self.config.train.batch_size, len(members[0].steps.devices))
+
+    @classmethod
+    def load(cls, workdir: Path | str, *more: Path | str, tta: bool = False) -> Self:
+        """Loads the best checkpoint of a run, or of several as an ensemble, onto all local devices.
+
+        Args:
+          workdir: the run's folder.
+          more: folders of further runs; their networks may differ, but not their image size.
+          tta: test-time augmentation: average over flips and quarter turns, at eight times the cost.
+
+        Raises:
+          UserError: no run in a folder, no checkpoint yet, or runs of different image sizes.
+        """
+        workdirs = [Path(folder) for folder in (workdir, *more)]
+        configs = [read_config(folder) for folder in workdirs]
+        sizes = [config.data.image_size for config in configs]
+        for folder, size in zip(workdirs, sizes, strict=True):
+            if size != sizes[0]:
+                raise UserError(
+                    f"{folder}: takes images of {size} pixels, but {workdirs[0]} of {sizes[0]}; runs of one ensemble "
+                    "must have been trained with the same data.image_size"
+                )
+        devices = all_devices(configs[0].train.batch_size)
+        compiled = {config.model: Steps(config, devices, tta=tta) for config in configs}
+        members = []
+        for folder, config in zip(workdirs, configs, strict=True):
+            steps = compiled[config.model]
+            variables, step = restore_best(folder, state_target(config, steps).variables)
+            members.append(Member(folder, config, step, steps, variables))
+        return cls(members, tta=tta)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Segments one image of any size.
+
+        Args:
+          image: uint8 [H, W, 3], RGB in [0, 255].
+
+        Returns:
+          float32 [H, W], the probability of lesion.
+
+        Raises:
+          ValueError: an array of another type or shape.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image is {image.dtype} {list(image.shape)}: must be uint8 [H, W, 3], RGB in [0, 255]")
+        # One image per device: a whole batch would take as long as all its blanks.
+        ((_, probability),) = self.stream([(None, self.resize(image))], len(self.members[0].steps.devices))
+        return resize_probability(probability, image.shape[:2])
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """Resizes an image uint8 [H, W, 3] to the network's input, uint8 [S, S, 3]."""
+        return resize_image(image, (self.image_size, self.image_size))
+
+    def trained_on(self, examples: Examples, data_dir: str) -> int | None:
+        """Returns how many of the images any member was trained on.
+
+        Args:
+          examples: the images.
+          data_dir: folder of the prepared data sets.
+
+        Returns:
+          Their number; None where a member was trained on this data set, and its training images are not to be had.
+        """
+        seen: set[str] = set()
+        for member in self.members:
+            try:
+                train, _ = data.training_splits(dataclasses.replace(member.config.data, data_dir=data_dir))
+            except UserError:
+                if read_json(member.workdir / CONFIG)["data"]["dataset"] == examples.dataset:
+                    return None
+                continue
+            seen |= train.shared_with(examples)
+        return len(seen)
+
+    def stream(
+        self, items: Iterable[tuple[T, np.ndarray]], batch_size: int | None = None
+    ) -> Iterator[tuple[T, np.ndarray]]:
+        """Segments images batch by batch; the device works on one batch while the host prepares the next.
+
+        Args:
+          items: pairs of anything and an image uint8 [S, S, 3], as from `resize`.
+          batch_size: images at once, a multiple of the number of devices; default: `self.batch_size`.
+
+        Yields:
+          In the same order, pairs of the same thing and the probability of lesion, float32 [S, S].
+        """
+        running: tuple[list[T], jax.Array] | None = None
+        for tags, images in self._batches(items, batch_size or self.batch_size):
+            started = tags, self._predict(images)
+            if running:
+                yield from self._fetch(*running)
+            running = started
+        if running:
+            yield from self._fetch(*running)
+
+    def _predict(self, images: np.ndarray) -> jax.Array:
+        """Starts a batch on the devices: images uint8 [B, S, S, 3] to float32 [devices, B / devices, S, S, 1]."""
+        placed = self.members[0].steps.shard(images)
+        return sum(m.steps.predict(m.variables, placed) for m in self.members) / len(self.members)
+
+    def _batches(self, items: Iterable[tuple[T, np.ndarray]], batch_size: int) -> Iterator[tuple[list[T], np.ndarray]]:
+        """Groups images into batches of one size, so that the network is compiled once; the last has blank images."""
+        tags: list[T] = []
+        shape = (batch_size, self.image_size, self.image_size, 3)
+        images = np.zeros(shape, np.uint8)
+        for tag, image in items:
+            images[len(tags)] = image
+            tags.append(tag)
+            if len(tags) == batch_size:
+                yield tags, images
+                tags, images = [], np.zeros(shape, np.uint8)
+        if tags:
+            yield tags, images
+
+    def _fetch(self, tags: list[T], probabilities: jax.Array) -> Iterator[tuple[T, np.ndarray]]:
+        host = jax.device_get(probabilities).reshape(-1, self.image_size, self.image_size)
+        yield from zip(tags, host, strict=False)  # blank images at the end have no tag
+
+
+def resize_probability(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes a probability map bilinearly.
+
+    Args:
+      probability: float32 [S, S].
+      size: (height, width) wanted, pixels.
+
+    Returns:
+      float32 [height, width].
+    """
+    return np.asarray(Image.fromarray(probability).resize(size[::-1], Image.Resampling.BILINEAR))

@@ -1,0 +1,143 @@
+"""From probabilities to masks: threshold, largest component, hole filling.
+
+From Python as from the command line:
+
+    segmenter = Segmenter.load("runs/full", tta=True)
+    prediction = choose_threshold(segmenter, Prediction(largest_component=True))
+    mask = prediction.mask(segmenter(image))
+"""
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxseg import data
+from jaxseg.data import Examples
+from jaxseg.data.images import resize_mask
+from jaxseg.data.pipeline import read_ahead
+from jaxseg.errors import UserError
+from jaxseg.inference.masks import THRESHOLD, Prediction
+from jaxseg.inference.segmenter import Segmenter
+from jaxseg.metrics import confusion, scores
+from jaxseg.runs import workdir as files
+from jaxseg.system.files import read_json
+from jaxseg.system.progress_bar import progress
+
+log = logging.getLogger(__name__)
+
+
+GRID = tuple(percent / 100 for percent in range(1, 100))
+"""Thresholds that are tried."""
+
+
+def from_args(args: argparse.Namespace) -> tuple[Segmenter, Prediction]:
+    """Loads the model and settles the masks as the command line says.
+
+    Args:
+      args: with the arguments of `cli.add_model_arguments` and `cli.add_mask_arguments`.
+
+    Raises:
+      UserError: as `Segmenter.load` and, for `--threshold auto`, `choose_threshold`.
+    """
+    segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta)
+    prediction = Prediction(largest_component=args.largest_component, fill_holes=args.fill_holes)
+    if args.threshold == "auto":
+        prediction = choose_threshold(segmenter, prediction, args.data_dir)
+    elif args.threshold is not None:
+        prediction = dataclasses.replace(prediction, threshold=args.threshold)
+    return segmenter, prediction
+
+
+def record(segmenter: Segmenter, prediction: Prediction) -> dict[str, Any]:
+    """Returns how masks were made, as `metrics.json` keeps it under "prediction"."""
+    return {
+        "test_time_augmentation": segmenter.tta,
+        "ensemble": [{"workdir": str(m.workdir), "step": m.step} for m in segmenter.members],
+        **dataclasses.asdict(prediction),
+    }
+
+
+def choose_threshold(segmenter: Segmenter, prediction: Prediction, data_dir: str | None = None) -> Prediction:
+    """Finds the threshold of the highest mean Dice on the images that the first run validated on, and on no others.
+
+    The Dice of each image is taken at the network's resolution, of masks made as `prediction` says; thresholds that do
+    equally well give way to the one nearest to 0.5.
+
+    Args:
+      segmenter: the model, its ensemble and test-time augmentation included.
+      prediction: how masks are made besides.
+      data_dir: folder of the prepared data sets; default: the first run's.
+
+    Returns:
+      `prediction` with the threshold, and what it was chosen on.
+
+    Raises:
+      UserError: the validation images are not to be had here, or are no longer those of the run.
+    """
+    examples = validation_images(segmenter, data_dir)
+    dice = mean_dice(segmenter, [dataclasses.replace(prediction, threshold=t) for t in GRID], examples)
+    best = best_of_grid(dice)
+    chosen_on = {
+        "dataset": examples.dataset,
+        "split": examples.split,
+        "images": len(examples),
+        "criterion": f"mean of the images' Dice at {segmenter.image_size} pixels, over {GRID[0]} to {GRID[-1]}",
+        "score": float(dice[best]),
+        "trained_on": segmenter.trained_on(examples, data_dir or segmenter.config.data.data_dir),
+    }
+    text = "threshold %g chosen on %s %s, %d images: Dice there %.4f, and %.4f with %g"
+    where = examples.dataset, examples.split, len(examples)
+    log.info(text, GRID[best], *where, dice[best], dice[GRID.index(THRESHOLD)], THRESHOLD)
+    if chosen_on["trained_on"]:
+        log.warning("%d of these images were TRAINED ON by another run of the ensemble", chosen_on["trained_on"])
+    return dataclasses.replace(prediction, threshold=GRID[best], threshold_chosen_on=chosen_on)
+
+
+def best_of_grid(dice: Sequence[float]) -> int:
+    """Returns which threshold of `GRID` has the highest Dice; of equals, the one nearest to 0.5."""
+    return max(range(len(GRID)), key=lambda i: (dice[i], -abs(GRID[i] - THRESHOLD)))
+
+
+def mean_dice(segmenter: Segmenter, predictions: Sequence[Prediction], examples: Examples) -> np.ndarray:
+    """Scores several ways of making masks at the network's resolution; images are decoded ahead in threads.
+
+    Returns:
+      float64 [len(predictions)], the mean of the images' Dice of each.
+    """
+    size = (segmenter.image_size, segmenter.image_size)
+
+    def load(index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, mask = examples.load(index)
+        return resize_mask(mask, size)[..., 0], segmenter.resize(image)
+
+    loaded = read_ahead(load, range(len(examples)), segmenter.config.data.workers)
+    dice = np.zeros(len(predictions))
+    for truth, probability in progress(segmenter.stream(loaded), "choosing the threshold", len(examples)):
+        dice += [scores(confusion(p.mask(probability)[None], truth[None]))["dice"].item() for p in predictions]
+    return dice / len(examples)
+
+
+def validation_images(segmenter: Segmenter, data_dir: str | None = None) -> Examples:
+    """Opens the images that the first run of a model validated on.
+
+    Raises:
+      UserError: they are not to be had here, or are no longer those of the run.
+    """
+    run = segmenter.members[0]
+    config = dataclasses.replace(run.config.data, data_dir=data_dir or run.config.data.data_dir)
+    hint = "give --threshold a number"
+    try:
+        _, examples = data.training_splits(config)
+    except UserError as error:
+        raise UserError(f"--threshold auto needs the validation images of {run.workdir}: {error}; or {hint}") from error
+    trained = read_json(run.workdir / files.CONFIG)["data"]["fingerprints"]
+    if examples.fingerprint() != trained["validation"]:
+        raise UserError(
+            f"--threshold auto: {examples.dataset} {examples.split} has changed since {run.workdir} was trained, and "
+            f"may hold images that it was trained on; {hint}"
+        )
+    return examples

@@ -1,0 +1,129 @@
+"""Charts of `report.html`: inline SVG that takes its colours and fonts from the page's style sheet.
+
+Drawn by matplotlib without a time or a random id, so that equal values are equal text.
+"""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxseg.report.curves import draw_curves
+
+if TYPE_CHECKING:
+    # Imported where it draws: it takes as long as JAX does, and training draws when the first epoch is over.
+    from matplotlib.figure import Figure
+
+_WIDTH_INCHES = 3.75  # 360 px at the size of the page's text: a phone's width
+_RC = {
+    "svg.fonttype": "none",  # text stays text: selected, searched, read aloud
+    "svg.hashsalt": "jaxseg",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "font.size": 9,
+}
+# What matplotlib and report.py draw with, and what the page calls it, in light and in dark.
+_COLOURS = {
+    "#0072b2": "var(--first)",
+    "#d55e00": "var(--second)",
+    "#595959": "var(--muted)",
+    "#b0b0b0": "var(--grid)",
+    "#000000": "var(--ink)",
+}
+
+
+def curves(history: Sequence[Mapping[str, Any]], ids: str) -> tuple[str, str, str]:
+    """Returns loss, validation scores and learning rate over the epochs.
+
+    Args:
+      history: the lines of `metrics.jsonl`.
+      ids: what the charts' ids begin with, unique on the page.
+    """
+    from matplotlib import rc_context
+
+    with rc_context(_RC):
+        figures = [_figure(2.5) for _ in range(3)]
+        draw_curves([figure.subplots() for figure in figures], history)
+        loss, score, rate = (_svg(figure, f"{ids}{i}-") for i, figure in enumerate(figures))
+    return loss, score, rate
+
+
+def histogram(dice: Sequence[float], ids: str) -> str:
+    """Returns a histogram of Dice per image over [0, 1] in steps of 0.05, with the median marked."""
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.hist(dice, bins=np.linspace(0, 1, 21), color="#0072b2", rwidth=0.88)
+        median = float(np.median(dice))
+        axes.axvline(median, color="0.35", linestyle="--", linewidth=1.2, label=f"median {median:.3f}")
+        axes.set(xlim=(0, 1), xlabel="Dice of an image", ylabel="images")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+        axes.legend(loc="upper left")
+
+    return _chart(draw, 3.0, ids)
+
+
+def reliability(bins: Sequence[Mapping[str, float]], ids: str) -> str:
+    """Returns the share of lesion over the predicted probability, above the number of pixels in each bin.
+
+    Args:
+      bins: "from", "to", "pixels", "probability" (mean) and "lesion" (share), each in [0, 1] but "pixels".
+      ids: what the chart's ids begin with, unique on the page.
+    """
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
+    filled = [b for b in bins if b["pixels"]]
+
+    def draw(figure: "Figure") -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        above.plot([0, 1], [0, 1], color="0.35", linestyle="--", linewidth=1, label="as it should be")
+        points = [b["probability"] for b in filled], [b["lesion"] for b in filled]
+        above.plot(*points, color="#0072b2", marker="o", markersize=4, linewidth=1.6, label="this model")
+        above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is lesion")
+        above.legend(loc="upper left")
+        edges = [b["from"] for b in filled], [b["pixels"] for b in filled], [b["to"] - b["from"] for b in filled]
+        below.bar(*edges, align="edge", color="#0072b2", edgecolor="none", alpha=0.6)
+        below.set(yscale="log", xlabel="predicted probability of lesion", ylabel="pixels")
+        below.yaxis.set_major_locator(LogLocator(numticks=3))
+        below.yaxis.set_major_formatter(EngFormatter(sep=""))
+        below.yaxis.set_minor_locator(NullLocator())
+        for axes in (above, below):
+            axes.grid(alpha=0.3)
+            axes.set_axisbelow(True)
+
+    return _chart(draw, 3.6, ids)
+
+
+def _chart(draw: Callable[["Figure"], None], height: float, ids: str) -> str:
+    from matplotlib import rc_context
+
+    with rc_context(_RC):
+        figure = _figure(height)
+        draw(figure)
+        return _svg(figure, ids)
+
+
+def _figure(height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
+
+
+def _svg(figure: "Figure", ids: str) -> str:
+    """Returns a figure as an SVG element that can stand in a page among others."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)  # a style would rule the page
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{ids}", svg)
+    svg = re.sub(r' width="[^"]*pt" height="[^"]*pt"', ' aria-hidden="true"', svg, count=1)  # its caption says it all
+    svg = re.sub(r"font-family: [^;]*;|\s*font: [^;]*;", "", svg)
+    for colour, name in _COLOURS.items():
+        svg = svg.replace(colour, name)
+    return svg

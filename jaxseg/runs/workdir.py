@@ -1,0 +1,137 @@
+"""The files of a run's folder: `config.json`, `metrics.jsonl`, `summary.json`.
+
+Every file is replaced in one step.
+"""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jaxseg
+from jaxseg.config import SCHEMA_VERSION, Config
+from jaxseg.errors import RunError, UserError, one_line, out_of_space, shown
+from jaxseg.system.files import read_json, write_text
+
+CASES, PICTURES = "cases.json", "cases"
+
+
+METRICS, PER_IMAGE = "metrics.json", "per_image.csv"
+
+
+CONFIG, HISTORY, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
+
+
+_RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
+
+
+@contextlib.contextmanager
+def disk_errors(workdir: Path) -> Iterator[None]:
+    """Turns what the disk refuses to a run into a RunError of one line."""
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except Exception as error:
+        if out_of_space(error):
+            raise RunError(
+                f"{workdir}: no space left on the disk; the checkpoints written before are intact. "
+                "Make room and give the same command again"
+            ) from error
+        if isinstance(error, OSError) and str(error.filename).startswith((str(workdir), str(workdir.resolve()))):
+            raise RunError(f"{workdir}: {one_line(error)}; the checkpoints written before are intact") from error
+        raise
+
+
+def write_metrics(workdir: Path, history: Iterable[Mapping[str, Any]]) -> None:
+    """Writes `metrics.jsonl` anew from the history, one line per epoch: never a gap, never a line twice."""
+    write_text(workdir / HISTORY, "".join(json.dumps(line, allow_nan=False) + "\n" for line in history))
+
+
+def read_config(workdir: Path) -> Config:
+    """Returns the settings that a run was started with.
+
+    Raises:
+      UserError: there is no run in this folder, or another version of jaxseg wrote it.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        raise UserError(
+            f"{workdir}: no {CONFIG} in it, so no run; train first: python -m jaxseg.train --workdir {workdir}"
+        )
+    values = read_json(path)
+    version = values.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema_version {version} is that of a newer jaxseg than this, which reads up to "
+            f"{SCHEMA_VERSION}: update jaxseg, or give another --workdir"
+        )
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema_version {shown(version)} is none that jaxseg has written (this one writes "
+            f"{SCHEMA_VERSION}); restore the file from a copy, or give another --workdir"
+        )
+    try:
+        return Config.from_dict(values.get("config"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def check_is_free(workdir: Path) -> None:
+    """Makes sure that a folder without `config.json` holds nothing that a run would take for its own, or replace.
+
+    Raises:
+      UserError: it does; names the first such file.
+    """
+    saved = sorted(workdir.glob("checkpoints/[0-9]*"))
+    for path in (*(workdir / name for name in (HISTORY, SUMMARY, CURVES)), *saved):
+        if path.exists():
+            raise UserError(
+                f"{workdir}: holds {path.relative_to(workdir)} but no {CONFIG}, so there is no run to resume; restore "
+                f"{CONFIG} from a copy, or give another --workdir"
+            )
+
+
+def check_same_run(saved: Config, config: Config, workdir: Path) -> None:
+    """Raises UserError if a folder's run was started with settings that compute something else; names the first."""
+    for dotted, field in Config.settings():
+        old, new = saved.get(dotted), config.get(dotted)
+        if old != new and not field.metadata["resumable"]:
+            raise UserError(
+                f"{workdir} holds a run with {dotted} = {old!r}, not {new!r}; "
+                "leave the setting out to resume that run, or give another --workdir"
+            )
+
+
+def describe_run(config: Config, **facts: Any) -> dict[str, Any]:
+    """Returns the content of `config.json`: settings, versions, source commit, time, and facts of the caller."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "config": config.to_dict(),
+        **facts,
+        "versions": {
+            "jaxseg": jaxseg.__version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
+        },
+        "commit": _source_commit(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _source_commit() -> str | None:
+    """Returns the git commit of jaxseg's source, or None where it is installed without one."""
+    source = Path(jaxseg.__file__).parent
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        tracked = subprocess.run([*command[:3], "ls-files", "--error-unmatch", __file__], capture_output=True)
+        if tracked.returncode:
+            return None  # a virtual environment inside some other project's checkout
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

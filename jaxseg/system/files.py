@@ -1,0 +1,53 @@
+"""Files that are replaced in one step, so that a reader never sees half of one and a crash loses nothing."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxseg.errors import UserError, one_line
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, in its folder, which is made if it is not there.
+
+    What the block has written there takes the name `path` when the block ends well, and is removed when it fails. The
+    name is always the same, so that killed runs leave one such file at most.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file's content in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes strict JSON, indented; NaN and infinities are refused, which strict readers could not read."""
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+      UserError: the file is missing or is not a JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); is this the --workdir of a run?") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no JSON object; is this the --workdir of a run?")
+    return values

@@ -1,0 +1,192 @@
+"""Runs that are trained together are those that are trained alone."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.paper import rows, stacked, study
+from experiments.paper.models import FINAL
+from experiments.paper.scales import SMOKE
+from jaxseg import data
+from jaxseg.config import Config
+from jaxseg.data import Examples
+from jaxseg.errors import UserError
+from jaxseg.inference.segmenter import Segmenter
+from jaxseg.train import train_and_evaluate
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Two seeds of a tiny network, on two devices; they stop early at different epochs."""
+    from tests.helpers.runs import tiny_config
+
+    changes = {"train.devices": 2, "train.epochs": 6, "optim.early_stop_patience": 1, "optim.learning_rate": 0.2}
+    config = tiny_config().updated(changes)
+    train, validation = data.training_splits(config.data)
+    members = [stacked.Member(seed, train, validation) for seed in (0, 1)]
+    trained, steps = stacked.train_together(config, members, lambda text: None)
+    folder = tmp_path_factory.mktemp("row")
+    stacked.save_members(trained, folder)
+    return config, trained, steps, folder
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_member_is_the_run_of_its_seed(together, seed, tmp_path):
+    """If broken, a row's runs are others than `jaxseg.train` makes with the same seed: weights, order, draws, stop."""
+    config, trained, _, _ = together
+    state, summary = train_and_evaluate(config.updated({"train.seed": seed}), tmp_path)
+    history = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    mine = trained.progress[seed]
+    assert (mine.epoch, mine.early_stop.best_epoch) == (summary["epochs"], summary["best_epoch"])
+    for name in ("epoch", "step", "train_loss", "train_dice", "val_loss", "val_dice", "val_jaccard_pooled"):
+        np.testing.assert_allclose([line[name] for line in mine.history], [line[name] for line in history], rtol=1e-4)
+    ours = jax.tree.map(lambda leaf: leaf[seed], trained.states.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, state.params)
+
+
+def test_members_stop_by_themselves(together):
+    """If broken, a run that has stopped goes on while the others train, or takes their best epoch for its own."""
+    _, trained, _, _ = together
+    ends = [progress.epoch for progress in trained.progress]
+    assert len(set(ends)) == 2  # else this test, and the one above, see less than they claim
+    assert [p.epoch for p in trained.at_best] == [p.early_stop.best_epoch for p in trained.progress]
+
+
+def test_saved_members_are_runs(together):
+    """If broken, evaluate and predict cannot take a row's runs, or take one for the other."""
+    config, trained, steps, folder = together
+    _, validation = data.training_splits(config.data)
+    images, _ = stacked.resized(validation, config)
+    found = stacked.predict(steps, trained.states.variables, images, 4)
+    assert found.shape == (2, len(validation), 32, 32)
+    workdirs = [folder / f"member-{i}" for i in (0, 1)]
+    again = stacked.predict(steps, stacked.restore(steps, config, workdirs), images, 4)
+    np.testing.assert_array_equal(found, again)
+    for i, workdir in enumerate(workdirs):
+        segmenter = Segmenter.load(workdir)
+        assert segmenter.config.train.seed == i
+        for index, probability in segmenter.stream(enumerate(images)):
+            np.testing.assert_allclose(probability, found[i, index], atol=1e-5)
+
+
+def examples_of(groups: list[str]) -> Examples:
+    return Examples("made up", "train", tuple(f"image{i}" for i in range(len(groups))), tuple(groups), lambda i: None)
+
+
+def test_few_images_are_stratified_and_the_epoch_stays():
+    """If broken, few images come from one group, are the same for every seed, or make shorter epochs than many."""
+    pool = examples_of(["nevus"] * 32 + ["melanoma"] * 8)
+    chosen = [rows.few(pool, 10, seed) for seed in (0, 1)]
+    for part in chosen:
+        assert len(part) == len(pool)
+        assert len(set(part.names)) == 10
+        assert len({name for name, group in zip(part.names, part.groups, strict=True) if group == "melanoma"}) == 2
+    assert set(chosen[0].names) != set(chosen[1].names)
+    assert rows.few(pool, 0, 0) is pool
+
+
+def test_score():
+    """If broken, a table's Dice per image, pooled Dice or spread is another."""
+    truth = np.zeros((2, 4, 4), np.uint8)
+    truth[0, :2], truth[1, 0, 0] = 1, 1
+    masks = np.zeros((2, 4, 4), bool)
+    masks[0, :1], masks[1, 0, :2] = True, True
+    score = rows.score(masks, truth)
+    first, second = 2 * 4 / (4 + 8), 2 * 1 / (2 + 1)
+    assert score["per_image"]["dice"] == pytest.approx((first + second) / 2)
+    assert score["per_image_sd"]["dice"] == pytest.approx(abs(first - second) / 2**0.5)
+    assert score["pooled"]["dice"] == pytest.approx(2 * 5 / (6 + 9))
+
+
+def smoke(out: Path, **changes) -> study.Study:
+    settings = {
+        "encoder": "none",
+        "pretrained": "none",
+        "train": "synthetic",
+        "external": SMOKE.external,
+        "data_dir": "",
+    }
+    return study.Study(out, SMOKE, **{**settings, **changes})
+
+
+ROW = rows.Row("row", "a row", {"train.epochs": 1}, keep=False)
+
+
+def test_a_row_is_trained_once(tmp_path, monkeypatch):
+    """If broken, a study that is gone on with trains all over again, or passes off a row of other settings."""
+    result = smoke(tmp_path).row(ROW)
+    assert [run["seed"] for run in result["members"]] == [0, 1]
+    assert result["tests"]["external"][0]["images"] == 9
+    monkeypatch.setattr(study, "train_together", None)
+    assert smoke(tmp_path).row(ROW)["tests"] == result["tests"]
+    with pytest.raises(UserError, match="other settings"):
+        smoke(tmp_path).row(rows.Row("row", "a row", {"train.epochs": 2}))
+
+
+def test_a_row_without_its_data_says_so(tmp_path):
+    """If broken, a study ends where a data set is not prepared, or leaves a row that looks done."""
+    of = smoke(tmp_path, external=("isic2016", "test"), data_dir=str(tmp_path / "empty"))
+    result = of.row(ROW)
+    assert "isic2016" in result["missing"]
+    assert not (of.folder(ROW) / "row.json").exists()
+    assert rows.tables([result])[0]["rows"][0][:2] == ["a row", "not run"]
+
+
+def test_the_paper_s_table():
+    """If broken, the difference to the paper is that of another row or score, or has the wrong sign."""
+    scores = {"dice": 0.9, "jaccard": 0.8, "sensitivity": 0.7, "specificity": 1.0}
+    result = {"name": "resnet_augmented", "title": "full", "tests": {"external": [{"pooled": scores}] * 2}}
+    lines = {line[1]: line[2:] for line in rows.compared([result])["rows"]}
+    assert lines["dice"] == ["0.900 ± 0.000", "0.938", "-0.038"]
+    assert lines["specificity"] == ["1.000 ± 0.000", "0.980", "+0.020"]
+
+
+def test_rows_settings_follow_the_scale(tmp_path):
+    """If broken, a row without ImageNet weights starts with them, or the plain U-Net keeps the ResNet's settings."""
+    of = smoke(tmp_path, encoder="resnet50", pretrained="weights.h5")
+    config = of.config(rows.Row("r", "", pretrained=False))
+    assert isinstance(config, Config)
+    assert config.model.pretrained == "none"
+    assert of.config(rows.Row("r", "", folds=True)).data.folds == SMOKE.folds
+
+
+def test_the_steps_of_generalise_are_the_preset():
+    """If broken, the table's last row is not what `--config generalise` trains."""
+    from jaxseg.config import preset
+
+    assert preset("paper").updated(FINAL.changes) == preset("generalise")
+
+
+def test_best_threshold():
+    """If broken, masks are cut at another threshold than the one that is best on validation."""
+    from experiments.paper.sections import generalise
+    from jaxseg.inference.masks import Prediction
+
+    maps = np.float32([[[0.1, 0.2], [0.3, 0.4]]])
+    assert 0.2 <= generalise.with_best_threshold(maps, np.array([[[0, 0], [1, 1]]]), Prediction()).threshold < 0.3
+    assert generalise.with_best_threshold(maps + 0.2, np.array([[[0, 0], [0, 1]]]), Prediction()).threshold == 0.5
+
+
+def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):
+    """If broken, README's table shows other numbers than the study's, or keeps pictures of patients."""
+    from experiments.paper import keep as keep_paper
+
+    of = smoke(tmp_path / "study")
+    result = of.row(ROW)
+    figures = [{"file": "chart.png", "caption": "c", "chart": True}, {"file": "skin.png", "caption": "s"}]
+    of.section("losses", title="Losses", about="", figures=figures, missing=["x: why"])
+    for figure in figures:
+        of.place("losses", figure["file"]).write_bytes(b"png")
+    monkeypatch.setattr(keep_paper, "RESULTS", tmp_path)
+    written = {}
+    monkeypatch.setattr(keep_paper, "write_between", written.__setitem__)
+    monkeypatch.setattr("sys.argv", ["keep_paper.py", str(tmp_path / "study")])
+    keep_paper.main()
+    kept = json.loads((tmp_path / "paper_smoke.json").read_text())
+    assert kept["rows"]["row"]["settings"] == result["settings"]
+    assert [path.name for path in tmp_path.glob("*.png")] == ["paper_smoke_losses_chart.png"]
+    assert rows.cell(result, "external", "pooled", "dice") in written["paper"]
+    assert "- x: why" in written["paper"]

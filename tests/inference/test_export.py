@@ -1,0 +1,88 @@
+"""The exported model, run as README says in a process that cannot import jaxseg."""
+
+import re
+import subprocess
+import sys
+
+import jax.export
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg import export
+from jaxseg.data import open_split
+from jaxseg.errors import RunError, UserError
+from jaxseg.inference.segmenter import Segmenter
+from tests.helpers.paths import ROOT
+
+README = ROOT / "README.md"
+
+
+def loader() -> str:
+    """Returns README's program that runs an exported model."""
+    return re.search(r"<!-- loader -->\n```python\n(.*?)```\n<!-- /loader -->", README.read_text(), re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("better", [False, True])
+def test_the_file_equals_the_model_without_jaxseg(tiny, tiny_run, other_run, tmp_path, better):
+    """Broken: the exported model computes something else, needs jaxseg, or takes one size of batch alone.
+
+    1e-5: XLA may sum in another order for another size of batch.
+    """
+    more = [other_run] if better else []
+    flags = ["--workdir", str(tiny_run), "--output", str(tmp_path / "model.stablehlo")]
+    export.main([*flags, *["--tta", "--ensemble", str(other_run)] * better])
+    segmenter = Segmenter.load(tiny_run, *more, tta=better)
+    examples = open_split(tiny.data, "test")
+    images = np.stack([segmenter.resize(examples.load(i).image) for i in range(3)])
+    np.save(tmp_path / "images.npy", images)
+    Image.fromarray(examples.load(0).image).save(tmp_path / "photo.png")
+    hidden = "import sys\nsys.modules['jaxseg'] = None  # importing it now fails\n"
+    batches = (
+        "images = np.load('images.npy')\n"
+        "np.save('three.npy', segment(images))\n"
+        "np.save('one.npy', segment(images[:1]))\n"
+        "assert len(jax.devices()) == 1\n"
+    )
+    (tmp_path / "segment.py").write_text(hidden + loader() + batches)
+    command = [sys.executable, "segment.py", "model.stablehlo", "photo.png", "mask.png"]
+    environment = {"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"}  # one device, and nothing of this process
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = np.stack([probability for _, probability in segmenter.stream((None, image) for image in images)])
+    np.testing.assert_allclose(np.load(tmp_path / "three.npy"), expected, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "one.npy"), expected[:1], atol=1e-5)
+    with Image.open(tmp_path / "mask.png") as mask:
+        assert np.mean((np.asarray(mask) > 0) != (segmenter(examples.load(0).image) > 0.5)) < 1e-3
+
+
+def test_the_file_is_for_one_device_and_every_platform(tiny_run, tmp_path, capsys):
+    """Broken: a model exported on a machine of four GPUs does not run on one, or nobody is told what was written."""
+    export.main(["--workdir", str(tiny_run), "--output", str(tmp_path / "new/model")])
+    exported = jax.export.deserialize(bytearray((tmp_path / "new/model").read_bytes()))
+    assert exported.nr_devices == 1
+    assert set(exported.platforms) == {"cpu", "cuda", "rocm", "tpu"}
+    said = capsys.readouterr().err
+    assert "uint8 [B, 32, 32, 3]" in said
+    assert "float32 [B, 32, 32]; lesion above 0.5" in said
+
+
+def test_nothing_is_overwritten_unless_asked(tiny_run, tmp_path):
+    """Broken: a model that is in use is replaced, or half a file is left."""
+    flags = ["--workdir", str(tiny_run), "--output", str(tmp_path / "model")]
+    (tmp_path / "model").write_text("mine")
+    with pytest.raises(UserError, match="is there already; --overwrite replaces it"):
+        export.main(flags)
+    with pytest.raises(UserError, match="is a folder; give the file"):
+        export.main([*flags[:-1], str(tmp_path)])
+    assert (tmp_path / "model").read_text() == "mine"
+    export.main([*flags, "--overwrite"])
+    assert (tmp_path / "model").stat().st_size > 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tiny_run, tmp_path):
+    """Broken: a mistyped folder ends in a traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot write .*file/model: "):
+        export.main(["--workdir", str(tiny_run), "--output", str(tmp_path / "file/model")])

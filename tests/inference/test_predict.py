@@ -1,0 +1,229 @@
+"""predict as a user runs it: every kind of image file, folders, names, sizes, mistakes; the numbers of evaluate."""
+
+import csv
+import io
+import json
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxseg
+from jaxseg import evaluate, predict
+from jaxseg.data import open_split
+from jaxseg.errors import RunError, UserError
+from jaxseg.inference.folder import find_images
+from jaxseg.metrics import COUNTS, SCORES, scores
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Returns a folder of images of several sizes and kinds, in subfolders, with a text file and a broken image."""
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, (height, width) in {"a.jpg": (40, 61), "sub/b.png": (33, 32), "c.bmp": (10, 200)}.items():
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / name)
+    Image.fromarray(rng.integers(0, 256, (20, 20), dtype=np.uint8)).save(folder / "a.tif")
+    (folder / "notes.txt").write_text("not an image")
+    (folder / "._a.jpg").write_bytes(b"a Mac's companion file")
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails/a.jpg").write_bytes((folder / "a.jpg").read_bytes())
+    return folder
+
+
+def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def deep_rgb_tiff(image: np.ndarray) -> bytes:
+    """Returns a TIFF of 16 bits a channel, which Pillow reads but does not write, of an image uint8 [H, W, 3]."""
+    (height, width, _), strip = image.shape, (image.astype("<u2") * 257).tobytes()
+    after = 8 + 2 + 9 * 12 + 4  # header, one directory of nine entries
+    entries = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, after), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 1, after + 6), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, len(strip))]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, 9) + directory + struct.pack("<IHHH", 0, 16, 16, 16) + strip
+
+
+def turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_every_kind_of_file_is_segmented_as_it_is_displayed(tiny, tiny_run, tmp_path):
+    """Broken: a 16-bit, grey, palette, CMYK or EXIF-turned photograph is segmented in other colours, or on its side.
+
+    The last has its mask at the size and the way up that viewers show.
+    """
+    image = open_split(tiny.data, "test").load(0).image
+    picture = Image.fromarray(image)
+    grey = np.asarray(picture.convert("L"))
+    palette, cmyk = picture.convert("P", palette=Image.Palette.ADAPTIVE), picture.convert("CMYK")
+    jpeg = encoded(picture, "jpeg")
+    lossy = np.asarray(Image.open(io.BytesIO(jpeg)))
+    files = {
+        "windows.bmp": (encoded(picture, "bmp"), image),
+        "web.webp": (encoded(picture, "webp", lossless=True), image),
+        "DEEP.TIF": (deep_rgb_tiff(image), image),
+        "grey.png": (encoded(Image.fromarray(grey), "png"), grey),
+        "grey-deep.tif": (encoded(Image.fromarray(grey.astype(np.uint16) * 257), "tiff"), grey),
+        "grey-deeper.png": (encoded(Image.fromarray(grey.astype(np.uint16) * 257), "png"), grey),
+        "palette.png": (encoded(palette, "png"), np.asarray(palette.convert("RGB"))),
+        "alpha.png": (encoded(picture.convert("RGBA"), "png"), image),
+        "cmyk.tiff": (encoded(cmyk, "tiff"), np.asarray(cmyk.convert("RGB"))),
+        "plain.jpeg": (jpeg, lossy),
+        "quarter.jpg": (encoded(picture, "jpeg", exif=turned(6)), np.rot90(lossy, -1)),
+        "mirrored.jpg": (encoded(picture, "jpeg", exif=turned(5)), lossy.transpose(1, 0, 2)),
+    }
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name, (content, _) in files.items():
+        (folder / name).write_bytes(content)
+    assert predict.main(["--workdir", str(tiny_run), "--input", str(folder), "--output", str(out)]) == 0
+    segmenter = jaxseg.Segmenter.load(tiny_run)
+    for name, (_, displayed) in files.items():
+        rgb = displayed if displayed.ndim == 3 else np.repeat(displayed[..., None], 3, axis=-1)
+        expected = segmenter(np.ascontiguousarray(rgb)) > 0.5
+        assert expected.any(), name
+        assert not expected.all(), name
+        mask = pixels(out / f"{name.split('.')[0]}_mask.png")
+        assert mask.shape == displayed.shape[:2], name
+        assert np.mean((mask > 0) != expected) < 1e-3, name  # Pillow's rounding of colours may move a pixel
+
+
+def test_a_cmyk_jpeg_is_read(tiny, tiny_run, tmp_path):
+    """Broken: photographs that a print shop saved come out inverted, or end in an error."""
+    image = open_split(tiny.data, "test").load(0).image
+    (tmp_path / "print.jpg").write_bytes(encoded(Image.fromarray(image).convert("CMYK"), "jpeg", quality=95))
+    flags = ["--workdir", str(tiny_run), "--input", str(tmp_path / "print.jpg"), "--output", str(tmp_path / "out")]
+    assert predict.main(flags) == 0
+    expected = jaxseg.Segmenter.load(tiny_run)(image) > 0.5
+    assert np.mean((pixels(tmp_path / "out/print_mask.png") > 0) != expected) < 0.02  # lossy
+
+
+@pytest.mark.parametrize("better", [False, True])
+def test_saved_masks_score_what_evaluate_says(tiny, tiny_run, other_run, tmp_path, better):
+    """Broken: predict makes other masks than evaluate scores, with or without what makes predictions better."""
+    flags = ["--workdir", str(tiny_run)]
+    if better:
+        flags += ["--ensemble", str(other_run), "--tta", "--threshold", "0.4", "--largest-component", "--fill-holes"]
+    evaluate.main([*flags, "--split", "test", "--out", str(tmp_path / "scores")])
+    metrics = json.loads((tmp_path / "scores/metrics.json").read_text())
+    rows = {row["name"]: row for row in csv.DictReader((tmp_path / "scores/per_image.csv").read_text().splitlines())}
+    examples = open_split(tiny.data, "test")
+    (tmp_path / "in").mkdir()
+    for i, name in enumerate(examples.names):
+        Image.fromarray(examples.load(i).image).save(tmp_path / f"in/{name}.png")
+    assert predict.main([*flags, "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]) == 0
+    each, pooled = [], dict.fromkeys(COUNTS, 0)
+    for i, name in enumerate(examples.names):
+        mask, truth = pixels(tmp_path / f"out/{name}_mask.png") > 0, examples.load(i).mask[..., 0] > 0
+        pairs = {"tp": mask & truth, "fp": mask & ~truth, "fn": ~mask & truth, "tn": ~mask & ~truth}
+        counts = {kind: int(where.sum()) for kind, where in pairs.items()}
+        assert counts == {kind: int(rows[name][kind]) for kind in COUNTS}
+        pooled = {kind: pooled[kind] + counts[kind] for kind in COUNTS}
+        each.append(scores(counts))
+    for name in SCORES:
+        # The scores are equal; their sum may be taken in another order.
+        assert metrics["native"]["per_image"][name] == pytest.approx(np.mean([s[name] for s in each]), rel=1e-14)
+        assert metrics["native"]["pooled"][name] == scores(pooled)[name]
+
+
+def test_predict_keeps_sizes_names_and_folders(tiny_run, pictures, tmp_path):
+    """Broken: a mask has the network's size, loses its folder, or overwrites that of a.jpg with that of a.tif."""
+    out = tmp_path / "out"
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(out)]
+    assert predict.main([*flags, "--overlay", "--probabilities"]) == 0
+    sizes = {str(p.relative_to(out)): pixels(p).shape for p in out.rglob("*_mask.png")}
+    assert sizes == {
+        "a.jpg_mask.png": (40, 61),
+        "a.tif_mask.png": (20, 20),
+        "c_mask.png": (10, 200),
+        "sub/b_mask.png": (33, 32),
+    }
+    mask = pixels(out / "sub/b_mask.png")
+    assert set(np.unique(mask)) <= {0, 255}
+    image = pixels(pictures / "sub/b.png")
+    probability = jaxseg.Segmenter.load(tiny_run)(image)
+    np.testing.assert_array_equal(mask > 0, probability > 0.5)
+    saved = pixels(out / "sub/b_probability.png")
+    np.testing.assert_allclose(saved / 255, probability, atol=0.5 / 255 + 1e-6)
+    assert pixels(out / "c_overlay.png").shape == (10, 200, 3)
+
+
+def test_a_bad_image_does_not_stop_the_rest(tiny_run, pictures, tmp_path, capsys):
+    """Broken: one truncated file among a thousand ends the run, or goes unnoticed."""
+    (pictures / "sub/bad.jpg").write_bytes((pictures / "a.jpg").read_bytes()[:300])
+    (pictures / "empty.png").write_bytes(b"")
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(tmp_path / "out")]
+    assert predict.main(flags) == 1
+    *_, summary, first, second = capsys.readouterr().err.splitlines()
+    assert "4 of 6 images segmented" in summary
+    assert "not segmented:" in first
+    assert "empty.png: the file is empty" in first
+    assert "bad.jpg: cannot be decoded" in second
+    assert len(list((tmp_path / "out").rglob("*_mask.png"))) == 4
+
+
+def test_predict_overwrites_nothing(tiny_run, pictures, tmp_path):
+    """Broken: a user's corrected masks are replaced by running predict again."""
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures / "a.jpg"), "--output", str(tmp_path / "out")]
+    assert predict.main(flags) == 0
+    with pytest.raises(UserError, match=r"a_mask.png: is there already; --overwrite replaces it"):
+        predict.main(flags)
+    assert predict.main([*flags, "--overwrite"]) == 0
+
+
+def test_an_output_inside_the_input_is_no_input(tiny_run, pictures):
+    """Broken: running twice segments the first run's masks."""
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(pictures / "masks"), "--overwrite"]
+    for _ in range(2):
+        assert predict.main(flags) == 0
+    assert len(list((pictures / "masks").rglob("*.png"))) == 4
+
+
+def test_no_two_images_share_a_mask(tmp_path):
+    """Broken: the mask of one image silently replaces that of another."""
+    names = ["a.jpg", "a.png", "a.jpg.png", "b.jpg", "b.jpg.png", "sub/a.jpg"]
+    (tmp_path / "in/sub").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "in" / name).touch()
+    jobs = find_images(tmp_path / "in", tmp_path / "out")
+    assert sorted(str(job.source.relative_to(tmp_path / "in")) for job in jobs) == sorted(names)
+    assert len({job.target for job in jobs}) == len(names)
+
+
+def test_a_mask_that_cannot_be_written_ends_in_one_line(tiny_run, pictures, tmp_path, monkeypatch):
+    """Broken: a full disk is a traceback out of a thread, or goes unnoticed."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(predict, "save_png", full)
+    with pytest.raises(RunError, match=r"a\.jpg_mask\.png: cannot be written \(No space left on device\)"):
+        predict.main(["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(tmp_path / "out")])
+
+
+def test_an_output_that_is_a_file_is_refused(tiny_run, pictures, tmp_path):
+    """Broken: --output and --input mixed up ends in a traceback."""
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UserError, match="is a file; give a folder"):
+        predict.main(["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(("name", "said"), [("nowhere", "no such file or folder"), ("empty", "no image in it")])
+def test_predict_without_images(tiny_run, tmp_path, name, said):
+    """Broken: a mistyped input folder is "0 images segmented" with exit code 0."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=said):
+        predict.main(["--workdir", str(tiny_run), "--input", str(tmp_path / name), "--output", str(tmp_path / "out")])

@@ -1,0 +1,104 @@
+"""Boundary measures against scikit-image, brute force, and the erosions of the boundary IoU paper's reference code."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.metrics import hausdorff_distance
+
+from jaxseg.metrics.boundary import BAND, _hausdorff, boundary_scores
+
+
+def blobs(seed, size=(57, 83)):
+    """Returns two overlapping ragged masks, which touch the frame in some of the seeds."""
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(2, *size)), (0, 5, 5))
+    shared = smooth[0] + 0.6 * smooth[1]
+    return smooth[0] > 0.02, shared > 0.03
+
+
+def outline(mask):
+    """Returns the coordinates of a mask's outline, found with scipy's erosion; beyond the frame is outside."""
+    return np.argwhere(mask & ~ndimage.binary_erosion(mask))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_distance_equals_brute_force(seed):
+    """Broken: the percentile is of both directions at once, the outline is thick, or the crop cuts pixels off."""
+    prediction, truth = blobs(seed)
+    distances = np.linalg.norm(outline(prediction)[:, None] - outline(truth)[None], axis=-1)
+    expected = max(np.percentile(distances.min(axis=axis), 95) for axis in (0, 1))
+    got = boundary_scores(prediction, truth)
+    assert got["hausdorff95"] == pytest.approx(expected, abs=1e-9)
+    assert got["hausdorff95_relative"] == pytest.approx(expected / math.hypot(57, 83), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_of_the_distance_equals_scikit_images(seed):
+    """Broken: the larger of the two directed distances is another one than that of everybody else."""
+    prediction, truth = blobs(seed)
+    images = np.zeros((2, *truth.shape), bool)
+    for image, mask in zip(images, (prediction, truth), strict=True):
+        image[tuple(outline(mask).T)] = True
+    assert _hausdorff(prediction, truth, percentile=100) == pytest.approx(hausdorff_distance(*images), abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [(57, 83), (300, 451), (20, 20)])
+def test_boundary_iou_equals_the_reference_code(size):
+    """Broken: the band is of another width or shape than Cheng et al.'s, or is open where the frame cuts a lesion."""
+    prediction, truth = blobs(1, size)
+    width = max(1, round(0.02 * math.hypot(*size)))
+
+    def band(mask):
+        eroded = ndimage.binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=width)
+        return mask & ~eroded[1:-1, 1:-1]
+
+    expected = (band(prediction) & band(truth)).sum() / (band(prediction) | band(truth)).sum()
+    assert boundary_scores(prediction, truth)["boundary_iou"] == pytest.approx(expected, abs=1e-12)
+    assert BAND == 0.02
+
+
+def test_a_shift_is_measured_in_pixels():
+    """Broken: distances are squared, halved, or scaled with the crop."""
+    truth, prediction = np.zeros((2, 100, 200), bool)
+    truth[20:60, 30:90] = True
+    prediction[20:60, 37:97] = True
+    got = boundary_scores(prediction, truth)
+    assert got["hausdorff95"] == 7
+    assert got["hausdorff95_relative"] == pytest.approx(7 / math.sqrt(100**2 + 200**2))
+    assert boundary_scores(truth, truth) == {"hausdorff95": 0, "hausdorff95_relative": 0, "boundary_iou": 1}
+
+
+def test_one_stray_pixel_is_forgiven():
+    """Broken: it is the maximum that is reported, which one pixel of noise decides."""
+    truth = np.zeros((200, 200), bool)
+    truth[50:150, 50:150] = True
+    prediction = truth.copy()
+    prediction[0, 0] = True
+    assert boundary_scores(prediction, truth)["hausdorff95"] == 0
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "expected"),
+    [
+        (False, False, {"hausdorff95": 0, "hausdorff95_relative": 0, "boundary_iou": 1}),
+        (True, False, {"hausdorff95": 50, "hausdorff95_relative": 1, "boundary_iou": 0}),
+        (False, True, {"hausdorff95": 50, "hausdorff95_relative": 1, "boundary_iou": 0}),
+        (True, True, {"hausdorff95": 0, "hausdorff95_relative": 0, "boundary_iou": 1}),
+    ],
+)
+def test_empty_and_full_masks(predicted, true, expected):
+    """Broken: an image without lesion crashes, gives NaN, or counts as good where a lesion was missed."""
+    masks = np.full((30, 40), predicted), np.full((30, 40), true)
+    assert boundary_scores(*masks) == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 2)])
+def test_the_smallest_images(size):
+    """Broken: an image narrower than the band or than an outline's neighbourhood crashes."""
+    one = np.zeros(size, bool)
+    one[0, 0] = True
+    whole = np.ones(size, bool)
+    assert boundary_scores(one, one)["boundary_iou"] == 1
+    assert boundary_scores(one, whole)["hausdorff95"] <= math.hypot(*size)

@@ -1,0 +1,73 @@
+"""Which checkpoints are kept, and saves that fail: they are told, and cost nothing that was saved before."""
+
+import os
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxseg import train
+from jaxseg.config import Config
+from jaxseg.errors import RunError
+from jaxseg.optim import early_stop_update
+from jaxseg.runs import workdir
+from jaxseg.runs.checkpoint import Checkpoints
+from jaxseg.runs.progress import Progress
+from jaxseg.steps import Steps, create_train_state, state_target
+from jaxseg.system.files import write_text
+
+
+def save_epochs(checkpoints: Checkpoints, config: Config, losses: list[float]) -> None:
+    """Saves an epoch per validation loss; three steps each."""
+    state = create_train_state(jax.random.key(0), config)
+    progress = Progress()
+    for epoch, loss in enumerate(losses, start=1):
+        line = {"epoch": epoch, "step": 3 * epoch, "val_loss": loss}
+        early_stop = early_stop_update(progress.early_stop, loss, config.optim)
+        progress = Progress(early_stop=early_stop, history=(*progress.history, line))
+        checkpoints.save(state.replace(step=state.step + 3 * epoch), progress)
+
+
+def test_the_latest_two_and_the_best_are_kept(tiny, tmp_path):
+    """Broken: after a long decline the best weights are gone, or the disk fills up with every epoch's."""
+    for losses, kept in (([3, 1, 2, 2, 2, 2], [6, 15, 18]), ([3, 1, 1, 2], [6, 9, 12]), ([3, 2, 1], [6, 9])):
+        run = tmp_path / str(len(losses))
+        with Checkpoints(run) as checkpoints:
+            save_epochs(checkpoints, tiny, losses)
+        assert sorted(int(path.name) for path in (run / "checkpoints").iterdir()) == kept
+        with Checkpoints(run, read_only=True) as checkpoints:
+            target = state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
+            # Of equal losses the first is the best, as in Keras.
+            assert checkpoints.restore_best(target)[1] == 3 * (1 + losses.index(min(losses)))
+
+
+def test_a_save_that_fails_is_told_at_the_latest_when_closing(tiny, tmp_path, monkeypatch):
+    """Broken: the error of the last save is lost, as there is no further save to tell it."""
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", full)
+    with pytest.raises(RunError, match="no space left"), workdir.disk_errors(tmp_path), Checkpoints(tmp_path) as saves:
+        save_epochs(saves, tiny, [1])
+
+
+@pytest.mark.parametrize("when", ["at once", "in the background"])
+def test_a_save_that_fails_ends_the_run(tiny, tmp_path, monkeypatch, when):
+    """Broken: an error of a save in the background is lost, and the run ends without the checkpoint it reports."""
+    if when == "at once":
+        monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    else:
+        monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", full)
+    with pytest.raises(RunError, match="no space left on the disk; the checkpoints written before are intact"):
+        train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, os.strerror(28))
+
+
+def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    """Broken: a full disk empties metrics.jsonl."""
+    write_text(tmp_path / "file", "old")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(RunError, match="no space left"), workdir.disk_errors(tmp_path):
+        write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "old"

@@ -1,0 +1,57 @@
+"""Two hundred epochs: memory, open files and the disk stay as they are after the first few."""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.runs import flags
+
+EPOCHS = 200
+
+# Runs the command, and notes after every epoch what the process holds.
+WATCHED = """
+import contextlib, ctypes, gc, json, os, sys
+from pathlib import Path
+from jaxseg import cli, runlog, train
+
+def watch(self, progress, told=runlog.RunLog.epoch):
+    told(self, progress)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what compiling took and freed would hide what epochs take and keep
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    saved = [path for path in (self._workdir / "checkpoints").iterdir() if path.name.isdigit()]
+    files = []
+    for folder, _, names in os.walk(self._workdir):  # while a save behind the training's back renames and removes some
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                files.append(os.stat(os.path.join(folder, name)).st_size)
+    print(json.dumps([pages, len(os.listdir("/proc/self/fd")), len(saved), sum(files), len(files)]), flush=True)
+
+runlog.CURVES_EVERY_SECS = 1.0  # many drawings, but each takes longer than the epoch
+runlog.RunLog.epoch = watch
+cli.run("train", lambda: train.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="counts memory and open files as Linux and glibc have it")
+def test_two_hundred_epochs_hold_no_more_than_twenty(tiny, tmp_path):
+    """If broken, a night's run dies of memory, of open files, or fills the disk."""
+    config = tiny.updated({"train.epochs": EPOCHS, "optim.early_stop_patience": EPOCHS})
+    command = [sys.executable, "-c", WATCHED, "--workdir", str(tmp_path / "run"), *flags(config)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages, handles, saved, size, files = zip(*map(json.loads, done.stdout.splitlines()), strict=True)
+    assert len(pages) == EPOCHS
+    early, late = (statistics.median(pages[part]) for part in (slice(20, 60), slice(-40, None)))
+    assert late < 1.05 * early
+    # A save may be under way behind the training's back.
+    assert max(handles[-40:]) <= max(handles[20:60]) + 5
+    assert max(saved) <= 4
+    assert files[-1] <= 1.5 * max(files[20:60])
+    # The history grows by a line per epoch, in each of three checkpoints, the log, TensorBoard's events and the page.
+    assert size[-1] - max(size[20:60]) < EPOCHS * 10_000

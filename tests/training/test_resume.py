@@ -1,0 +1,336 @@
+"""Runs that are killed, stopped, damaged or out of disk, and go on: they end as one that was left alone."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import chex
+import jax
+import pytest
+
+from jaxseg import train
+from jaxseg.config import Config
+from jaxseg.errors import RunError, UserError
+from jaxseg.inference.segmenter import Segmenter
+from jaxseg.runs import checkpoint
+from jaxseg.runs.checkpoint import Checkpoints
+from jaxseg.steps import Steps, state_target
+from jaxseg.system.stop import Stopped, StopRequest
+from tests.helpers.runs import AskedAt, flags, results
+
+
+def final_state(run: Path, config: Config):
+    """Returns the last epoch's state, on one device."""
+    with Checkpoints(run, read_only=True) as checkpoints:
+        steps = Steps(config, jax.local_devices()[:1])
+        state, _ = checkpoints.restore(checkpoints.latest(), state_target(config, steps))
+    return jax.device_get(state)
+
+
+def assert_same_run(got: Path, want: Path, config: Config) -> None:
+    assert results(got) == results(want)
+    chex.assert_trees_all_equal(final_state(got, config), final_state(want, config))
+
+
+# Runs the command, and kills it as hard as can be at the COUNT-th call of MODULE.NAME, before or after the call.
+SUICIDE = """
+import importlib, os, signal, sys
+module, path, count, moment, *argv = sys.argv[1:]
+owner = importlib.import_module(module)
+*parents, name = path.split(".")
+for parent in parents:
+    owner = getattr(owner, parent)
+original, calls = getattr(owner, name), 0
+def replacement(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == int(count) and moment == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = original(*args, **kwargs)
+    if calls == int(count):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, name, replacement)
+from jaxseg import cli, train
+cli.run("train", lambda: train.main(argv))
+"""
+
+
+SUICIDES = [
+    # In a step of the first epoch, before there is any checkpoint, though the run's folder is there.
+    ("jaxseg.steps", "Steps.shard", "2", "before"),
+    # Between the last step of an epoch and its validation, and within validation (3 steps, 4 batches each).
+    ("jaxseg.training.loop", "validate", "2", "before"),
+    ("jaxseg.training.loop", "after_epoch", "2", "before"),
+    # A save was begun in the background; a line is ahead of its checkpoint; a file is written and not yet renamed.
+    ("jaxseg.runs.checkpoint", "Checkpoints.save", "2", "after"),
+    ("jaxseg.runs.workdir", "write_metrics", "3", "after"),
+    ("pathlib", "Path.replace", "4", "before"),
+]
+
+
+@pytest.mark.slow
+def test_killed_ten_times_it_ends_as_if_never_killed(tiny, tmp_path):
+    """Broken: a crash at a bad moment costs the run, an epoch's line, or changes its result.
+
+    Six deaths at moments that are known to be delicate, then four at random ones: with orbax's temporary folder just
+    made, just renamed, and some time after a line.
+    """
+    config = tiny.updated({"data.synthetic_eval": 16, "train.epochs": 16, "optim.early_stop_patience": 100})
+    argv = ["--workdir", str(tmp_path / "killed"), *flags(config)]
+    command = [sys.executable, "-m", "jaxseg.train", *argv]
+    train.main(["--workdir", str(tmp_path / "whole"), *flags(config)])
+    for suicide in SUICIDES:
+        ended = subprocess.run([sys.executable, "-c", SUICIDE, *suicide, *argv], capture_output=True, text=True)
+        assert ended.returncode == -signal.SIGKILL, (suicide, ended.stderr)
+    rng = random.Random(0)
+    folder, lines = tmp_path / "killed" / "checkpoints", tmp_path / "killed" / "metrics.jsonl"
+
+    def temporary_folder(_: int) -> bool:
+        return any("tmp" in path.name for path in folder.iterdir())
+
+    def new_checkpoint(since: int) -> bool:
+        return any(path.name.isdigit() and path.stat().st_ctime_ns > since for path in folder.iterdir())
+
+    def new_line(since: int) -> bool:
+        return lines.stat().st_mtime_ns > since
+
+    for happened in (temporary_folder, new_checkpoint, new_line, new_line):
+        since = time.time_ns()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not happened(since) and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.8))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, "finished before it could be killed"
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert_same_run(tmp_path / "killed", tmp_path / "whole", config)
+    assert not list((tmp_path / "killed" / "checkpoints").glob("*tmp*"))
+
+
+def newest(folder: Path) -> int:
+    """Returns the number of the newest checkpoint that has been written in whole."""
+    return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=0)
+
+
+def test_a_run_stopped_anywhere_goes_on_exactly(tiny, tiny_run, tmp_path):
+    """Broken: what was stopped within an epoch trains other steps, or another loss is told, than without the stop.
+
+    The loop asks once before an epoch's steps, after each of them, and before each of the two batches of validation.
+    """
+    run = tmp_path / "run"
+
+    def stop_at(question: int) -> str:
+        with pytest.raises(Stopped) as stopped:
+            train.train_and_evaluate(tiny, run, AskedAt(question))
+        return str(stopped.value)
+
+    assert "in epoch 1, after 1 of 3 steps" in stop_at(2)
+    with pytest.raises(UserError, match=r"holds no checkpoint yet; let .* finish an epoch"):
+        Segmenter.load(run)
+    assert "in epoch 1, after 3 of 3 steps" in stop_at(3)
+    assert "in epoch 1, after 3 of 3 steps" in stop_at(2)
+    assert "in epoch 2, after 2 of 3 steps" in stop_at(2 + 3)
+    assert Segmenter.load(run).step == 3
+    train.train_and_evaluate(tiny, run)
+    assert_same_run(run, tiny_run, tiny)
+
+
+@pytest.mark.slow
+def test_signals_to_the_command(tiny, tmp_path):
+    """Broken: SIGTERM, a cluster's last word, loses the epoch; or nobody is told how to go on."""
+    argv = ["--workdir", str(tmp_path / "run"), *flags(tiny), "--train.epochs", "10000"]
+    argv += ["--optim.early_stop_patience", "10000"]
+    steps, epochs = [0], [0]
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        started = time.time()
+        curves = tmp_path / "run/curves.png"
+        with subprocess.Popen(
+            [sys.executable, "-m", "jaxseg.train", *argv], stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                while not curves.exists() or curves.stat().st_mtime < started:
+                    assert process.poll() is None
+                    time.sleep(0.02)
+                process.send_signal(number)
+                _, said = process.communicate(timeout=60)
+            finally:
+                process.kill()  # it would train for hours
+        assert process.returncode == code, said
+        assert "Traceback" not in said
+        assert f"stopped by {signal.Signals(number).name}" in said
+        assert said.splitlines()[-1].endswith(f"go on with: python -m jaxseg.train {' '.join(argv)}")
+        steps.append(newest(tmp_path / "run" / "checkpoints"))
+        epochs.append(len((tmp_path / "run/metrics.jsonl").read_text().splitlines()))
+    # Stopped between the last step of an epoch and its validation, a run may go on by that validation alone.
+    assert 0 < steps[1] <= steps[2]
+    assert 0 < epochs[1] < epochs[2]
+    assert "resuming " in said
+
+
+def test_a_second_ctrl_c_aborts():
+    """Broken: a run whose step hangs can no longer be stopped from the keyboard."""
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest() as stop:
+        assert not stop.asked
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked
+        assert (stop.reason, stop.exit_code) == ("SIGINT", 130)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signals_are_left_alone_outside_the_main_thread():
+    """Broken: training from a notebook's or a server's thread fails, as only the main thread may handle signals."""
+    before, during = signal.getsignal(signal.SIGTERM), []
+
+    def job():
+        with StopRequest():
+            during.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join()
+    assert during == [before]
+
+
+def truncate(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {
+    "all files cut in half": truncate,
+    "parameters cut": lambda folder: truncate(folder / "variables"),
+    "progress cut": lambda folder: truncate(folder / "progress"),
+    "no parameters": lambda folder: shutil.rmtree(folder / "variables"),
+    "no optimizer": lambda folder: shutil.rmtree(folder / "optimizer"),
+    "no progress": lambda folder: shutil.rmtree(folder / "progress"),
+    "empty": lambda folder: [shutil.rmtree(path) if path.is_dir() else path.unlink() for path in folder.iterdir()],
+    "no fields": lambda folder: next(p for p in (folder / "progress").iterdir() if "_" not in p.name).write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over(tiny, tiny_run, tmp_path, caplog, damage):
+    """Broken: a file cut short by a dying disk ends the run with a traceback, or is trained on from."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    DAMAGES[damage](run / "checkpoints" / "6")
+    with Checkpoints(run) as checkpoints:
+        state, progress = checkpoints.resume(state_target(tiny, Steps(tiny, jax.local_devices()[:1])))
+        assert checkpoints.latest() == 3
+    assert (int(state.step), progress.epoch) == (3, 1)
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "jaxseg.train"]
+    assert "checkpoints/6 cannot be read" in said
+    assert said.endswith("kept as damaged-6; the checkpoint before it is used")
+    assert "\n" not in said
+
+
+def test_a_run_goes_on_from_before_the_damage(tiny, tiny_run, tmp_path):
+    """Broken: after passing over a damaged checkpoint the same number cannot be saved again, or the result differs."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    truncate(run / "checkpoints" / "6")
+    train.train_and_evaluate(tiny, run)
+    assert_same_run(run, tiny_run, tiny)
+
+
+def test_if_all_checkpoints_are_damaged_none_is_touched(tiny, tiny_run, tmp_path):
+    """Broken: the run silently starts from scratch over its own remains, or renames what only a bug could not read."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    truncate(run / "checkpoints")
+    with pytest.raises(RunError, match=r"checkpoints: none of the checkpoints \(6, 3\) can be read: .* new --workdir"):
+        train.train_and_evaluate(tiny, run)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["3", "6"]
+
+
+def test_a_damaged_best_checkpoint_is_told_in_a_line(tiny_run, tmp_path):
+    """Broken: evaluate and predict answer a damaged file with a traceback."""
+    shutil.copytree(tiny_run, tmp_path / "run")
+    truncate(tmp_path / "run" / "checkpoints")
+    with pytest.raises(RunError, match="cannot be read") as error:
+        Segmenter.load(tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
+def test_looking_at_a_run_leaves_its_folder_alone(tiny_run, tmp_path):
+    """Broken: evaluating a run that is under way deletes the checkpoint that it is writing."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "checkpoints" / "9.orbax-checkpoint-tmp").mkdir()
+    Segmenter.load(run)
+    assert (run / "checkpoints" / "9.orbax-checkpoint-tmp").is_dir()
+
+
+def test_a_run_that_trains_on_while_it_is_read_is_read_again(tiny, tiny_run, tmp_path, monkeypatch):
+    """Broken: evaluating a run under way fails when training removes the checkpoint that was being read."""
+    run, target = tmp_path / "run", state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
+    shutil.copytree(tiny_run, run)
+    read, failures = Checkpoints.restore_best, [FileNotFoundError("checkpoints/3"), RunError("checkpoint 3")]
+
+    def meanwhile(self, target):
+        if failures:
+            shutil.copytree(run / "checkpoints" / "6", run / "checkpoints" / str(9 * len(failures)))
+            raise failures.pop()
+        return read(self, target)
+
+    monkeypatch.setattr(Checkpoints, "restore_best", meanwhile)
+    assert checkpoint.restore_best(run, target)[1] == 6
+    failures.append(RunError("checkpoint 3"))
+    monkeypatch.setattr(shutil, "copytree", lambda *_: None)  # nothing changed meanwhile: it is damaged
+    with pytest.raises(RunError, match="checkpoint 3"):
+        checkpoint.restore_best(run, target)
+
+
+# In a mount namespace of its own, so that the small disk is gone with the process, however that ends.
+ON_A_SMALL_DISK = """
+mkdir "$1" && mount -t tmpfs -o size="$2"k tmpfs "$1" || exit 77
+disk=$1 copy=$3; shift 3
+"$@"; code=$?
+cp -r "$disk/run" "$copy"; exit $code
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_and_costs_nothing(tiny, tmp_path):
+    """Broken: a full disk ends in a traceback, hangs, or damages what was saved before.
+
+    The sizes let the disk be full with the first files, the first checkpoint, the pictures, and later checkpoints.
+    """
+    target = state_target(tiny, Steps(tiny, jax.local_devices()[:1]))
+    epochs_done = []
+    for kib in (8, 100, 300, 600):
+        disk, copy = tmp_path / f"disk{kib}", tmp_path / f"copy{kib}"
+        command = [sys.executable, "-m", "jaxseg.train", "--workdir", f"{disk}/run", *flags(tiny)]
+        command += ["--train.epochs", "50"]
+        shell = ["unshare", "-m", "sh", "-c", ON_A_SMALL_DISK, "sh", str(disk), str(kib), str(copy), *command]
+        ended = subprocess.run(shell, capture_output=True, text=True)
+        if ended.returncode == 77 or "unshare failed" in ended.stderr:
+            pytest.skip("needs the right to mount a small disk")
+        assert ended.returncode == 1, ended.stderr
+        # Beside it, tensorstore's threads may print what they met when their last write was given up.
+        ours = [line for line in ended.stderr.splitlines() if line.startswith("python -m jaxseg.train: error: ")]
+        assert len(ours) == 1
+        assert f"{disk}/run: no space left on the disk; " in ours[0]
+        if not (copy / "checkpoints").exists():
+            epochs_done.append(0)  # the run could not even begin, and left no folder
+            continue
+        with Checkpoints(copy, read_only=True) as checkpoints:
+            for path in (copy / "checkpoints").glob("[0-9]*"):
+                if path.name.isdigit():
+                    checkpoints.restore(int(path.name), target)
+            epochs_done.append((checkpoints.latest() or 0) // 3)
+    assert epochs_done[0] == 0
+    assert epochs_done[-1] > 1
+    assert epochs_done == sorted(epochs_done)

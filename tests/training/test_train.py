@@ -1,0 +1,253 @@
+"""The whole training job: one that runs, one that resumes exactly, and mistakes that are told in a line."""
+
+import json
+import logging
+import shutil
+import signal
+from collections.abc import Iterator
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxseg import steps, train
+from jaxseg.config import preset
+from jaxseg.errors import RunError, UserError
+from jaxseg.inference.segmenter import Segmenter
+from jaxseg.runs.checkpoint import Checkpoints
+from jaxseg.system.stop import Stopped, StopRequest
+from jaxseg.training import runlog
+from jaxseg.training.loop import resolve
+
+
+def history(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(lines):
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines]
+
+
+def test_a_run_leaves_what_it_promises(tiny_run):
+    """Broken: a file of the workdir is missing, or does not hold what the design page lists."""
+    config = json.loads((tiny_run / "config.json").read_text())
+    summary = json.loads((tiny_run / "summary.json").read_text())
+    lines = history(tiny_run)
+    assert config["config"]["data"]["name"] == "synthetic"
+    assert config["data"]["synthetic"] is True
+    assert {"jax", "flax", "optax", "orbax-checkpoint"} < set(config["versions"])
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert [line["step"] for line in lines] == [3, 6]
+    wanted = {
+        "train_loss",
+        "val_loss",
+        "val_dice",
+        "val_jaccard",
+        "val_dice_pooled",
+        "learning_rate",
+        "images_per_second",
+    }
+    assert wanted < set(lines[0])
+    assert summary["best"]["val_loss"] == min(line["val_loss"] for line in lines)
+    assert summary["epochs"] == 2
+    assert list((tiny_run / "tensorboard").glob("events.out.tfevents.*"))
+    assert (tiny_run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "python -m jaxseg.evaluate" in (tiny_run / "report.html").read_text()
+
+
+def test_curves_are_drawn_now_and_then_and_in_the_end(tiny, tmp_path, monkeypatch):
+    """Broken: short epochs wait for a drawing each, or the picture lacks the last ones, or those before a stop."""
+    drawn = []
+    monkeypatch.setattr(runlog.report, "plot_curves", lambda history, *_, **__: drawn.append(len(history)))
+    train.train_and_evaluate(tiny.updated({"train.epochs": 3}), tmp_path / "run")
+    assert drawn == [1, 3]
+    drawn.clear()
+    stop = StopRequest()
+    told = runlog.RunLog.epoch
+
+    def stop_after_two(self, progress):
+        told(self, progress)
+        if progress.epoch == 2:
+            stop.signum = signal.SIGTERM
+
+    monkeypatch.setattr(runlog.RunLog, "epoch", stop_after_two)
+    with pytest.raises(Stopped):
+        train.train_and_evaluate(tiny.updated({"train.epochs": 3}), tmp_path / "stopped", stop)
+    assert drawn == [1, 2]
+
+
+@pytest.mark.slow
+def test_the_papers_preset_takes_a_step(tmp_path):
+    """Broken: the default configuration, only shrunk in image size and count, does not train."""
+    config = preset("paper").updated(
+        {
+            "data.name": "synthetic",
+            "data.image_size": 32,
+            "data.synthetic_train": 8,
+            "data.synthetic_eval": 3,
+            "model.pretrained": "none",
+            "train.batch_size": 8,
+            "train.epochs": 1,
+        }
+    )
+    state, summary = train.train_and_evaluate(config, tmp_path / "run")
+    assert int(state.step) == 1
+    assert np.isfinite(summary["best"]["val_loss"])
+    chex.assert_tree_all_finite(jax.device_get(state.params))
+
+
+def test_a_stopped_run_resumes_exactly(tiny, tiny_run, tmp_path):
+    """Broken: a run that stopped after an epoch and went on ends in other weights than one that did not stop."""
+    train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.latest() == 3
+    resumed, _ = train.train_and_evaluate(tiny, tmp_path / "run")
+    assert without_times(history(tmp_path / "run")) == without_times(history(tiny_run))
+    whole, _ = train.train_and_evaluate(tiny, tiny_run)  # finished: trains nothing, restores its best
+    chex.assert_trees_all_equal(jax.device_get(resumed), jax.device_get(whole))
+
+
+def test_one_seed_decides_all(tiny, tiny_run, tmp_path):
+    """Broken: something draws from the clock or the system, or threads change the order of the images."""
+    # On a CPU and the same number of devices every operation is deterministic: bit by bit.
+    state, _ = train.train_and_evaluate(tiny.updated({"data.workers": 0}), tmp_path / "same")
+    assert without_times(history(tmp_path / "same")) == without_times(history(tiny_run))
+    whole, _ = train.train_and_evaluate(tiny, tiny_run)
+    chex.assert_trees_all_equal(jax.device_get(state), jax.device_get(whole))
+    train.train_and_evaluate(tiny.updated({"train.seed": 1, "train.epochs": 1}), tmp_path / "other")
+    assert history(tmp_path / "other")[0]["train_loss"] != history(tiny_run)[0]["train_loss"]
+
+
+@pytest.fixture
+def log_compiles() -> Iterator[None]:
+    """Has JAX tell of every compilation, in all threads: `jax.log_compiles` does so in its own."""
+    jax.config.update("jax_log_compiles", True)
+    yield
+    jax.config.update("jax_log_compiles", False)
+
+
+@pytest.mark.usefixtures("log_compiles")
+def test_the_step_is_compiled_once(tiny, tmp_path, caplog):
+    """Broken: a new shape, type or placement after the first step, an epoch or a restore compiles the step again.
+
+    Or it is compiled ahead for other arguments than those that come.
+    """
+    for epochs in (2, 4):  # the second run resumes
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="jax"):
+            train.train_and_evaluate(tiny.updated({"train.epochs": epochs}), tmp_path / "run")
+        # JAX calls every mapped function so: the training step and the validation step.
+        compiled = [r.getMessage() for r in caplog.records if "Finished XLA compilation of jit(_fun)" in r.getMessage()]
+        assert len(compiled) == 2, compiled
+
+
+def test_resume_on_more_devices(tiny, tiny_run, tmp_path):
+    """Broken: a checkpoint can be read only on as many devices as wrote it."""
+    train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
+    train.train_and_evaluate(tiny.updated({"train.devices": 4}), tmp_path / "run")
+    got, want = history(tmp_path / "run")[-1], history(tiny_run)[-1]
+    # Sums in another order, then an Adam step that may blow up float noise: the loss agrees to a few digits.
+    assert got["train_loss"] == pytest.approx(want["train_loss"], rel=1e-3)
+
+
+def test_a_line_that_is_missing_or_ahead_is_mended(tiny, tiny_run, tmp_path):
+    """Broken: a crash between checkpoint and metrics.jsonl leaves a gap, or resuming writes a line twice."""
+    whole = without_times(history(tiny_run))
+    for lines in (whole[:1], [*whole, {"epoch": 3}]):
+        run = tmp_path / str(len(lines))
+        shutil.copytree(tiny_run, run)
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        train.train_and_evaluate(tiny, run)
+        assert without_times(history(run)) == whole
+
+
+def test_the_best_weights_are_restored(tiny, tmp_path):
+    """Broken: the final or returned weights are the last epoch's, where the paper restores the best."""
+    # At a huge learning rate the loss jumps about, so that the best epoch is hardly the last.
+    run = tmp_path / "run"
+    state, summary = train.train_and_evaluate(tiny.updated({"optim.learning_rate": 0.5, "train.epochs": 4}), run)
+    losses = [line["val_loss"] for line in history(run)]
+    assert summary["best_epoch"] == 1 + int(np.argmin(losses))
+    assert int(state.step) == 3 * summary["best_epoch"]
+    assert Segmenter.load(run).step == int(state.step)
+
+
+def test_auto_without_ph2_is_loudly_synthetic(tiny, tmp_path, caplog):
+    """Broken: somebody takes a score on generated images for one on lesions."""
+    config = tiny.updated({"data.name": "auto", "data.data_dir": str(tmp_path), "model.pretrained": "imagenet"})
+    resolved = resolve(config, tmp_path / "none")
+    assert (resolved.data.name, resolved.model.pretrained) == ("synthetic", "none")
+    assert "SYNTHETIC DATA" in caplog.text
+
+
+def test_another_configuration_is_refused(tiny, tiny_run):
+    """Broken: a second run mixes into, or overwrites, the first one's folder."""
+    with pytest.raises(UserError, match=r"holds a run with train.seed = 0, not 1; .* another --workdir"):
+        train.train_and_evaluate(tiny.updated({"train.seed": 1}), tiny_run)
+
+
+def test_the_command_resumes_with_the_runs_own_settings(tiny_run, tmp_path, capsys):
+    """Broken: `train --workdir W` on a finished run starts the default preset instead of saying that it is finished."""
+    shutil.copytree(tiny_run, tmp_path / "run")
+    train.main(["--workdir", str(tmp_path / "run")])
+    assert "finished: all epochs are done; best epoch" in capsys.readouterr().err
+
+
+def test_a_diverging_loss_stops_the_run(tiny, tmp_path, monkeypatch):
+    """Broken: hours of NaN, or the last good checkpoint replaced by them."""
+    run = tmp_path / "run"
+    train.train_and_evaluate(tiny.updated({"train.epochs": 1}), run)
+    monkeypatch.setattr(steps, "create_loss", lambda _: lambda logits, masks: logits.mean() * np.nan)
+    with pytest.raises(RunError, match=r"loss = nan at step 4, in epoch 2: .* earlier epochs are kept\. Try"):
+        train.train_and_evaluate(tiny, run)
+    with Checkpoints(run) as checkpoints:
+        assert checkpoints.latest() == 3
+
+
+def test_parameters_that_are_not_finite_are_never_saved(tiny, tmp_path, monkeypatch):
+    """Broken: the last step of an epoch, whose loss is finite, ruins the parameters, and they become the latest."""
+    create = steps.create_optimizer
+
+    def ruinous(config):
+        inner = create(config)
+
+        def update(grads, state, params=None):
+            updates, state = inner.update(grads, state, params)
+            return jax.tree.map(lambda u: jnp.where(state.count == 6, jnp.nan, u), updates), state
+
+        return inner._replace(update=update)
+
+    monkeypatch.setattr(steps, "create_optimizer", ruinous)
+    with pytest.raises(RunError, match="loss = nan at step 6, in validation after epoch 2: training diverged"):
+        train.train_and_evaluate(tiny, tmp_path / "run")
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.latest() == 3
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch):
+    """Broken: a finite loss with an infinite gradient, whose step ruins the parameters, is saved by a SIGTERM."""
+    monkeypatch.setattr(steps, "create_loss", lambda _: lambda logits, masks: jnp.sqrt(jnp.sum(logits * 0)))
+    with pytest.raises(RunError, match="grad_norm = nan at step 1, in epoch 1"):
+        train.train_and_evaluate(tiny, tmp_path / "run")
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(tiny, tmp_path):
+    """Broken: a mistyped weight file leaves an empty folder that looks like a run."""
+    config = tiny.updated({"model.encoder": "resnet50v2", "model.pretrained": str(tmp_path / "missing.h5")})
+    with pytest.raises(UserError, match=r"missing\.h5.*no such file"):
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_for_a_network_without_encoder_are_refused(tiny, tmp_path):
+    """Broken: --model.pretrained FILE is ignored for the plain U-Net."""
+    with pytest.raises(UserError, match="the plain U-Net"):
+        resolve(tiny.updated({"model.pretrained": "weights.h5"}), tmp_path)
+
+
+def test_a_rate_for_a_network_without_encoder_is_refused(tiny, tmp_path):
+    """Broken: --optim.encoder-rate is ignored for the plain U-Net, or ends in a KeyError."""
+    with pytest.raises(UserError, match=r"optim\.encoder_rate = 0\.1: the plain U-Net .* use --optim\.encoder-rate 1$"):
+        resolve(tiny.updated({"optim.encoder_rate": 0.1}), tmp_path)

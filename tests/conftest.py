@@ -1,31 +1,35 @@
-"""Four fake CPU devices for the whole suite, a tiny configuration, and one tiny trained run that tests share."""
+"""Four fake CPU devices for the whole suite, a tiny configuration, and two tiny trained runs that tests share."""
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from jaxseg.config import Config
 from tests.helpers.runs import tiny_config
 
-# Before jax is imported: it reads this once.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
-
-
-os.environ["JAX_PLATFORMS"] = "cpu"
-
-
-# Many tests compile the same tiny network: within a session each program is compiled once.
-_COMPILED = tempfile.TemporaryDirectory(prefix="jaxseg-tests-")
-
-
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
-
-
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+# With `-n`, pytest-xdist starts its workers from the main process, whose environment they inherit: one folder for all.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _FOLDER = tempfile.TemporaryDirectory(prefix="jaxseg-tests-")
+    # Before jax is imported: it reads these once.
+    os.environ |= {
+        "JAXSEG_TESTS_FOLDER": _FOLDER.name,
+        "JAX_PLATFORMS": "cpu",
+        # A device waits for the others in a cross-device reduction. XLA ends the process after 40 s, which a machine
+        # with more workers than cores may need.
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+        " --xla_cpu_collective_call_terminate_timeout_seconds=600",
+        # Many tests compile the same tiny network: each program is compiled once per session. JAX locks its cache
+        # against other processes only if the size is limited.
+        "JAX_COMPILATION_CACHE_DIR": f"{_FOLDER.name}/compiled",
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 * 2**30),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -46,18 +50,22 @@ def tiny() -> Config:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a finished run; tests must not write into it."""
-    from jaxseg.train import train_and_evaluate
-
-    workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    train_and_evaluate(tiny_config(), workdir)
-    return workdir
+    return trained(tiny_config(), "tiny", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of a finished run of another network on the same images; tests must not write into it."""
+    config = tiny_config().updated({"model.unet_channels": (4, 8, 8), "train.seed": 1})
+    return trained(config, "other", tmp_path_factory)
+
+
+def trained(config: Config, name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trains once per session, and returns a copy for this worker: jaxseg locks a run against other processes."""
     from jaxseg.train import train_and_evaluate
 
-    workdir = tmp_path_factory.mktemp("runs") / "other"
-    train_and_evaluate(tiny_config().updated({"model.unet_channels": (4, 8, 8), "train.seed": 1}), workdir)
-    return workdir
+    original = Path(os.environ["JAXSEG_TESTS_FOLDER"]) / name
+    with FileLock(f"{original}.lock"):
+        if not (original / "summary.json").exists():
+            train_and_evaluate(config, original)
+    return Path(shutil.copytree(original, tmp_path_factory.mktemp("runs") / name))

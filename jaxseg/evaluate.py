@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxseg import cli
+from jaxseg.config import datasets
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -19,10 +20,10 @@ def _parser() -> argparse.ArgumentParser:
         "[--largest-component] [--fill-holes] [--data-dir DIR]",
     )
     cli.add_model_arguments(result)
-    result.add_argument("--data", metavar="D", help="ph2, isic2016, synthetic or a folder; default: what it trained on")
     result.add_argument(
-        "--split", metavar="S", help="default: ph2 validation, isic2016 test, synthetic test, all of a folder"
+        "--data", metavar="D", help=f"{datasets.help_of_names()} or a folder; default: what it trained on"
     )
+    result.add_argument("--split", metavar="S", help=f"default: {datasets.help_of_default_splits()}")
     result.add_argument("--out", metavar="DIR", help="folder for the results; default: W/evaluation/D-S")
     cli.add_mask_arguments(result)
     return result

@@ -1,18 +1,23 @@
 """Settings: frozen dataclasses, one per concern, with named presets and JSON in and out.
 
-Every field carries its help text, unit and allowed values (`jaxseg.settings`). Defaults are the paper's (Table 1);
+Every field carries its help text, unit and allowed values (`jaxseg.config.fields`). Defaults are the paper's (Table 1);
 where it contradicts itself, README says what was chosen.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jaxseg.config.datasets import help_of_names
 from jaxseg.config.fields import Section, setting
 from jaxseg.errors import UserError, shown, suggestion
 
 SCHEMA_VERSION = 1
 """Version of the JSON layout of a `Config`; raised when an old `config.json` needs translating."""
+
+LESION_PATTERN = r"(?P<colour>#[0-9a-fA-F]{6})|(?P<low>\d+(?:\.\d+)?)(?:-(?P<high>\d+(?:\.\d+)?))?"
+"""What `data.mask_lesion` may be: a colour, a value or a range of values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +26,8 @@ class DataConfig(Section):
 
     name: str = setting(
         "auto",
-        "ph2, isic2016, synthetic, a folder with images/ and masks/, or auto (PH2 where prepared, else synthetic)",
+        f"{help_of_names()}, a folder with images/ and masks/ (or train/ and validation/ with both in each), or auto "
+        "(PH2 where prepared, else synthetic); a known name goes before a folder: ./ph2 is the folder",
     )
     data_dir: str = setting(
         "", "folder of the prepared TFDS data sets; empty: TFDS' own (~/tensorflow_datasets)", resumable=True
@@ -31,10 +37,27 @@ class DataConfig(Section):
     )
     folds: int = setting(
         0,
-        "cross-validation folds, at least 2; 0: the committed split (PH2), the set's own, or one fifth held out",
+        "cross-validation folds, at least 2; 0: the set's own validation images, or one fifth held out",
         minimum=0,
     )
     fold: int = setting(0, "which fold validates, from 0; used if folds is not 0", minimum=0)
+    groups: str = setting(
+        "",
+        "CSV file of two columns, image and group (lesion or patient): images of a group stay on one side of every "
+        "split and fold; empty: none",
+    )
+    mask_lesion: str = setting(
+        "",
+        "what is lesion in the masks of a folder: a value or palette index (128), a range (128-255) or a colour "
+        "(#ff0000); empty: the bright one of two levels",
+    )
+    mask_invert: bool = setting(False, "swap lesion and skin in the masks of a folder")
+    mask_orientation: str = setting(
+        "auto",
+        "masks of a folder whose EXIF orientation is not their image's: image turns them as the image, own as their "
+        "own tag says, auto decides where the sizes tell",
+        choices=("auto", "image", "own"),
+    )
     synthetic_train: int = setting(160, "training images of the synthetic set", minimum=1, maximum=1_000_000)
     synthetic_eval: int = setting(
         40, "images in each of the synthetic set's validation and test splits", minimum=1, maximum=1_000_000
@@ -49,6 +72,11 @@ class DataConfig(Section):
         if self.image_size % 32:
             near = round(self.image_size / 32) * 32
             raise UserError(f"data.image_size = {self.image_size}: must be a multiple of 32, as {near}")
+        if self.mask_lesion and not re.fullmatch(LESION_PATTERN, self.mask_lesion):
+            raise UserError(
+                f"data.mask_lesion = {shown(self.mask_lesion)}: must be a value (128), a range (128-255) or a "
+                "colour (#ff0000)"
+            )
         if self.folds == 1 or (self.folds and self.fold >= self.folds):
             raise UserError(
                 f"data.fold = {self.fold} of data.folds = {self.folds}: folds must be 0 or at least 2, fold below folds"

@@ -31,6 +31,10 @@ class Examples:
       groups: per image what stratifies folds and subgroup scores, as its diagnosis; "" where unknown.
       load: returns the example at an index in [0, len); safe to call from several threads.
       version: what changes when the data do, as the TFDS version and byte counts.
+      kept_together: per image the lesion or patient that it shows, whose images must stay on one side of a split;
+        empty where none are known.
+      load_mask: returns the mask alone at an index, uint8 [H, W, 1], where its file is separate; safe to call from
+        several threads.
     """
 
     dataset: str
@@ -39,19 +43,29 @@ class Examples:
     groups: tuple[str, ...]
     load: Callable[[int], Example]
     version: str = ""
+    kept_together: tuple[str, ...] = ()
+    load_mask: Callable[[int], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def select(self, indices: np.ndarray, split: str) -> "Examples":
-        """Returns the part with the given indices, as a split of the given name."""
+        """Returns a part of the images as a split of its own.
+
+        Args:
+          indices: int [N], which images.
+          split: name of the part.
+        """
         picked = [int(i) for i in indices]
+        load_mask = self.load_mask
         return dataclasses.replace(
             self,
             split=split,
             names=tuple(self.names[i] for i in picked),
             groups=tuple(self.groups[i] for i in picked),
             load=lambda i: self.load(picked[i]),
+            kept_together=tuple(self.kept_together[i] for i in picked) if self.kept_together else (),
+            load_mask=(lambda i: load_mask(picked[i])) if load_mask else None,
         )
 
     def shared_with(self, other: "Examples") -> set[str]:

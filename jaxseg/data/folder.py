@@ -1,122 +1,252 @@
 """A folder with images/ and masks/ as a data set: the user's own pictures."""
 
+import dataclasses
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from jaxseg.config import DataConfig
+from jaxseg.config.datasets import NAMES, nearest
 from jaxseg.data.examples import Example, Examples
-from jaxseg.data.images import SUFFIXES, decode_image, decode_mask, size_of
-from jaxseg.errors import UserError, refuse_unreadable, suggestion
+from jaxseg.data.groups import read_groups
+from jaxseg.data.images import Header, decode_image, decode_mask, header_of
+from jaxseg.data.listing import list_images, named, refuse_empty
+from jaxseg.data.masks import MaskRule
+from jaxseg.errors import UserError
 
 MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask")
 """What a mask's name may add to its image's, in lower or upper case."""
 
+SIDES = ("train", "validation")
+"""Folders that a data set folder may hold instead of images/ and masks/, each with images/ and masks/ of its own."""
+
 _log = logging.getLogger(__name__)
 
 
-def open_folder(folder: str, known: Iterable[str] = ()) -> Examples:
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """An image and its mask.
+
+    Attributes:
+      image: the image's file.
+      mask: the mask's file.
+      orientation: EXIF orientation by which to turn the mask; None: the mask's own.
+    """
+
+    image: Path
+    mask: Path
+    orientation: int | None = None
+
+
+def has_own_validation(folder: str) -> bool:
+    """Returns whether a data set folder holds train/ and validation/ instead of images/ and masks/."""
+    root = Path(folder).expanduser()
+    return all((root / side).is_dir() for side in SIDES) and not (root / "images").is_dir()
+
+
+def open_folder(config: DataConfig, split: str = "all") -> Examples:
     """Opens a folder of pairs; reads the headers of its files but decodes none.
 
     Args:
-      folder: path of the folder that holds images/ and masks/.
-      known: names of data sets that could have been meant instead.
+      config: the folder, and how its masks and groups are to be read.
+      split: "all"; "train" or "validation" of a folder that has its own validation images.
 
     Returns:
-      All pairs, as the split "all", ordered by name; groups are "".
+      The pairs ordered by path; groups are "". A name is the path below images/ without its ending, in Unicode's
+      composed form (NFC); in a folder with its own validation images it begins with "train/" or "validation/".
 
     Raises:
       UserError: no such folder, no images/ or masks/ in it, no images, an image without a mask or with two, an
-        unreadable file, or an image and a mask of different sizes.
+        unreadable file, an image and a mask of different sizes, or a mask of which the EXIF orientation is unclear.
     """
+    folder = config.name
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise UserError(
-            f"--data {folder}: neither a known data set ({', '.join(known)}) nor a folder (looked for "
-            f"{root.absolute()}){suggestion(folder, known)}"
+            f"--data {folder}: neither a known data set ({', '.join(NAMES)}) nor a folder (looked for "
+            f"{root.absolute()}){nearest(folder)}"
         )
-    images, masks = _files_in(root, "images"), _files_in(root, "masks")
-    if not images:
-        raise UserError(f"{root / 'images'}: no images in there (files that end in {' '.join(SUFFIXES)})")
-    pairs = _pairs(_by_stem(images), masks, root)
-    for image, mask in pairs.values():
-        _check_sizes(image, size_of(image), mask, size_of(mask))
-    names = tuple(pairs)
+    files: dict[str, tuple[Path, Path]] = {}
+    if has_own_validation(folder):
+        for side in SIDES if split == "all" else (split,):
+            files |= {f"{side}/{name}": pair for name, pair in _pairs_in(root / side).items()}
+    else:
+        files = _pairs_in(root)
+    pairs = _oriented(files.values(), config.mask_orientation)
+    names = tuple(files)
+    rule = MaskRule(config.mask_lesion, config.mask_invert)
+
+    def load_mask(index: int) -> np.ndarray:
+        return decode_mask(pairs[index].mask, rule=rule, orientation=pairs[index].orientation)
 
     def load(index: int) -> Example:
-        image_path, mask_path = pairs[names[index]]
-        image, mask = decode_image(image_path), decode_mask(mask_path)
-        _check_sizes(image_path, image.shape[:2], mask_path, mask.shape[:2])
+        image, mask = decode_image(pairs[index].image), load_mask(index)
+        _check_sizes(pairs[index], image.shape[:2], mask.shape[:2])
         return Example(image, mask)
 
-    return Examples(str(root.resolve()), "all", names, ("",) * len(names), load, _version(pairs.values()))
+    return Examples(
+        str(root.resolve()),
+        split,
+        names,
+        ("",) * len(names),
+        load,
+        _version(files.values()),
+        kept_together=read_groups(config.groups, names) if config.groups else (),
+        load_mask=load_mask,
+    )
 
 
-def _files_in(root: Path, part: str) -> list[Path]:
+def _pairs_in(root: Path) -> dict[str, tuple[Path, Path]]:
+    """Returns image and mask by name, of a folder that holds images/ and masks/."""
+    images, masks = _files_in(root, "images"), _files_in(root, "masks")
+    return _pairs(_by_name(images, root / "images"), masks, root)
+
+
+def _files_in(root: Path, part: str) -> tuple[Path, ...]:
+    """Returns the image files in images/ or masks/, and logs what is left out."""
     folder = root / part
     if not folder.is_dir():
-        raise UserError(f"{root}: has no folder {part}/ in it; a data set folder holds images/ and masks/")
-    # Hidden files are left out: the Mac's companion files ("._a.jpg") look like images.
-    try:
-        entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    except OSError as error:
-        refuse_unreadable(error)
-    if lost := [path for path in entries if path.is_symlink() and not path.exists()]:
+        raise UserError(
+            f"{root}: has no folder {part}/ in it; a data set folder holds images/ and masks/, or train/ and "
+            "validation/ with images/ and masks/ in each"
+        )
+    listing = list_images(folder)
+    if lost := [path for path in listing.images if not path.exists()]:
         raise UserError(f"{lost[0]}: a link to a file that is not there; mend it, or take it out")
-    files = [path for path in entries if path.is_file()]
-    kept = [path for path in files if path.suffix.lower() in SUFFIXES]
-    if ignored := len(files) - len(kept):
-        _log.warning("%s: ignored files that do not end in %s: %d", folder, " ".join(SUFFIXES), ignored)
-    return kept
+    if part == "images":
+        refuse_empty(listing, str(folder))
+    if sentence := listing.sentence():
+        _log.warning("%s", sentence)
+    return listing.images
 
 
-def _by_stem(images: list[Path]) -> dict[str, Path]:
+def _name(path: Path, folder: Path) -> str:
+    """Returns a file's path in a folder without its ending, in the one form that Unicode calls composed."""
+    # macOS writes "é" as two characters: without this, an image and its mask from two machines would not pair up.
+    return unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+
+
+def _by_name(images: Sequence[Path], folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in images:
-        if path.stem in found:
-            raise UserError(f"{path}: there is also {found[path.stem].name}; keep one image of each name")
-        found[path.stem] = path
+        name = _name(path, folder)
+        if name in found:
+            raise UserError(f"{path}: there is also {found[name].name}; keep one image of each name")
+        found[name] = path
     return found
 
 
-def _pairs(images: Mapping[str, Path], masks: list[Path], root: Path) -> dict[str, tuple[Path, Path]]:
+def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path) -> dict[str, tuple[Path, Path]]:
     """Finds the mask of each image, and warns of masks that have none."""
     owned: dict[str, Path] = {}
     orphans = []
     for mask in masks:
-        owner = _owner(mask.stem, images)
+        owner = _owner(_name(mask, root / "masks"), images)
         if owner is None:
             orphans.append(mask.name)
         elif owner in owned:
             raise UserError(f"{mask}: {images[owner].name} has also the mask {owned[owner].name}; keep one of them")
         else:
             owned[owner] = mask
-    if missing := [path for stem, path in images.items() if stem not in owned]:
+    if missing := [name for name in images if name not in owned]:
         count = f" (and {len(missing) - 1} more images)" if len(missing) > 1 else ""
         raise UserError(
-            f"{missing[0]}: no mask in {root / 'masks'}{count}; name it {missing[0].stem}.png or "
-            f"{missing[0].stem}_mask.png, or take the image out"
+            f"{images[missing[0]]}: no mask in {root / 'masks'}{count}; name it {missing[0]}.png or "
+            f"{missing[0]}_mask.png, or take the image out"
         )
     if orphans:
-        _log.warning("%s: ignored masks without an image: %d, as %s", root / "masks", len(orphans), orphans[0])
-    return {stem: (path, owned[stem]) for stem, path in images.items()}
+        _log.warning("%s: ignored masks without an image: %d, as %s", root / "masks", len(orphans), named(orphans))
+    return {name: (path, owned[name]) for name, path in images.items()}
 
 
-def _owner(mask_stem: str, images: Mapping[str, Path]) -> str | None:
-    """Returns the image that a mask belongs to; an image of the very same name goes before one without the suffix."""
-    bare = [mask_stem[: -len(suffix)] for suffix in MASK_SUFFIXES if mask_stem.lower().endswith(suffix)]
-    return next((stem for stem in [mask_stem, *bare] if stem in images), None)
+def _owner(mask_name: str, images: Mapping[str, Path]) -> str | None:
+    """Returns the image that a mask belongs to; an image of the same name goes before one without the suffix."""
+    bare = [mask_name[: -len(suffix)] for suffix in MASK_SUFFIXES if mask_name.lower().endswith(suffix)]
+    return next((name for name in [mask_name, *bare] if name in images), None)
 
 
-def _check_sizes(image: Path, size: tuple[int, int], mask: Path, mask_size: tuple[int, int]) -> None:
-    if size != mask_size:
-        raise UserError(
-            f"{image}: {size[1]}x{size[0]} pixels, but its mask {mask} has {mask_size[1]}x{mask_size[0]}; save both "
-            "at the same size"
+def _oriented(files: Iterable[tuple[Path, Path]], setting: str) -> list[Pair]:
+    """Settles how masks are turned whose EXIF orientation is not that of their image, and checks all sizes.
+
+    Drawing tools that ignore the orientation leave a mask on the stored pixels and without one; other tools draw on the
+    picture as it is shown. The sizes tell which where the picture's sides differ and are swapped; elsewhere the set's
+    other masks tell, or the user.
+    """
+    pairs, unclear, seen = [], [], {"image": [], "own": []}
+    for image, mask in files:
+        pair, image_header, mask_header = Pair(image, mask), header_of(image), header_of(mask)
+        if image_header.orientation != mask_header.orientation:
+            fits = {
+                "image": mask_header.turned_by(image_header.orientation) == image_header.size,
+                "own": mask_header.size == image_header.size,
+            }
+            if setting == "auto" and all(fits.values()):
+                unclear.append(len(pairs))
+            fitting = [way for way in ("own", "image") if fits[way] and setting in ("auto", way)]
+            if fitting == ["image"]:
+                pair = dataclasses.replace(pair, orientation=image_header.orientation)
+            if len(fitting) == 1:
+                seen[fitting[0]].append(mask.name)
+        _check_sizes(pair, image_header.size, _size(mask_header, pair.orientation), image_header, mask_header)
+        pairs.append(pair)
+    if unclear:
+        way = next((way for way in seen if seen[way] and not seen["own" if way == "image" else "image"]), None)
+        if way is None:
+            _refuse_orientation([pairs[i] for i in unclear])
+        seen[way] += [pairs[i].mask.name for i in unclear]
+        if way == "image":
+            for i in unclear:
+                orientation = header_of(pairs[i].image).orientation
+                pairs[i] = dataclasses.replace(pairs[i], orientation=orientation)
+    if masks := seen["image"]:
+        _log.warning(
+            "%d images have an EXIF orientation that their masks lack: these masks are turned as their images are (%s);"
+            " python -m jaxseg.inspect shows the outlines",
+            len(masks),
+            named(masks),
         )
+    return pairs
 
 
-def _version(pairs: Iterable[tuple[Path, Path]]) -> str:
+def _size(header: Header, orientation: int | None) -> tuple[int, int]:
+    return header.size if orientation is None else header.turned_by(orientation)
+
+
+def _refuse_orientation(pairs: Sequence[Pair]) -> None:
+    raise UserError(
+        f"{pairs[0].image}: this and {len(pairs) - 1} more images have another EXIF orientation than their masks, and "
+        "the sizes do not tell which way the masks were drawn; --data.mask-orientation image turns them as their "
+        "images (drawn on the stored pixels: labelme, OpenCV, Pillow), --data.mask-orientation own leaves them as "
+        "they are (drawn on the picture as shown)"
+    )
+
+
+def _check_sizes(
+    pair: Pair,
+    size: tuple[int, int],
+    mask_size: tuple[int, int],
+    image_header: Header | None = None,
+    mask_header: Header | None = None,
+) -> None:
+    if size == mask_size:
+        return
+    turned = ""
+    if image_header and mask_header and image_header.orientation != mask_header.orientation:
+        turned = (
+            f" (after the EXIF orientations, {image_header.orientation} of the image and {mask_header.orientation} of "
+            "the mask)"
+        )
+    raise UserError(
+        f"{pair.image}: {size[1]}x{size[0]} pixels, but its mask {pair.mask} has {mask_size[1]}x{mask_size[0]}{turned};"
+        " save both at the same size"
+    )
+
+
+def _version(files: Iterable[tuple[Path, Path]]) -> str:
     """Returns a hash of the files' sizes in bytes: it tells edited files without reading them."""
-    sizes = ",".join(str(path.stat().st_size) for pair in pairs for path in pair)
+    sizes = ",".join(str(path.stat().st_size) for pair in files for path in pair)
     return hashlib.sha256(sizes.encode()).hexdigest()[:16]

@@ -5,6 +5,7 @@ and a mask as {0, 1}; what cannot be read fails with one line that names the fil
 """
 
 import contextlib
+import dataclasses
 import io
 import warnings
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxseg.data.depth import deep_colour, has_deep_colour, to_uint8
+from jaxseg.data.listing import HAS_HEIF
+from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, opaque_part
 from jaxseg.errors import UserError
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Endings of the files in a folder that are taken for images and masks, in lower or upper case."""
 
 MAX_PIXELS = 89_000_000
 """Largest image that is decoded, pixels: three times the largest ISIC photograph, 0.27 GB as RGB.
@@ -34,15 +35,32 @@ _SIDEWAYS = (5, 6, 7, 8)
 _ORIENTED_BY = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 """Where Pillow puts the metadata blocks that may hold an orientation."""
 
-_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What each EXIF orientation asks for, as in `ImageOps.exif_transpose`."""
+
+_FORMATS = ["AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"]
 """Formats that are tried, by content: those of photographs, not those for which Pillow starts other programs."""
+
+if HAS_HEIF:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    _FORMATS.append("HEIF")
 
 
 def decode_image(source: bytes | Path, name: str = "") -> np.ndarray:
     """Decodes an image of any kind that Pillow reads.
 
-    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images become 8-bit RGB; transparent parts become
-    white, as on paper.
+    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images become 8-bit RGB, in the range of the values
+    that they hold (`jaxseg.data.depth`); transparent parts become white, as on paper.
 
     Args:
       source: the file's content, or its path.
@@ -55,50 +73,96 @@ def decode_image(source: bytes | Path, name: str = "") -> np.ndarray:
       UserError: not an image, truncated, empty, too large or of a kind that has no RGB form.
     """
     with _opened(source, name) as image:
+        if has_deep_colour(image):
+            with _opened(source, name) as again:
+                return np.asarray(_to_rgb(deep_colour(image, again)))
         return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
 
 
-def decode_mask(source: bytes | Path, name: str = "") -> np.ndarray:
+def decode_mask(
+    source: bytes | Path, name: str = "", *, rule: MaskRule = BRIGHT, orientation: int | None = None
+) -> np.ndarray:
     """Decodes a lesion mask of any kind that Pillow reads.
 
-    The brightest channel counts, so that a red or a palette-coloured lesion on black is one. The range is taken from
-    the largest value: masks of 0 and 1, of 0 to 255 and of 0 to 65535 are all understood, and cut at half.
+    Two levels are lesion (bright) and skin (dark), in whatever range: 0 and 1, 0 and 255, 0 and 65535, a colour on
+    black; edges may be soft and values noisy, and are cut at half. Where the opaque part of a transparent mask has one
+    colour, that part is the lesion.
 
     Args:
       source: the file's content, or its path.
       name: what to call the mask in an error message; default: its path.
+      rule: what the user decided about the set's masks.
+      orientation: EXIF orientation, 1 to 8, by which to turn the mask instead of its own.
 
     Returns:
       uint8 [H, W, 1], 1 for lesion and 0 for skin; all 0 if the mask is all black.
 
     Raises:
-      UserError: as for `decode_image`, or values that are neither black nor reach half of a range, as 0 and 2.
+      UserError: as for `decode_image`, or the levels or colours do not tell lesion from skin beyond doubt.
     """
     with _opened(source, name) as image:
-        values = _brightness(ImageOps.exif_transpose(image))
-        highest = float(values.max())
-        full = next((top for top in (1, 255, 65535) if highest <= top), highest)
-        # Without this check a mask of labels 0 and 2, or of 0 and 100, would silently become an image without lesion.
-        if 0 < highest <= full / 2:
-            raise UserError(
-                f"{_called(source, name)}: values from {values.min():g} to {highest:g} are no lesion mask; save it "
-                "with 0 for skin and 255 (or 1) for lesion"
-            )
-        return (values > full / 2).astype(np.uint8)[..., None]
+        lossy = image.format in ("JPEG", "JPEG2000", "WEBP")
+        if orientation is None:
+            image = ImageOps.exif_transpose(image)
+        elif orientation in _TURNS:
+            image = image.transpose(_TURNS[orientation])
+        try:
+            values, labels = _mask_values(image)
+            return rule.of(values, labels, lossy=lossy).astype(np.uint8)[..., None]
+        except UnclearMaskError as error:
+            raise UserError(f"{_called(source, name)}: {error}") from None
 
 
-def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:
-    """Returns (height, width) as `decode_image` would give them, from the file's header alone.
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a file's header says of its picture.
+
+    Attributes:
+      stored: (height, width) of the pixels as they are stored.
+      orientation: EXIF orientation, 1 to 8; 1 where there is none.
+    """
+
+    stored: tuple[int, int]
+    orientation: int
+
+    def turned_by(self, orientation: int) -> tuple[int, int]:
+        """Returns (height, width) after turning by an EXIF orientation."""
+        return self.stored[::-1] if orientation in _SIDEWAYS else self.stored
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) as `decode_image` would give them."""
+        return self.turned_by(self.orientation)
+
+
+def header_of(source: bytes | Path, name: str = "") -> Header:
+    """Reads size and orientation of an image from the file's header alone.
+
+    Args:
+      source: the file's content, or its path.
+      name: what to call the image in an error message; default: its path.
 
     Raises:
       UserError: not an image, empty or too large; a truncated file goes unnoticed.
     """
     with _opened(source, name) as image:
-        width, height = image.size
         # Asking for the orientation costs as much as opening: ask only where there may be one.
         has_metadata = any(key in image.info for key in _ORIENTED_BY)
-        sideways = has_metadata and image.getexif().get(_ORIENTATION) in _SIDEWAYS
-        return (width, height) if sideways else (height, width)
+        orientation = image.getexif().get(_ORIENTATION) if has_metadata else 1
+        return Header((image.height, image.width), orientation if orientation in range(1, 9) else 1)
+
+
+def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:
+    """Returns (height, width) as `decode_image` would give them, from the file's header alone.
+
+    Args:
+      source: the file's content, or its path.
+      name: what to call the image in an error message; default: its path.
+
+    Raises:
+      UserError: not an image, empty or too large; a truncated file goes unnoticed.
+    """
+    return header_of(source, name).size
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -175,7 +239,7 @@ def _read_or_path(path: Path) -> Path | bytes:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         # Pillow's own conversion to 8 bits clips at 255 instead of scaling.
-        image = Image.fromarray(_deep_to_uint8(_pixels(image)))
+        image = Image.fromarray(to_uint8(_pixels(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
@@ -195,24 +259,12 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return values
 
 
-def _deep_to_uint8(values: np.ndarray) -> np.ndarray:
-    """Scales grey values of 16 or 32 bits, or float in [0, 1], to uint8; values within [0, 255] are kept."""
-    highest = values.max()
-    if values.dtype.kind == "f" and highest <= 1:
-        scaled = values * 255.0
-    else:
-        # A 16-bit file has the range of its type, even where an underexposed image does not use it.
-        deep = values.dtype.itemsize == 2 or highest > 255
-        scaled = values / 257.0 if deep else values
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
-def _brightness(image: Image.Image) -> np.ndarray:
-    """Returns the brightest channel, [H, W], in the file's own range; what is transparent is black."""
+def _mask_values(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns a mask's values in the file's own range, [H, W] or uint8 RGB [H, W, 3], and the indices of a palette."""
+    labels = np.asarray(image) if image.mode == "P" else None
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
-    elif image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+        values, is_opacity = opaque_part(np.asarray(image.convert("RGBA")))
+        return values, None if is_opacity else labels
+    if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "LA"):
         image = image.convert("RGB")
-    values = _pixels(image)
-    return values.max(axis=-1) if values.ndim == 3 else values
+    return _pixels(image), labels

@@ -3,53 +3,80 @@
 Importing this package is cheap: TFDS and the synthetic set are imported by the functions that open them.
 """
 
+import dataclasses
+import logging
+from pathlib import Path
+
 import numpy as np
 
 from jaxseg.config import DataConfig
+from jaxseg.config.datasets import AUTO, DATA_SETS, NAMES, data_set
 from jaxseg.data.examples import Example, Examples
-from jaxseg.data.folder import open_folder
+from jaxseg.data.folder import SIDES, has_own_validation, open_folder
 from jaxseg.data.folds import folds
+from jaxseg.data.groups import check_apart, read_groups
 from jaxseg.data.published.place import is_prepared
 from jaxseg.data.published.prepared import open_prepared
 from jaxseg.errors import UserError, suggestion
 
-__all__ = ["Example", "Examples", "default_split", "open_split", "resolve_name", "splits_of", "training_splits"]
-
-NAMES = ("ph2", "isic2016", "synthetic", "auto")
-"""What `data.name` may be besides a folder."""
+__all__ = [
+    "Example",
+    "Examples",
+    "absolute",
+    "default_split",
+    "open_split",
+    "resolve_name",
+    "splits_of",
+    "training_splits",
+]
 
 HELD_OUT_FOLDS = 5
 """Where a set has no validation images of its own, the first of this many folds validates."""
 
-_SPLITS = {
-    "ph2": ("train", "validation", "all"),
-    "isic2016": ("train", "validation", "test"),
-    "synthetic": ("train", "validation", "test"),
-}
-_FOLDER_SPLITS = ("train", "validation", "all")
-
-_POOL = {"ph2": "all", "isic2016": "train", "synthetic": "train"}
-"""The images that folds are made of; of a folder, all."""
-
-_HAS_VALIDATION = ("ph2", "synthetic")
-"""Sets with a validation split of their own."""
+_log = logging.getLogger(__name__)
 
 
 def resolve_name(config: DataConfig) -> str:
     """Returns the set that `data.name` means: "auto" is PH2 where it is prepared, and else the synthetic set."""
-    if config.name != "auto":
+    if config.name != AUTO:
         return config.name
     return "ph2" if is_prepared("ph2", config.data_dir) else "synthetic"
 
 
+def absolute(config: DataConfig) -> DataConfig:
+    """Returns the same settings with full paths, so that they mean the same in every working folder.
+
+    A known name stays as it is, even if a folder of that name lies in the working folder; that is logged.
+
+    Args:
+      config: which set; "auto" is left as it is.
+    """
+    changes = {}
+    if config.name in NAMES:
+        if Path(config.name).is_dir():
+            _log.warning(
+                "--data %s is the known data set; the folder of that name in %s is --data ./%s",
+                config.name,
+                Path.cwd(),
+                config.name,
+            )
+    elif (folder := Path(config.name).expanduser()).is_dir():
+        changes["name"] = str(folder.resolve())
+    if config.groups:
+        changes["groups"] = str(Path(config.groups).expanduser().resolve())
+    return dataclasses.replace(config, **changes)
+
+
 def splits_of(name: str) -> tuple[str, ...]:
     """Returns the splits that a set (by its resolved name, or a folder) can be opened with."""
-    return _SPLITS.get(name, _FOLDER_SPLITS)
+    return data_set(name).splits
 
 
 def default_split(name: str) -> str:
     """Returns the split that evaluation takes unless told otherwise: one that training has not seen, where there is."""
-    return {"ph2": "validation", "isic2016": "test", "synthetic": "test"}.get(name, "all")
+    if name not in DATA_SETS and has_own_validation(name):
+        return "validation"
+    return data_set(name).default_split
 
 
 def open_split(config: DataConfig, split: str) -> Examples:
@@ -60,8 +87,8 @@ def open_split(config: DataConfig, split: str) -> Examples:
 
     Args:
       config: which set.
-      split: ph2: train, validation, all; isic2016: train and test (as published), validation (a fifth of train);
-        synthetic: train, validation, test; a folder: all, train, validation (a fifth of all).
+      split: one of `splits_of`; "validation" is a fifth of the images where the set has no validation images of its
+        own.
 
     Returns:
       The examples of the split.
@@ -83,8 +110,9 @@ def open_split(config: DataConfig, split: str) -> Examples:
 def training_splits(config: DataConfig) -> tuple[Examples, Examples]:
     """Opens what a run trains on and what it validates on; they share no image.
 
-    With `data.folds` they are folds of all images that the set has for training. Without, they are the committed split
-    of PH2, the synthetic set's own splits, and else four fifths and one fifth.
+    With `data.folds` they are folds of all images that the set has for training. Without, they are the set's own
+    training and validation images (of PH2, the committed split), and else four fifths and one fifth; of fewer than five
+    images, all but one and one. Images of one group (`data.groups`) are on the same side.
 
     Args:
       config: which set, folds and fold.
@@ -93,26 +121,58 @@ def training_splits(config: DataConfig) -> tuple[Examples, Examples]:
       The training and the validation examples.
 
     Raises:
-      UserError: fewer images than folds, a set that is not prepared, or a folder that is not as it should be.
+      UserError: fewer images than folds, a group on both sides of the set's own split, a set that is not prepared, or a
+        folder that is not as it should be.
     """
     name = resolve_name(config)
-    if not config.folds and name in _HAS_VALIDATION:
-        return _stored(config, name, "train"), _stored(config, name, "validation")
-    pool = _stored(config, name, _POOL.get(name, "all"))
-    k = config.folds or HELD_OUT_FOLDS
+    own = data_set(name).has_validation or (name not in DATA_SETS and has_own_validation(name))
+    if own and not config.folds:
+        train, validation = (_stored(config, name, side) for side in SIDES)
+        if train.kept_together and validation.kept_together:
+            train_groups, validation_groups = (
+                dict(zip(part.names, part.kept_together, strict=True)) for part in (train, validation)
+            )
+            check_apart(train_groups, validation_groups, f"--data.groups {config.groups}")
+        return train, validation
+    pool = _stored(config, name, data_set(name).pool)
+    k = config.folds or _held_out_folds(pool)
     if len(pool) < k:
         raise UserError(f"{name}: {len(pool)} images are too few for {k} folds; it takes at least one for each")
-    validation = folds(pool.names, pool.groups, k)[config.fold if config.folds else 0]
-    train = np.setdiff1d(np.arange(len(pool)), validation)
-    return pool.select(train, "train"), pool.select(validation, "validation")
+    dealt = folds(pool.names, pool.groups, k, kept_together=pool.kept_together)
+    validation_indices = dealt[config.fold if config.folds else 0]
+    train_indices = np.setdiff1d(np.arange(len(pool)), validation_indices)
+    return pool.select(train_indices, "train"), pool.select(validation_indices, "validation")
+
+
+def _held_out_folds(pool: Examples) -> int:
+    """Returns the number of folds of which one is held out: fewer than five only for fewer than five images."""
+    units = len(set(pool.kept_together)) if pool.kept_together else len(pool)
+    what = "groups of images" if pool.kept_together else "images"
+    if units < 2:
+        raise UserError(
+            f"{pool.dataset}: {units} {what} cannot be split: it takes at least two, one to train on and one to "
+            "validate on"
+        )
+    if units < HELD_OUT_FOLDS:
+        _log.warning(
+            "%s: only %d %s: one is held out for validation; scores of so few images say little",
+            pool.dataset,
+            units,
+            what,
+        )
+    return min(HELD_OUT_FOLDS, units)
 
 
 def _stored(config: DataConfig, name: str, split: str) -> Examples:
     """Opens a split as the set itself has it."""
-    if name in ("ph2", "isic2016"):
-        return open_prepared(config, name, split)
+    if name not in DATA_SETS:
+        return open_folder(dataclasses.replace(config, name=name), split)
     if name == "synthetic":
         from jaxseg.data.synthetic import synthetic_examples
 
-        return synthetic_examples(split, config)
-    return open_folder(name, NAMES)
+        examples = synthetic_examples(split, config)
+    else:
+        examples = open_prepared(config, name, split)
+    if config.groups:
+        examples = dataclasses.replace(examples, kept_together=read_groups(config.groups, examples.names))
+    return examples

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxseg.data.images import SUFFIXES, decode_image
+from jaxseg.data.images import decode_image
+from jaxseg.data.listing import SUFFIXES
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import RunError, UserError, refuse_unreadable
 from jaxseg.inference.masks import Prediction

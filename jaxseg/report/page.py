@@ -17,6 +17,7 @@ import numpy as np
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 
 from jaxseg.config import Config
+from jaxseg.config.datasets import data_set
 from jaxseg.metrics import LEAST_JACCARD
 from jaxseg.report import charts
 from jaxseg.runs import workdir as files
@@ -29,7 +30,6 @@ EVALUATIONS = "evaluation"
 """Folder of a workdir in which every folder with a `metrics.json` is an evaluation."""
 
 _MODELS = {"resnet50v2": "ResNet50V2-U-Net", "resnet50": "ResNet50-U-Net", "none": "Plain U-Net"}
-_DATA = {"ph2": "PH2", "isic2016": "ISIC 2016", "synthetic": "synthetic images"}
 
 _DASH = "\N{EN DASH}"
 
@@ -109,6 +109,7 @@ def _environment() -> Environment:
         "interval": _interval,
         "thousands": lambda value: f"{value:,}" if isinstance(value, int) else _DASH,
         "data_name": _data_name,
+        "groups_of": lambda name: data_set(str(name)).groups or "group",
         "duration": duration,
         "scale_start": _scale_start,
     }
@@ -224,7 +225,7 @@ def _model_name(run: Mapping[str, Any]) -> str:
 
 def _data_name(name: Any) -> str:
     """Returns what people call a data set; of a folder, its name."""
-    return _DATA.get(name, Path(str(name or "unknown data")).name)
+    return data_set(str(name)).title or Path(str(name or "unknown data")).name
 
 
 def _score(value: Any, digits: int = 3) -> str:

@@ -123,6 +123,7 @@ def resolve(config: Config, workdir: Path) -> Config:
     """
     saved = files.read_config(workdir) if (workdir / files.CONFIG).exists() else files.check_is_free(workdir)
     changes: dict[str, Any] = {}
+    config = dataclasses.replace(config, data=data.absolute(config.data))  # so that the run resumes from any folder
     if config.data.name == "auto":
         changes["data.name"] = name = saved.data.name if saved else data.resolve_name(config.data)
         if name == "synthetic":
@@ -132,8 +133,6 @@ def resolve(config: Config, workdir: Path) -> Config:
                 "weights; its scores say nothing about real lesions. "
                 "For real data: python -m jaxseg.prepare ph2 --source PH2Dataset"
             )
-    elif Path(config.data.name).is_dir():
-        changes["data.name"] = str(Path(config.data.name).resolve())  # so that the run resumes from any folder
     if config.model.encoder == "none":
         if config.model.pretrained not in ("imagenet", "none"):
             raise UserError(

@@ -132,7 +132,7 @@ def test_plain_tfds_reads_ph2(tmp_path, out):
     """If this fails, who uses TFDS without jaxseg's own loading gets masks that are not {0, 255} or no images."""
     import tensorflow_datasets as tfds
 
-    importlib.import_module("jaxseg.data.ph2")  # registers the set
+    importlib.import_module("jaxseg.data.published.ph2")  # registers the set
 
     prepare("ph2", str(make_ph2(tmp_path)), str(out))
     sources = [
@@ -153,7 +153,7 @@ def test_tfds_own_way_of_preparing_works(tmp_path, out):
     """If this fails, the builders need jaxseg's command and are no TFDS builders of their own right."""
     import tensorflow_datasets as tfds
 
-    importlib.import_module("jaxseg.data.isic2016")  # registers the set
+    importlib.import_module("jaxseg.data.published.isic2016")  # registers the set
 
     builder = tfds.builder("isic2016", data_dir=out)
     config = tfds.download.DownloadConfig(manual_dir=make_isic(tmp_path / "isic"), try_download_gcs=False)

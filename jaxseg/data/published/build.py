@@ -17,10 +17,10 @@ def prepare(name: str, source: str, data_dir: str = "", *, force: bool = False) 
     """Builds a data set, or leaves it as it is if it is there already.
 
     Args:
-      name: "ph2" or "isic2016".
+      name: the set's name, as "ph2".
       source: the publisher's folder or archive.
       data_dir: folder of prepared TFDS data sets; empty: TFDS' own.
-      force: build anew what is there; the old one is replaced only when the new one is complete.
+      force: rebuild what is there; the old one is replaced only when the new one is complete.
 
     Returns:
       The number of images in each split of the prepared set.
@@ -64,7 +64,7 @@ def _compare(name: str, source: str, data_dir: str) -> dict[str, int]:
     news = {split: n for split, n in found.items() if n > counts.get(split, 0)}
     if news:
         more = ", ".join(f"{split} {n} (prepared: {counts.get(split, 0)})" for split, n in news.items())
-        _log.warning("%s holds more now: %s; add --force to build the set anew", source, more)
+        _log.warning("%s holds more now: %s; add --force to rebuild the set", source, more)
     return counts
 
 

@@ -7,12 +7,14 @@ import abc
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxseg.data.images import decode_image, decode_mask, encode_png
+from jaxseg.data.listing import HEIF_SUFFIXES, SUFFIXES, SUPERPIXELS, named
 from jaxseg.data.published.place import VERSION
 from jaxseg.data.published.source import UNPACK, Files, Pair, list_source, packed
 from jaxseg.errors import UserError
@@ -74,6 +76,8 @@ class PublishedBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
                 raise UserError(f"{archives[0].where}: {UNPACK}")
             wanted = " ".join(self.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
             raise UserError(f"--source {source}: no images of {self.name} in there; {wanted}")
+        if sentence := _left_out(files, splits):
+            _log.warning("%s: %s", source, sentence)
         return splits, groups
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
@@ -103,6 +107,21 @@ class PublishedBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         if counts != dict(self.EXPECTED):
             listed = ", ".join(f"{split} {counts.get(split, 0)} of {n}" for split, n in self.EXPECTED.items())
             _log.warning("%s: partial copy of %s: %s published images found", source, self.name, listed)
+
+
+def _left_out(files: Files, splits: Mapping[str, list[Pair]]) -> str:
+    """Returns a line that counts and names the pictures of a source that are in no split; empty if there are none."""
+    used = {file.where for pairs in splits.values() for pair in pairs for file in (pair.image, pair.mask)}
+    others = [path for path, file in files.items() if file.where not in used]
+    pictures = [path for path in others if path.lower().endswith((*SUFFIXES, *HEIF_SUFFIXES))]
+    superpixels = [path for path in pictures if SUPERPIXELS in path.lower()]
+    further = [path for path in pictures if SUPERPIXELS not in path.lower()]
+    parts = [
+        f"{len(paths):,} {what} ({named(PurePosixPath(path).name for path in paths)})"
+        for paths, what in ((superpixels, "superpixels"), (further, "pictures that belong to no image of the set"))
+        if paths
+    ]
+    return f"left out {', '.join(parts)}" if parts else ""
 
 
 def _decoded(pair: Pair, image_file: bytes, mask_file: bytes) -> tuple[np.ndarray, np.ndarray]:

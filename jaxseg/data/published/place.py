@@ -5,12 +5,8 @@ from pathlib import Path
 
 from jaxseg.errors import UserError
 
-NAMES = ("ph2", "isic2016")
-"""The published sets that can be prepared."""
-
-
 VERSION = "1.0.0"
-"""Version of what is stored of them; raised when that changes, and then they are to be prepared anew."""
+"""Version of the stored layout; when it is raised, sets have to be prepared again."""
 
 
 def data_dir_of(data_dir: str) -> Path:

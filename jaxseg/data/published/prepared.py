@@ -1,10 +1,12 @@
 """Opens the data sets that `jaxseg.prepare` has built, by way of TFDS and without TensorFlow."""
 
 import contextlib
+import importlib
 import shlex
 from collections.abc import Callable, Iterator
 
 from jaxseg.config import DataConfig
+from jaxseg.config.datasets import data_set
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.images import decode_image, decode_mask
 from jaxseg.data.published.place import data_dir_of, folder_of, is_prepared
@@ -12,19 +14,17 @@ from jaxseg.errors import UserError, one_line
 
 
 def builder_of(name: str, data_dir: str, source: str | None = None):
-    """Returns the TFDS builder of a published set, a `jaxseg.data.builder.PublishedBuilder`.
+    """Returns the TFDS builder of a published set, a `jaxseg.data.published.builder.PublishedBuilder`.
 
     Args:
-      name: "ph2" or "isic2016".
+      name: the set's name, as "ph2".
       data_dir: folder of prepared TFDS data sets; empty: TFDS' own.
       source: the publisher's folder or archive to build from.
     """
-    # TFDS takes a second to import, which only those pay who open a prepared set.
-    if name == "ph2":
-        from jaxseg.data.published.ph2 import Ph2 as Builder
-    else:
-        from jaxseg.data.published.isic2016 import Isic2016 as Builder
-    return Builder(data_dir=str(data_dir_of(data_dir)), source=source)
+    module, _, builder = data_set(name).builder.partition(":")
+    # TFDS takes a second to import: only whoever opens a prepared set waits for it.
+    kind = getattr(importlib.import_module(module), builder)
+    return kind(data_dir=str(data_dir_of(data_dir)), source=source)
 
 
 def open_prepared(config: DataConfig, name: str, split: str) -> Examples:
@@ -32,11 +32,12 @@ def open_prepared(config: DataConfig, name: str, split: str) -> Examples:
 
     Args:
       config: says where the prepared sets are.
-      name: "ph2" or "isic2016".
+      name: the set's name, as "ph2".
       split: a split as it is stored, or "all".
 
     Returns:
-      Its examples in the order of their names; groups are diagnoses for PH2 and "" for ISIC 2016.
+      Its examples in the order of their names; groups are diagnoses where they are
+      published, else "".
 
     Raises:
       UserError: the set is not prepared, or was prepared from a copy without this split.
@@ -49,10 +50,11 @@ def open_prepared(config: DataConfig, name: str, split: str) -> Examples:
         builder = builder_of(name, config.data_dir)
         stored = builder.info.metadata["splits"]
         parts = list(stored) if split == "all" else [split]
+        instead = "; or hold out a fold of the training images: --data.folds 5" if split == "validation" else ""
         if missing := [part for part in parts if part not in stored]:
             raise UserError(
                 f"{name} was prepared from a copy without the split {missing[0]} (there are: {', '.join(stored)}); "
-                f"prepare a full copy: {command} --force"
+                f"prepare a full copy: {command} --force{instead}"
             )
         names = tuple(n for part in parts for n in stored[part]["names"])
         contents = [f"{part} {stored[part]['sha256'][:16]}" for part in parts]

@@ -1,0 +1,119 @@
+"""Which images show the same lesion or patient, from a CSV file of the user (`--data.groups`)."""
+
+import csv
+import io
+import logging
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from jaxseg.data.listing import HEIF_SUFFIXES, SUFFIXES, named
+from jaxseg.errors import UserError
+
+_IMAGE_COLUMNS = ("image", "image_id", "image_name", "name", "file", "filename", "isic_id")
+_GROUP_COLUMNS = ("group", "lesion_id", "patient_id", "lesion", "patient", "group_id")
+
+_log = logging.getLogger(__name__)
+
+
+def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Reads the group of each image.
+
+    The file has two columns, the image's name (with or without its ending) and its group, separated by comma, semicolon
+    or tab; a header is optional. Of more columns, those with a header such as `image` and `group` or `lesion_id` count.
+
+    Args:
+      file: path of the CSV file.
+      names: the images of the set.
+
+    Returns:
+      The group of each image, in the order of `names`.
+
+    Raises:
+      UserError: no such file, no such columns, an image without a group or with two.
+    """
+    path = Path(file).expanduser()
+    called = f"--data.groups {file}"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{called}: cannot be read ({error.strerror}); give a CSV file of images and groups") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{called}: not a text file in UTF-8; give a CSV file of images and groups") from None
+    known = {name: name for name in names}
+    groups: dict[str, str] = {}
+    strangers: list[str] = []
+    rows = _rows(text)
+    image_column, group_column, has_header = _columns(rows, known, called)
+    for line, row in enumerate(rows[has_header:], 1 + has_header):
+        if not any(row):
+            continue
+        if len(row) <= max(image_column, group_column) or not row[group_column]:
+            raise UserError(f"{called}: line {line} has no group; give two columns, image and group")
+        name = _image(row[image_column], known)
+        if name is None:
+            strangers.append(row[image_column])
+        elif groups.setdefault(name, row[group_column]) != row[group_column]:
+            raise UserError(
+                f"{called}: line {line} puts {row[image_column]} in group {row[group_column]}, an earlier line in "
+                f"{groups[name]}; keep one of them"
+            )
+    if missing := [name for name in names if name not in groups]:
+        raise UserError(
+            f"{called}: {len(missing)} of {len(names)} images have no line in it ({named(missing)}); add a line with "
+            "image and group for each"
+        )
+    if strangers:
+        _log.info("%s: %d lines name no image of the set (%s)", called, len(strangers), named(strangers))
+    return tuple(groups[name] for name in names)
+
+
+def check_apart(train: Mapping[str, str], validation: Mapping[str, str], called: str) -> None:
+    """Raises UserError if a group stands on both sides of a split.
+
+    Args:
+      train: the group of each training image, by the image's name.
+      validation: the same of the validation images.
+      called: what to call the groups' file.
+    """
+    sides = set(train.values()) & set(validation.values())
+    if sides:
+        shared = sorted(sides)
+        one = next(name for name, group in train.items() if group == shared[0])
+        other = next(name for name, group in validation.items() if group == shared[0])
+        raise UserError(
+            f"{called}: {len(shared)} groups have images in training and in validation, as {shared[0]} ({one} and "
+            f"{other}); move those images to one side, or let --data.folds 5 split by groups"
+        )
+
+
+def _rows(text: str) -> list[list[str]]:
+    first = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    return [
+        [unicodedata.normalize("NFC", cell.strip()) for cell in row]
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    ]
+
+
+def _columns(rows: list[list[str]], known: Mapping[str, str], called: str) -> tuple[int, int, bool]:
+    """Returns the columns of images and groups, and whether the first row is a header."""
+    if not rows:
+        raise UserError(f"{called}: is empty; give two columns, image and group")
+    first = [cell.lower() for cell in rows[0]]
+    images = [first.index(name) for name in _IMAGE_COLUMNS if name in first]
+    groups = [first.index(name) for name in _GROUP_COLUMNS if name in first]
+    if images and groups:
+        return images[0], groups[0], True
+    if len(first) != 2:
+        raise UserError(
+            f"{called}: has {len(first)} columns; give two, image and group, or a header with these two names"
+        )
+    return 0, 1, _image(rows[0][0], known) is None
+
+
+def _image(cell: str, known: Mapping[str, str]) -> str | None:
+    """Returns the image that a cell names, with or without its ending."""
+    path = PurePosixPath(cell.replace("\\", "/"))
+    bare = path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES + HEIF_SUFFIXES else None
+    return known.get(cell.replace("\\", "/")) or (known.get(bare) if bare else None)

@@ -1,0 +1,277 @@
+"""From the pixels of a mask file to lesion and skin: pure functions of arrays.
+
+A mask is taken for what it looks like where that is beyond doubt: two levels, one dark for skin and one bright for
+lesion, with anti-aliased edges and the noise of JPEG around them. Everything else is refused, with the setting by which
+the user decides (`data.mask_lesion`).
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from jaxseg.config.sections import LESION_PATTERN
+
+WAY_OUT = "--data.mask-lesion says which value or colour is lesion"
+
+_FEW = 16
+"""Masks of at most this many different values are labels or hard edges, not noise: each value may be a class."""
+
+_NEAR = 40
+"""Distance of levels, of 255, within which JPEG moves a value."""
+
+_LEAST_SHARE = 0.0002
+"""Share of the pixels below which a third level is a speck."""
+
+
+class UnclearMaskError(Exception):
+    """Raised where lesion and skin cannot be told; its text says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskRule:
+    """How a data set's masks are to be read (`--data.mask-…`).
+
+    Attributes:
+      lesion: what is lesion: a value as "128", a range as "128-255", a colour as "#ff0000"; empty: the bright one of
+        two levels.
+      invert: true if lesion and skin are swapped.
+    """
+
+    lesion: str = ""
+    invert: bool = False
+
+    def of(self, values: np.ndarray, labels: np.ndarray | None = None, *, lossy: bool = False) -> np.ndarray:
+        """Tells lesion from skin.
+
+        Args:
+          values: [H, W] grey in any range, or uint8 [H, W, 3] in RGB.
+          labels: integers [H, W], the indices of a palette, which a value in `lesion` names; default: `values`.
+          lossy: true if the file's format changes values, as JPEG does.
+
+        Returns:
+          bool [H, W], True for lesion.
+
+        Raises:
+          UnclearMaskError: the values are no lesion mask, or not clear enough to be read as one.
+        """
+        found = chosen(values, labels, self.lesion, lossy) if self.lesion else lesion_of(values)
+        return ~found if self.invert else found
+
+
+BRIGHT = MaskRule()
+"""The bright one of two levels is lesion."""
+
+
+def parse_lesion(text: str) -> tuple[float, float] | tuple[int, int, int]:
+    """Reads the setting `data.mask_lesion`.
+
+    Args:
+      text: "128", "128-255" or "#ff0000", as `DataConfig` has checked.
+
+    Returns:
+      The lowest and highest value that are lesion, or a colour as (red, green, blue).
+    """
+    match = re.fullmatch(LESION_PATTERN, text)
+    if match["colour"]:
+        return tuple(bytes.fromhex(text[1:]))
+    return float(match["low"]), float(match["high"] or match["low"])
+
+
+def chosen(values: np.ndarray, labels: np.ndarray | None, lesion: str, lossy: bool = False) -> np.ndarray:
+    """Returns where a mask has the value or colour that the user names, bool [H, W].
+
+    Args:
+      values: [H, W] grey, or uint8 [H, W, 3] in RGB.
+      labels: indices of a palette [H, W], if there is one.
+      lesion: as `parse_lesion` takes it.
+      lossy: true if values are only near to what was drawn.
+
+    Raises:
+      UnclearMaskError: a value is named, but the mask is coloured and has no palette.
+    """
+    wanted = parse_lesion(lesion)
+    if len(wanted) == 3:
+        if values.ndim == 2:
+            values = np.repeat(values[..., None], 3, axis=-1)
+        apart = np.abs(values.astype(np.int32) - np.array(wanted)).max(axis=-1)
+        return apart <= (_NEAR if lossy else 2)
+    grey = values if labels is None else labels
+    if grey.ndim == 3:
+        if (grey != grey[..., :1]).any():
+            colours = ", ".join(_names_of(_common_colours(_packed(values))[0][:4]))
+            raise UnclearMaskError(f"a coloured mask ({colours}) has no value {lesion}; name a colour instead")
+        grey = grey[..., 0]
+    low, high = wanted
+    spare = _NEAR / 2 if lossy and low == high else 0
+    return (grey >= low - spare) & (grey <= high + spare)
+
+
+def lesion_of(values: np.ndarray) -> np.ndarray:
+    """Tells lesion from skin by brightness, where there is no doubt.
+
+    Args:
+      values: [H, W] grey in any range, or uint8 [H, W, 3] in RGB.
+
+    Returns:
+      bool [H, W], True for lesion: the brighter of two levels. All False for an all-black mask.
+
+    Raises:
+      UnclearMaskError: more than two levels or colours, or two that are both bright or both dark.
+    """
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            return _of_colours(values)
+        values = values[..., 0]
+    return _of_grey(values)
+
+
+def _of_grey(values: np.ndarray) -> np.ndarray:
+    lowest, highest = float(values.min()), float(values.max())
+    full = next((top for top in (1, 255, 65535) if highest <= top), highest)
+    # Without this check a mask of labels 0 and 2, or of 0 and 100, would silently become an image without lesion.
+    if 0 < highest <= full / 2:
+        raise UnclearMaskError(
+            f"values from {lowest:g} to {highest:g} are no lesion mask; save it with 0 for skin and 255 (or 1) for "
+            f"lesion, or {WAY_OUT}"
+        )
+    if lowest < highest and lowest > full / 2:
+        raise UnclearMaskError(
+            f"values from {lowest:g} to {highest:g} have no black for skin; save it with 0 for skin and 255 for "
+            f"lesion, or {WAY_OUT}"
+        )
+    if values.dtype == bool or (full == 1 and values.dtype.kind != "f"):
+        return values > 0
+    scaled = values if full == 255 and values.dtype == np.uint8 else np.rint(values * (255 / full)).astype(np.uint8)
+    counts = np.bincount(scaled.ravel(), minlength=256)
+    dark, bright = int(counts[:128].argmax()), int(128 + counts[128:].argmax())
+    if third := _third_levels(scaled, counts, dark, bright):
+        shown = [f"{level * full / 255:g}" for level in sorted({dark, *third, bright})]
+        raise UnclearMaskError(f"more than two levels ({', '.join(shown)}); {WAY_OUT}")
+    return values > full / 2
+
+
+def _of_colours(values: np.ndarray) -> np.ndarray:
+    packed = _packed(values)
+    colours, counts = _common_colours(packed)
+    first = colours[0]
+    apart = np.abs(colours.astype(int) - first.astype(int)).max(axis=-1)
+    others = np.flatnonzero(apart > _NEAR)
+    if not len(others):  # one colour alone, with noise
+        return np.full(values.shape[:2], first.max() > 127)
+    second = colours[others[0]]
+    names = _names_of([first, second])
+    if (first.max() > 127) == (second.max() > 127):
+        raise UnclearMaskError(f"the colours {names[0]} and {names[1]}: neither is black, so {WAY_OUT}")
+    dark, bright = sorted((first, second), key=lambda colour: int(colour.max()))
+    position, distance = _along(colours, dark, bright)
+    strange = distance > (3 if len(colours) <= _FEW else 2 * _NEAR)
+    if counts[strange].sum() > max(_LEAST_SHARE, 0 if len(colours) <= _FEW else 0.01) * packed.size:
+        third = _names_of(colours[strange][:1])
+        raise UnclearMaskError(f"more than two colours ({', '.join([*names, *third])}); {WAY_OUT}")
+    table = np.zeros(2**24, np.uint8)
+    table[_pack(colours)] = np.clip(np.rint(position * 255), 0, 255).astype(np.uint8)
+    scaled = table[packed]
+    if _third_levels(scaled, np.bincount(scaled.ravel(), minlength=256), 0, 255, few=len(colours) <= _FEW):
+        raise UnclearMaskError(f"more than two levels between the colours {names[0]} and {names[1]}; {WAY_OUT}")
+    return scaled > 127
+
+
+def _third_levels(scaled: np.ndarray, counts: np.ndarray, dark: int, bright: int, few: bool | None = None) -> list[int]:
+    """Returns the levels besides two that cover areas and not just edges.
+
+    Args:
+      scaled: uint8 [H, W].
+      counts: int [256], how often each level occurs.
+      dark: the level of skin.
+      bright: the level of lesion.
+      few: whether every level may be a class; default: there are few of them.
+    """
+    least = max(4, _LEAST_SHARE * scaled.size)
+    levels = [int(level) for level in np.flatnonzero(counts) if level not in (dark, bright)]
+    if not levels:
+        return []
+    if len(levels) + 2 <= _FEW if few is None else few:
+        # A step between two levels is a line; two by two equal pixels are an area.
+        return [level for level in levels if counts[level] >= least and _blocks(scaled == level) >= least]
+    low, high = dark + _NEAR, bright - _NEAR
+    between = (scaled > low) & (scaled < high)
+    if between.sum() < least:
+        return []
+    # Flat areas in between: a ramp (a soft edge, an enlarged mask) is not flat, or has every level alike.
+    middle = scaled[1:-1, 1:-1].astype(np.int16)
+    flat = between[1:-1, 1:-1].copy()
+    for rows, columns in ((slice(2, None), slice(1, -1)), (slice(None, -2), slice(1, -1)),
+                          (slice(1, -1), slice(2, None)), (slice(1, -1), slice(None, -2))):  # fmt: skip
+        flat &= np.abs(scaled[rows, columns] - middle) <= 12
+    found = np.bincount(middle[flat], minlength=256)
+    smooth = np.convolve(found, np.ones(25, int), mode="same")
+    peak = int(smooth.argmax())
+    if smooth[peak] >= max(least, 9) and smooth[peak] > 0.6 * found.sum() and smooth[peak] > 0.1 * between.sum():
+        return [peak]
+    return []
+
+
+def _blocks(level: np.ndarray) -> int:
+    """Returns how many squares of two by two pixels are all True."""
+    return int((level[1:, 1:] & level[1:, :-1] & level[:-1, 1:] & level[:-1, :-1]).sum())
+
+
+def _pack(colours: np.ndarray) -> np.ndarray:
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+    return (red << 16) | (green << 8) | blue
+
+
+def _packed(values: np.ndarray) -> np.ndarray:
+    return _pack(values)
+
+
+def _common_colours(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the colours of a picture, uint8 [N, 3], the most frequent first, and how often each occurs, int [N]."""
+    numbers, counts = np.unique(packed, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    numbers = numbers[order]
+    return np.stack([numbers >> 16, (numbers >> 8) & 255, numbers & 255], axis=-1).astype(np.uint8), counts[order]
+
+
+def _along(colours: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where colours lie between two, 0 at the start and 1 at the end, and how far from the line, of 255."""
+    axis = end.astype(float) - start
+    offset = colours.astype(float) - start
+    position = offset @ axis / (axis @ axis)
+    return position, np.abs(offset - np.clip(position, 0, 1)[:, None] * axis).max(axis=-1)
+
+
+def _names_of(colours: Iterable[np.ndarray]) -> list[str]:
+    return ["#" + bytes(colour.tolist()).hex() for colour in colours]
+
+
+def opaque_part(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Takes the transparency out of a mask.
+
+    Where all that is opaque has one colour, the opaque part is the lesion, whatever its colour. Else what is
+    transparent is black.
+
+    Args:
+      pixels: uint8 [H, W, 4], RGB and opacity.
+
+    Returns:
+      uint8 [H, W, 3] or [H, W], and whether the second holds: [H, W] of 0 and 255, the opaque part.
+
+    Raises:
+      UnclearMaskError: nothing is opaque, but what lies below differs.
+    """
+    colour, opacity = pixels[..., :3], pixels[..., 3]
+    lowest, highest = int(opacity.min()), int(opacity.max())
+    if highest == 0:
+        if (colour != colour[:1, :1]).any():
+            raise UnclearMaskError("all of it is transparent, with a picture below; save it without transparency")
+        return np.zeros(opacity.shape, np.uint8), True
+    if lowest == highest:
+        return colour, False
+    solid = opacity > highest / 2
+    inside = colour[solid]
+    if (np.ptp(inside, axis=0) <= _NEAR).all():
+        return np.where(solid, np.uint8(255), np.uint8(0)), True
+    return np.where(solid[..., None], colour, np.uint8(0)), False

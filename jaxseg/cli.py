@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from jaxseg.config import PRESETS, Config, preset
+from jaxseg.config import PRESETS, Config, DataConfig, preset
 from jaxseg.errors import RunError, UserError, suggestion
 
 
@@ -74,16 +74,42 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         if section not in groups:
             doc = next(f.type.__doc__ for f in dataclasses.fields(Config) if f.name == section)
             groups[section] = parser.add_argument_group(f"{section} settings", doc)
-        flags = [f"--{dotted.replace('_', '-')}"] + ["--data"] * (dotted == "data.name")
-        default = _as_text(field.default)
-        groups[section].add_argument(
-            *flags,
-            dest=dotted,
-            type=_reader(field.type),
-            default=argparse.SUPPRESS,
-            metavar="|".join(field.metadata["choices"]) if field.metadata["choices"] else "VALUE",
-            help=f"{field.metadata['help']} (default: {default or 'empty'})".replace("%", "%%"),
-        )
+        _add_setting(groups[section], dotted, field)
+
+
+def _add_setting(group: argparse._ActionsContainer, dotted: str, field: dataclasses.Field) -> None:
+    """Adds the flag of one setting."""
+    flags = [f"--{dotted.replace('_', '-')}"] + ["--data"] * (dotted == "data.name")
+    default = _as_text(field.default)
+    group.add_argument(
+        *flags,
+        dest=dotted,
+        type=_reader(field.type),
+        default=argparse.SUPPRESS,
+        metavar="|".join(field.metadata["choices"]) if field.metadata["choices"] else "VALUE",
+        help=f"{field.metadata['help']} (default: {default or 'empty'})".replace("%", "%%"),
+    )
+
+
+READING_DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(DataConfig)
+    if field.name == "groups" or field.name.startswith("mask_")
+}
+"""Settings that say how the files of one data set are read, with their defaults: another set has its own."""
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the settings that say how a folder's masks are read, as `--data.mask-invert`."""
+    group = parser.add_argument_group("how the files of --data are read; default: as in training, for the same folder")
+    for dotted, field in Config.settings():
+        if dotted.startswith("data.") and field.name in READING_DEFAULTS:
+            _add_setting(group, dotted, field)
+
+
+def reading_from(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the settings of `add_reading_arguments` that were given, by the names of `DataConfig`'s fields."""
+    return {name: getattr(args, f"data.{name}") for name in READING_DEFAULTS if hasattr(args, f"data.{name}")}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """Scores a trained model: `python -m jaxseg.evaluate --workdir runs/full --data isic2016 --split test`."""
 
 import argparse
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument("--split", metavar="S", help=f"default: {datasets.help_of_default_splits()}")
     result.add_argument("--out", metavar="DIR", help="folder for the results; default: W/evaluation/D-S")
     cli.add_mask_arguments(result)
+    cli.add_reading_arguments(result)
     return result
 
 
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
 
     from jaxseg import data
+    from jaxseg.data.plausibility import check_masks
     from jaxseg.evaluation.scoring import evaluate, were_made_otherwise
     from jaxseg.inference.threshold import from_args, record
     from jaxseg.runs import workdir as files
@@ -49,8 +52,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = files.read_config(workdir)
     changes = {"data.name": args.data, "data.data_dir": args.data_dir}
     data_config = config.updated({name: value for name, value in changes.items() if value is not None}).data
+    data_config = data.absolute(data_config)
+    if data_config.name != config.data.name:  # how the run's own folder is read says nothing of another one
+        data_config = dataclasses.replace(data_config, **cli.READING_DEFAULTS)
+    data_config = dataclasses.replace(data_config, **cli.reading_from(args))
     name = data.resolve_name(data_config)
     examples = data.open_split(data_config, args.split or data.default_split(name))
+    check_masks([examples])
     out = Path(args.out) if args.out else workdir / "evaluation" / f"{Path(name).name}-{examples.split}"
     with lock.held(out, "--out"):
         segmenter, prediction = from_args(args)

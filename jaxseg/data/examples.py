@@ -35,6 +35,7 @@ class Examples:
         empty where none are known.
       load_mask: returns the mask alone at an index, uint8 [H, W, 1], where its file is separate; safe to call from
         several threads.
+      few: true if there are fewer images than one holds out a share of; then a batch repeats them.
     """
 
     dataset: str
@@ -45,6 +46,7 @@ class Examples:
     version: str = ""
     kept_together: tuple[str, ...] = ()
     load_mask: Callable[[int], np.ndarray] | None = None
+    few: bool = False
 
     def __len__(self) -> int:
         return len(self.names)

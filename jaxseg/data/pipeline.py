@@ -68,12 +68,19 @@ class ResizedExamples:
         return {"image": image, "mask": mask, "valid": indices != PADDING}
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Returns the full batches in an epoch; the rest sits out, other images in every epoch.
+def steps_per_epoch(images: int, batch_size: int, *, few: bool = False) -> int:
+    """Returns the full batches in an epoch; the remaining images are left out, others in every epoch.
+
+    Args:
+      images: number of training images.
+      batch_size: images per step.
+      few: true if fewer images than one batch takes are repeated to fill it.
 
     Raises:
       UserError: there are fewer images than one batch takes.
     """
+    if images < batch_size and few:
+        return 1
     if images < batch_size:
         raise UserError(
             f"train.batch_size = {batch_size}: more than the {images} training images; use {images} or fewer"
@@ -82,10 +89,22 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 def train_indices(images: int, batch_size: int, seed: int) -> Sequence[np.ndarray]:
-    """Returns the endless sequence of training batches as int [batch_size] indices, shuffled anew in every epoch."""
+    """Returns the endless sequence of training batches, in another order in every epoch.
+
+    Args:
+      images: number of training images; fewer than a batch takes are repeated in it.
+      batch_size: images per step.
+      seed: of the order.
+
+    Returns:
+      int [batch_size] indices for each step.
+    """
     import grain  # here and below, not at the top: a command that refuses its arguments need not wait for it
 
-    return grain.MapDataset.range(images).seed(seed).shuffle().batch(batch_size, drop_remainder=True).repeat()
+    order = grain.MapDataset.range(images).seed(seed).shuffle()
+    if images < batch_size:
+        order = order.repeat(-(-batch_size // images))
+    return order.batch(batch_size, drop_remainder=True).repeat()
 
 
 def train_batches(
@@ -110,7 +129,7 @@ def train_batches(
       shard: this process's number and the number of processes; each takes its contiguous share of every batch.
 
     Returns:
-      An iterator of batches as of `ResizedExamples.batch`, [batch_size / processes, ...].
+      An iterator of batches like those of `ResizedExamples.batch`, [batch_size / processes, ...].
     """
     indices = train_indices(len(examples), batch_size, seed)[first_step:last_step]
     return _read(indices, examples, config, shard)
@@ -119,9 +138,13 @@ def train_batches(
 def eval_batches(
     examples: ResizedExamples, config: DataConfig, *, batch_size: int, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields every image once, in order; the last batch is padded and says so in `valid`.
+    """Yields every image once, in order; the last batch is padded, and its `valid` says which images are none.
 
-    Arguments and batches are as of `train_batches`.
+    Args:
+      examples: the images to score.
+      config: number of threads.
+      batch_size: images per step over all processes.
+      shard: this process's number and the number of processes; each takes its contiguous share of every batch.
     """
     padded = -(-len(examples) // batch_size) * batch_size
     indices = np.full(padded, PADDING)

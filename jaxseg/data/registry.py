@@ -141,7 +141,8 @@ def training_splits(config: DataConfig) -> tuple[Examples, Examples]:
     dealt = folds(pool.names, pool.groups, k, kept_together=pool.kept_together)
     validation_indices = dealt[config.fold if config.folds else 0]
     train_indices = np.setdiff1d(np.arange(len(pool)), validation_indices)
-    return pool.select(train_indices, "train"), pool.select(validation_indices, "validation")
+    train = dataclasses.replace(pool.select(train_indices, "train"), few=len(pool) < HELD_OUT_FOLDS)
+    return train, pool.select(validation_indices, "validation")
 
 
 def _held_out_folds(pool: Examples) -> int:
@@ -155,7 +156,8 @@ def _held_out_folds(pool: Examples) -> int:
         )
     if units < HELD_OUT_FOLDS:
         _log.warning(
-            "%s: only %d %s: one is held out for validation; scores of so few images say little",
+            "%s: only %d %s: one is held out for validation, the rest fill a batch again and again; scores of so few "
+            "images say little",
             pool.dataset,
             units,
             what,

@@ -15,6 +15,7 @@ import numpy as np
 from jaxseg import data, weights
 from jaxseg.config import Config
 from jaxseg.data import pipeline
+from jaxseg.data.plausibility import check_masks
 from jaxseg.errors import UserError
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import Checkpoints, NoCheckpoints
@@ -51,7 +52,8 @@ class Job:
     @property
     def epoch_steps(self) -> int:
         """Steps per epoch."""
-        return pipeline.steps_per_epoch(len(self.train), self.config.train.batch_size)
+        few = self.train.examples.few
+        return pipeline.steps_per_epoch(len(self.train), self.config.train.batch_size, few=few)
 
 
 def train_and_evaluate(
@@ -84,7 +86,9 @@ def train_alone(config: Config, workdir: Path, stop: StopRequest | None) -> tupl
     config = Config.from_dict(processes.json_from_first(resolve(config, workdir).to_dict() if first else None))
     train_set, validation_set = data.training_splits(config.data)
     processes.check_same("data set", [train_set.fingerprint(), validation_set.fingerprint()])
-    pipeline.steps_per_epoch(len(train_set), config.train.batch_size)  # fails here, before anything slow, or never
+    # What can be refused is refused here, before anything slow.
+    pipeline.steps_per_epoch(len(train_set), config.train.batch_size, few=train_set.few)
+    check_masks([train_set, validation_set], for_training=True)
     devices = pick_devices(config.train.devices, config.train.batch_size)
     steps = Steps(config, devices)
     init_key, train_key = jax.random.split(jax.random.key(config.train.seed))

@@ -91,6 +91,13 @@ def _add_setting(group: argparse._ActionsContainer, dotted: str, field: dataclas
     )
 
 
+def add_data_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds one flag per setting of the data set; flags not given are absent from the parsed namespace."""
+    for dotted, field in Config.settings():
+        if dotted.startswith("data."):
+            _add_setting(parser, dotted, field)
+
+
 READING_DEFAULTS = {
     field.name: field.default
     for field in dataclasses.fields(DataConfig)

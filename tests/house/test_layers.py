@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-COMMANDS = {"train", "evaluate", "predict", "export", "compare", "prepare", "port_weights"}
+COMMANDS = {"inspect", "train", "evaluate", "predict", "export", "compare", "prepare", "port_weights"}
 
 FLOORS = (
     {"errors", "metrics"},

@@ -1,0 +1,62 @@
+"""`inspect.html`: a data set on one page, with the outlines of its masks as they will be read.
+
+The page is a single file: it loads nothing and runs no script.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from PIL import Image
+
+from jaxseg.report.overlays import overlay
+from jaxseg.system.files import write_json, write_text
+
+PAGE, NUMBERS = "inspect.html", "inspect.json"
+
+SIDE = 320
+"""Longer side of a picture on the page, pixels."""
+
+
+def picture(image: np.ndarray, mask: np.ndarray | None) -> str:
+    """Draws a small picture with the outline of its mask.
+
+    Args:
+      image: uint8 [H, W, 3], RGB in [0, 255].
+      mask: uint8 [H, W, 1] in {0, 1}, or None where it cannot be read.
+
+    Returns:
+      A JPEG as a data URI.
+    """
+    scale = min(1.0, SIDE / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    if mask is not None:
+        share = Image.fromarray(mask[..., 0] * np.uint8(255)).resize(size, Image.Resampling.BOX)
+        small = overlay(small, np.zeros(small.shape[:2], bool), np.asarray(share) > 127)
+    buffer = io.BytesIO()
+    Image.fromarray(small).save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def write_inspection(out: Path, numbers: Mapping[str, Any], pictures: Sequence[Mapping[str, str]]) -> Path:
+    """Writes the page and the numbers.
+
+    Args:
+      out: folder for both files; made if it is not there.
+      numbers: the content of `inspect.json`, as from `jaxseg.data.survey.summary`.
+      pictures: what to show, each with "name", "split", "group", "doubt" and "uri".
+
+    Returns:
+      The page's path.
+    """
+    environment = Environment(
+        loader=PackageLoader("jaxseg.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    write_json(out / NUMBERS, numbers)
+    write_text(out / PAGE, environment.get_template(PAGE).render(n=numbers, pictures=pictures))
+    return out / PAGE

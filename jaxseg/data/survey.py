@@ -132,14 +132,26 @@ def _row(part: Examples, index: int) -> Row:
 
 
 def contrast(example: Example) -> float | None:
-    """Returns how much darker a lesion is than the rest of its image, of 1; None if either is missing."""
+    """Returns how much darker a lesion is than the skin beside it, of 1; None if either is missing.
+
+    Args:
+      example: image and mask.
+    """
     # Every fourth pixel or so of a photograph is enough, and much faster.
     step = max(1, min(example.image.shape[:2]) // 256)
     grey = example.image[::step, ::step].mean(axis=-1) / 255
     lesion = example.mask[::step, ::step, 0].astype(bool)
     if lesion.all() or not lesion.any():
         return None
-    return float(grey[~lesion].mean() - grey[lesion].mean())
+    # Beside it, and not all over: many dermoscopes leave dark corners.
+    reach = max(2, round(0.15 * max(lesion.any(axis=0).sum(), lesion.any(axis=1).sum())))
+    rows, columns = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
+    box = (
+        slice(max(0, rows[0] - reach), rows[-1] + reach + 1),
+        slice(max(0, columns[0] - reach), columns[-1] + reach + 1),
+    )
+    skin = grey[box][~lesion[box]]
+    return float(skin.mean() - grey[lesion].mean()) if skin.size else None
 
 
 def fingerprint(image: np.ndarray) -> Fingerprint:

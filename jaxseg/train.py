@@ -1,8 +1,8 @@
 """Trains a segmenter: `python -m jaxseg.train --workdir runs/full`.
 
-Run again on the same folder, it resumes; finished, it says so. SIGTERM and Ctrl-C make it save within the epoch and
-leave with exit code 143 or 130; a second Ctrl-C aborts. From a test or a notebook, call
-`train_and_evaluate(config, workdir)`, the whole job; the loop itself is `jaxseg.training.loop`.
+The same command on the same folder resumes the run; when the run is finished, the command says so. SIGTERM and Ctrl-C
+make it save within the epoch and leave with exit code 143 or 130; a second Ctrl-C aborts. From a test or a notebook,
+call `train_and_evaluate(config, workdir)`, which does the whole job; the loop itself is in `jaxseg.training.loop`.
 """
 
 import argparse
@@ -18,7 +18,8 @@ from jaxseg import cli
 if TYPE_CHECKING:
     from jaxseg.config import Config
     from jaxseg.steps import TrainState
-    from jaxseg.system.stop import StopRequest
+    from jaxseg.system.stop import Stop
+    from jaxseg.training.hooks import Hook
 
 log = logging.getLogger("jaxseg.train")
 
@@ -36,29 +37,36 @@ def _parser() -> argparse.ArgumentParser:
     return result
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parses the command line and trains; returns the exit code."""
+def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int:
+    """Parses the command line and trains.
+
+    Args:
+      argv: the arguments; None stands for those of the process.
+      hooks: further hooks of the training loop.
+
+    Returns:
+      The exit code.
+    """
     args = _parser().parse_args(argv)
     config = cli.config_from(args)
 
-    import jax
-
     from jaxseg.runs import workdir as files
     from jaxseg.system import processes, startup
-    from jaxseg.system.stop import Stopped, StopRequest
+    from jaxseg.system.stop import Stopped
 
     cli.start_logging()
     startup.tune()
     for library in ("absl", "asyncio"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)  # a save that fails is told by our error, in one line
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # our own error reports a save that fails, in one line
     processes.join()
+    startup.check_platform()
     workdir = Path(args.workdir)
     if (workdir / files.CONFIG).exists() and not hasattr(args, "config"):
-        # The same folder without settings means the same run: it resumes with what it was started with.
+        # The same folder without settings means the same run: it resumes with the settings of its start.
         config = files.read_config(workdir).updated(cli.changes_from(args))
-    with StopRequest() if jax.process_count() == 1 else processes.SharedStop() as stop:
+    with processes.peers().stop_request() as stop:
         try:
-            train_and_evaluate(config, workdir, stop)
+            train_and_evaluate(config, workdir, stop, hooks)
         except Stopped as stopped:
             command = shlex.join(["python", "-m", "jaxseg.train", *(sys.argv[1:] if argv is None else argv)])
             log.info("%s; go on with: %s", stopped, command)
@@ -67,27 +75,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train_and_evaluate(
-    config: "Config", workdir: Path | str, stop: "StopRequest | None" = None
+    config: "Config", workdir: Path | str, stop: "Stop | None" = None, hooks: "Sequence[Hook]" = ()
 ) -> tuple["TrainState", dict[str, Any]]:
-    """Trains until the epochs are done or early stopping says so; resumes what the folder holds.
+    """Trains until the epochs are done or early stopping ends the run; resumes the run that the folder holds.
+
+    Where nobody has set up logging, as in a notebook, a line per epoch appears on stderr.
 
     Args:
       config: all settings.
-      workdir: the run's folder, made if it is not there.
-      stop: looked at after every step; once it is asked for, the run saves and raises `Stopped`.
+      workdir: the run's folder, created if it does not exist.
+      stop: asked after every step; when it says so, the run saves and raises `Stopped`.
+      hooks: called at fixed moments of the training; see `jaxseg.training.hooks.Hook`.
 
     Returns:
-      The state with the best weights restored (lowest validation loss), and the content of `summary.json`.
+      The state with the best weights (lowest validation loss), and the content of `summary.json`.
 
     Raises:
-      UserError: a setting, data set or weight file that cannot be used, or a folder that holds another run or is in use
-        by another process.
+      UserError: a setting, data set or weight file cannot be used, or the folder holds another run or is in use by
+        another process.
       RunError: the loss is not finite, the disk is full, or no checkpoint can be read.
-      Stopped: it was asked to stop; called again, it goes on.
+      Stopped: the run was asked to stop; the same call resumes it.
     """
     from jaxseg.training import loop
 
-    return loop.train_and_evaluate(config, workdir, stop)
+    return loop.train_and_evaluate(config, workdir, stop, hooks)
 
 
 if __name__ == "__main__":

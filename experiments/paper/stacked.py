@@ -27,7 +27,9 @@ from jaxseg.runs.checkpoint import Checkpoints, restore_best
 from jaxseg.runs.progress import EpochSums, Progress, add_step, after_epoch, check_finite, validation_scores
 from jaxseg.steps import TrainState, create_train_state, eval_step, predict_step, state_target, train_step
 from jaxseg.system.devices import AXIS, OnDevices, divisible, pick_devices
-from jaxseg.training.runlog import RunLog
+from jaxseg.training.hooks import started
+from jaxseg.training.run import Run, summarize
+from jaxseg.training.writers import ConfigFile, LogLines, SummaryAndPage
 
 Say = Callable[[str], None]
 
@@ -340,11 +342,10 @@ def save_members(trained: Trained, folder: Path) -> None:
         if member.fold is not None:
             changes["data.fold"] = member.fold
         state = jax.tree.map(lambda leaf, i=i: leaf[i], trained.states)
-        files.write_metrics(workdir, trained.progress[i].history)
-        runlog = RunLog(
-            trained.config.updated(changes), workdir, member.train, member.validation, devices, trained.at_best[i]
-        )
-        runlog.announce()
-        with Checkpoints(workdir) as checkpoints:
-            checkpoints.save(state, trained.at_best[i])
-        runlog.finish(trained.progress[i], sum(leaf.size for leaf in jax.tree.leaves(state.params)))
+        config, progress = trained.config.updated(changes), trained.progress[i]
+        run = Run(config, workdir, member.train, member.validation, devices)
+        with started([ConfigFile(), SummaryAndPage(), LogLines()], run, trained.at_best[i]) as told:
+            files.write_metrics(workdir, progress.history)
+            with Checkpoints(workdir) as checkpoints:
+                checkpoints.save(state, trained.at_best[i])
+            told.on_end(summarize(run, progress, sum(leaf.size for leaf in jax.tree.leaves(state.params))), progress)

@@ -1,9 +1,9 @@
 """Checkpoints by orbax: the latest, the one before it, and the best, each with all that an exact resume needs.
 
-A checkpoint has three items, so that inference reads the first alone: `variables` (parameters and batch statistics, the
-averages where `optim.ema` asks for them), `optimizer` (step, moments, and what was averaged), and `progress` (JSON:
-epoch, plateau, early stopping, history). Orbax writes under a temporary name and renames, so what has a number for a
-name was written in whole.
+A checkpoint has three items, so that inference reads only the first: `variables` (parameters and batch statistics;
+their averages if `optim.ema` is set), `optimizer` (step, moments, and with `optim.ema` the weights that are averaged),
+and `progress` (JSON: epoch, plateau, early stopping, history). Orbax writes under a temporary name and renames, so a
+folder whose name is a number is complete.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 
@@ -19,22 +19,47 @@ from jaxseg.errors import RunError, UserError, one_line
 from jaxseg.runs.progress import Progress
 from jaxseg.steps import TrainState
 
-log = logging.getLogger("jaxseg.train")
-
-
 T = TypeVar("T")
 
+log = logging.getLogger("jaxseg.train")
 
 FOLDER = "checkpoints"
 """Name of the folder of checkpoints in a workdir."""
 
+READ_ATTEMPTS = 20
+"""How often a reader starts over because a run that trains removed a checkpoint. One epoch of training removes one at
+most, so that a run that outpaces this many readings writes checkpoints faster than this disk can be read."""
+
+
+class CheckpointStore(Protocol):
+    """What the training loop needs of checkpoints; a context manager."""
+
+    def __enter__(self) -> "CheckpointStore": ...
+
+    def __exit__(self, *exception: Any) -> None: ...
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Saves asynchronously."""
+
+    def wait(self) -> None:
+        """Waits for the save in progress."""
+
+    def latest(self) -> int | None:
+        """Returns the step of the newest checkpoint, or None."""
+
+    def resume(self, target: TrainState) -> tuple[TrainState, Progress] | None:
+        """Reads the newest checkpoint, or returns None."""
+
+    def restore(self, step: int, target: TrainState) -> tuple[TrainState, Progress] | None:
+        """Reads one checkpoint, or returns None if this process keeps none."""
+
 
 class _LatestTwoAndBest:
-    """What to keep, an orbax `PreservationPolicy`: one of the best alone would delete the newest, and vice versa.
+    """An orbax `PreservationPolicy`: a policy for only the best would delete the newest, and vice versa.
 
     Attributes:
-      best_step: the best so far, or None. Orbax' own policy of the best would read a file of its own from each
-        checkpoint, and could not start if one of those were damaged.
+      best_step: the step of the best checkpoint so far, or None. Orbax' own policy for the best reads an additional
+        file from each checkpoint, and cannot start if one of these is damaged.
     """
 
     best_step: int | None = None
@@ -46,17 +71,17 @@ class _LatestTwoAndBest:
 
 
 class Checkpoints:
-    """The checkpoints of a run; a context manager, which waits for saves under way when it closes.
+    """The checkpoints in a run's folder, a `CheckpointStore`; on closing it waits for the save in progress.
 
-    Saving goes on behind the training's back; what fails there is raised by the next `save`, or when closing.
+    Saves are asynchronous; an error of one is raised by the next `save`, by `wait`, or on closing.
 
     Args:
       workdir: the run's folder.
-      read_only: leave the folder as it is; for those who only look at a run, which may be under way.
+      read_only: whether to leave the folder unchanged; for readers of a run, which may still be training.
     """
 
     def __init__(self, workdir: Path, *, read_only: bool = False):
-        # Here and below, not at the top: orbax takes a fifth of the time in which a command that needs it later starts.
+        # Imported here and below, not at the top: orbax takes a fifth of the start-up time of a command.
         import orbax.checkpoint as ocp
 
         self.folder = (workdir / FOLDER).resolve()
@@ -69,11 +94,11 @@ class Checkpoints:
             item_names=("variables", "optimizer", "progress"),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._policy,
-                # Orbax would have all processes of a job write; here the first alone does.
+                # By default all processes of a job write; here only the first one does.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
                 create=False,
                 read_only=read_only,
-                cleanup_tmp_directories=not read_only,  # what a killed save left
+                cleanup_tmp_directories=not read_only,  # of a save that was killed
             ),
         )
 
@@ -81,31 +106,32 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # An error on its way is the first to have happened: it must not be hidden by those that follow from it.
+        # The error that ends the block came first: errors on closing, which follow from it, must not hide it.
         with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
             self._manager.close()
         if kind and not self._read_only:
-            # A run that could not begin, for want of weights say, leaves no folder; rmdir takes none with files in it.
+            # A run that could not begin, for example without its weight file, leaves no folder; rmdir spares folders
+            # with files in them.
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
                 self.folder.parent.rmdir()
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Copies the state to the host and writes it behind the training's back; older checkpoints go by the policy.
+        """Copies the state to the host and writes it asynchronously; checkpoints that the policy drops are deleted.
 
         Args:
-          state: with finite parameters; it is not looked at.
-          progress: that belongs to it.
+          state: a state whose parameters are finite, which is not checked here.
+          progress: the progress at that state.
         """
         import orbax.checkpoint as ocp
 
         step = int(jax.device_get(state.step))
         self._policy.best_step = progress.best_step
-        # All devices hold the same. Orbax would copy a part of each array from each device, by a program compiled for
-        # every shape; and of several processes it would wait for the parts on the others' devices.
+        # All devices hold the same values. Orbax would copy a part of each array from each device, with a program
+        # compiled for every shape, and among several processes it would wait for the parts on the others' devices.
         state = jax.device_get(state)
         if step in self._manager.all_steps():
-            # Saved when the run was stopped between the epoch's last step and its validation.
+            # The run was stopped between the epoch's last step and its validation, and saved then.
             self._manager.delete(step)
         self._manager.save(
             step,
@@ -117,7 +143,7 @@ class Checkpoints:
         )
 
     def wait(self) -> None:
-        """Waits for the save under way; raises what it failed of."""
+        """Waits for the save in progress; raises its error, if any."""
         self._manager.wait_until_finished()
 
     def latest(self) -> int | None:
@@ -125,19 +151,19 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def resume(self, target: TrainState) -> tuple[TrainState, Progress] | None:
-        """Reads the newest checkpoint that can be read; damaged ones are reported, and renamed to `damaged-STEP`.
+        """Reads the newest checkpoint that can be read; reports damaged ones and renames them to `damaged-STEP`.
 
         Args:
-          target: as for `restore`.
+          target: `jax.ShapeDtypeStruct`s with shardings, which may be of other devices than those that saved.
 
         Returns:
           State and progress, or None if there is no checkpoint.
 
         Raises:
-          RunError: there are checkpoints, and none can be read.
+          RunError: there are checkpoints, but none can be read.
         """
         restored, failures = self._newest(lambda step: self.restore(step, target))
-        # Renamed only now: if none can be read, the fault may lie elsewhere.
+        # Renamed only here: if no checkpoint can be read, the fault may lie elsewhere.
         for damaged, why in failures.items():
             aside = self.folder / f"damaged-{damaged}"
             shutil.rmtree(aside, ignore_errors=True)
@@ -151,14 +177,14 @@ class Checkpoints:
         """Reads a checkpoint.
 
         Args:
-          step: which.
-          target: `jax.ShapeDtypeStruct`s with shardings: the devices to restore to may differ from those saved from.
+          step: the step of the checkpoint.
+          target: `jax.ShapeDtypeStruct`s with shardings, which may be of other devices than those that saved.
 
         Returns:
           State and progress.
 
         Raises:
-          RunError: it cannot be read.
+          RunError: the checkpoint cannot be read.
         """
         with self._damage_explained(step):
             restored = self._read(step, variables=target.variables, optimizer=_training_alone(target), progress=None)
@@ -172,14 +198,14 @@ class Checkpoints:
         """Reads the variables of the epoch with the lowest validation loss.
 
         Args:
-          target: of "params" and "batch_stats", as for `restore`.
+          target: `jax.ShapeDtypeStruct`s of "params" and "batch_stats", with shardings.
 
         Returns:
-          The variables and the step they were saved at.
+          The variables, and the step at which they were saved.
 
         Raises:
           UserError: no epoch is done yet.
-          RunError: it cannot be read.
+          RunError: the checkpoint cannot be read.
         """
         progress, _ = self._newest(self._read_progress)
         best = progress and progress.best_step
@@ -193,7 +219,12 @@ class Checkpoints:
             return Progress.from_json(self._read(step, progress=None).progress)
 
     def _read(self, step: int, **items: Any) -> Any:
-        """Returns items of a checkpoint by name, arrays as their targets say; a target of None: the item is JSON."""
+        """Reads items of a checkpoint.
+
+        Args:
+          step: the step of the checkpoint.
+          **items: by name of the item, the target of its arrays, or None for an item of JSON.
+        """
         import orbax.checkpoint as ocp
 
         args = {
@@ -203,7 +234,7 @@ class Checkpoints:
         return self._manager.restore(step, args=ocp.args.Composite(**args))
 
     def _newest(self, read: Callable[[int], T]) -> tuple[T | None, dict[int, str]]:
-        """Returns what is read from the newest checkpoint that can be, and by step why newer ones cannot."""
+        """Returns the content of the newest readable checkpoint, and by step the errors of newer ones."""
         failures: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
@@ -221,64 +252,68 @@ class Checkpoints:
     def _damage_explained(self, step: int) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # orbax, tensorstore and JSON answer damaged files with many kinds of errors
+        except Exception as error:  # orbax, tensorstore and JSON raise many kinds of errors on damaged files
             raise RunError(f"checkpoint {self.folder / str(step)} cannot be read ({one_line(error)})") from error
 
 
 def _training_alone(state: TrainState) -> dict[str, Any]:
-    """Returns what training needs besides `state.variables`."""
+    """Returns the parts of the state that training needs besides `state.variables`."""
     item = {"step": state.step, "opt_state": state.opt_state}
     return item if state.averaged is None else item | state.raw
 
 
-class NoCheckpoints(Checkpoints):
-    """What a process has that is not the first of its job: it saves and finds nothing."""
+class NoCheckpoints:
+    """A `CheckpointStore` of a process that is not the first of its job: nothing is saved and nothing found."""
 
-    def __init__(self) -> None:
-        pass
+    def __enter__(self) -> "NoCheckpoints":
+        return self
 
     def __exit__(self, *_: object) -> None:
         pass
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Saves nothing."""
+        """Does nothing."""
 
     def wait(self) -> None:
-        """Has nothing to wait for."""
+        """Returns at once."""
 
     def latest(self) -> None:
-        """Finds nothing."""
+        """Returns None."""
 
     def resume(self, target: TrainState) -> None:
-        """Finds nothing."""
+        """Returns None."""
 
     def restore(self, step: int, target: TrainState) -> None:
-        """Reads nothing."""
+        """Returns None."""
 
 
 def restore_best(workdir: Path, target: Any) -> tuple[Any, int]:
-    """Reads the best variables of a run.
+    """Reads the best variables of a run, which may still be training.
 
     Args:
       workdir: the run's folder.
       target: `jax.ShapeDtypeStruct`s of "params" and "batch_stats", with shardings.
 
     Returns:
-      The variables and the step they were saved at.
+      The variables, and the step at which they were saved.
 
     Raises:
       UserError: the run has no checkpoint yet.
-      RunError: it cannot be read.
+      RunError: the checkpoint cannot be read, or checkpoints are removed faster than they can be read.
     """
     folder = workdir / FOLDER
     if not folder.is_dir():
         raise UserError(f"{workdir}: no {FOLDER}/ in it; train first: python -m jaxseg.train --workdir {workdir}")
-    while True:
+    for _ in range(READ_ATTEMPTS):
         before = sorted(folder.iterdir())
         try:
             with Checkpoints(workdir, read_only=True) as checkpoints:
                 return checkpoints.restore_best(target)
         except (RunError, FileNotFoundError):
-            # A run that trains on meanwhile removes older checkpoints, perhaps the one that was being read.
+            # A run that is still training removes older checkpoints, perhaps the one that was being read.
             if sorted(folder.iterdir()) == before:
                 raise
+    raise RunError(
+        f"{folder}: changed during each of {READ_ATTEMPTS} attempts to read it: the run that trains there removes "
+        "checkpoints faster than they can be read; try again when it has ended"
+    )

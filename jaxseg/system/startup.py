@@ -1,4 +1,4 @@
-"""What a command sets in its own process before it computes; a program that imports jaxseg is left as it is."""
+"""What a command sets in its own process before it computes; importing jaxseg sets nothing."""
 
 import contextlib
 import ctypes
@@ -10,66 +10,91 @@ from pathlib import Path
 
 import jax
 
+from jaxseg.errors import UserError, one_line
 from jaxseg.system import processes
 
 CACHE_BYTES = 2**30
-"""Most that the cache of compiled programs holds; what was not used for longest goes first."""
+"""Maximum size of the cache of compiled programs; the least recently used ones are dropped first."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
 
 def tune() -> None:
-    """Makes the process fast: compiled programs are kept on disk, freed memory in the process, cores are devices."""
+    """Makes the process fast: keeps compiled programs on disk and freed memory in the process; cores become devices.
+
+    Raises:
+      UserError: JAX has no device of the platform that the environment asks for.
+    """
     keep_compiled_programs()
     keep_freed_memory()
     split_cpu()
+    if processes.VARIABLE not in os.environ:  # else the process must join the others before JAX starts
+        check_platform()
+
+
+def check_platform() -> None:
+    """Starts JAX.
+
+    Raises:
+      UserError: JAX has no device of the platform that `JAX_PLATFORMS` names, or a device does not start.
+    """
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:  # the former for "cuda" without an NVIDIA GPU
+        asked = jax.config.jax_platforms
+        what = f"JAX_PLATFORMS = {asked!r}: JAX finds no such device here" if asked else "JAX cannot start its device"
+        cause = f" ({one_line(error)})" if str(error) else ""
+        raise UserError(
+            f"{what}{cause}; unset JAX_PLATFORMS or use JAX_PLATFORMS=cpu, or install JAX for the device: "
+            "pip install 'jaxseg[gpu]' or 'jaxseg[tpu]'"
+        ) from error
 
 
 def split_cpu() -> None:
-    """Makes each core of the CPU a device, unless the environment says how many devices it is, or JAX runs already.
+    """Makes each core of the CPU a device, unless the environment sets the number of devices or JAX already runs.
 
-    XLA divides a convolution among the cores, but not all that is between convolutions. Devices share the cores: fewer
-    of them still use all.
+    XLA divides convolutions among the cores, but not all operations between them. Devices share the cores: even fewer
+    devices than cores keep all of them busy.
     """
     forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if forced or jax.config.jax_num_cpu_devices > 0 or processes.VARIABLE in os.environ:
         return
-    with contextlib.suppress(RuntimeError):  # JAX runs already
+    with contextlib.suppress(RuntimeError):  # JAX already runs
         jax.config.update("jax_num_cpu_devices", cores())
 
 
 def cores() -> int:
-    """Returns how many cores the process may use."""
-    # Elsewhere than on Linux, that is not told.
+    """Returns the number of cores that the process may use."""
+    # Only Linux tells; elsewhere all cores are assumed.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_compiled_programs() -> None:
     """Keeps compiled programs in the user's cache folder, so that the next start finds them.
 
-    `JAX_COMPILATION_CACHE_DIR` names another folder, and `JAX_ENABLE_COMPILATION_CACHE=false` does without.
+    `JAX_COMPILATION_CACHE_DIR` selects another folder; `JAX_ENABLE_COMPILATION_CACHE=false` turns the cache off.
     """
     if jax.config.jax_compilation_cache_dir is None:
         try:
             folder = cache_folder()
             folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, RuntimeError):  # no home folder, or none to write in: JAX would warn of every program
+        except (OSError, RuntimeError):  # no home folder, or no right to write there: JAX would warn for every program
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
 
 
 def cache_folder() -> Path:
-    """Returns the folder of programs compiled for this kind of machine.
+    """Returns the folder of programs compiled for this kind of processor.
 
-    A home folder may be shared by machines with other processors, on which a program for this one's would crash.
+    Machines with different processors may share a home folder; a program compiled for one can crash on another.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "jaxseg" / f"compiled-{platform.machine()}-{_processor()}"
 
 
 def _processor() -> str:
-    """Returns a short hash of the processor's model and features, as far as the system tells them."""
+    """Returns a short hash of the processor's model and features, where the system reports them."""
     about = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -78,15 +103,15 @@ def _processor() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Keeps memory that XLA frees for its next call, where the C library is glibc; elsewhere does nothing.
+    """Keeps memory that XLA frees for its next call. Does nothing where the C library is not glibc.
 
-    On a CPU a training step takes gigabytes for its intermediate results and frees them at its end. By default glibc
-    gives such blocks back to the kernel, which must hand out and clear every page anew in the next step: one seventh of
-    a step's time.
+    On a CPU a training step allocates gigabytes for its intermediate results and frees them at its end. By default
+    glibc returns large blocks to the kernel, which must allocate and clear every page again in the next step: one
+    seventh of a step's time.
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(_M_ARENA_MAX, 1)  # other arenas hold small blocks only, and would map large ones all the same
+    libc.mallopt(_M_ARENA_MAX, 1)  # other arenas would still map large blocks
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never

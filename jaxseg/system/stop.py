@@ -1,17 +1,18 @@
-"""Leaving early and in good order: a signal asks the run to save and leave, where it would otherwise just end."""
+"""Stopping early and in good order: a signal makes the run save and leave instead of ending at once."""
 
 import os
 import signal
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 
 class Stopped(Exception):
-    """A run that was asked to stop has saved what it did and ended before its last epoch.
+    """The run was asked to stop; it has saved its state and ended before its last epoch.
 
     Attributes:
-      exit_code: of the command, by the shell's convention 128 and the signal's number: 143 for SIGTERM, 130 for Ctrl-C.
+      exit_code: the command's exit code, by the shell's convention 128 plus the number of the signal: 143 for SIGTERM,
+        130 for Ctrl-C.
     """
 
     def __init__(self, message: str, exit_code: int = 0):
@@ -19,14 +20,36 @@ class Stopped(Exception):
         self.exit_code = exit_code
 
 
-class StopRequest:
-    """Whether the run shall save and leave; as a context manager, it takes SIGTERM and Ctrl-C for that.
-
-    A second Ctrl-C raises KeyboardInterrupt, for those who will not wait for the step under way. Outside the main
-    thread, which alone may handle signals, and within jobs that set `signum` themselves, nothing is installed.
+class Stop(Protocol):
+    """Tells whether a run shall save and leave.
 
     Attributes:
-      signum: number of the first signal, 0 for none yet.
+      reason: what stopped the run, as "SIGTERM".
+      exit_code: the exit code of a command that was stopped.
+    """
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def exit_code(self) -> int: ...
+
+    def __enter__(self) -> "Stop": ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def requested(self) -> bool:
+        """Returns whether the run shall stop; among several processes the call synchronises all of them."""
+
+
+class StopRequest:
+    """A `Stop` for one process. As a context manager it handles SIGTERM and Ctrl-C.
+
+    A second Ctrl-C raises KeyboardInterrupt, for users who do not want to wait for the current step. Only the main
+    thread may handle signals: in other threads no handler is installed.
+
+    Attributes:
+      signum: number of the first signal received; 0 if none was. Callers may set it themselves.
     """
 
     def __init__(self) -> None:
@@ -43,26 +66,25 @@ class StopRequest:
             signal.signal(number, handler)
         self._previous = {}
 
-    @property
-    def asked(self) -> bool:
-        """Whether a signal came."""
+    def requested(self) -> bool:
+        """Returns whether a signal was received."""
         return self.signum != 0
 
     @property
     def reason(self) -> str:
-        """The signal's name, as "SIGTERM"."""
+        """The name of the signal, as "SIGTERM"."""
         return signal.Signals(self.signum).name if self.signum else "request"
 
     @property
     def exit_code(self) -> int:
-        """What the command returns when it has left."""
+        """The exit code of a command that was stopped."""
         return 128 + self.signum if self.signum else 0
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         del frame
-        if self.asked and signum == signal.SIGINT:
+        if self.signum and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        if not self.asked:
+        if not self.signum:
             self.signum = signum
-            # Not by the log: the signal may have come while the log was being written.
+            # Not through the log: the signal may have arrived while a log line was being written.
             os.write(2, f"\n{self.reason}: saving after this step, then leaving; Ctrl-C aborts at once\n".encode())

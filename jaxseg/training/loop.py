@@ -1,10 +1,8 @@
 """The training loop: start or resume, train, validate, save, until the epochs are done."""
 
-import contextlib
 import dataclasses
-import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,18 +13,17 @@ import numpy as np
 from jaxseg import data, weights
 from jaxseg.config import Config
 from jaxseg.data import pipeline
-from jaxseg.data.plausibility import check_masks
-from jaxseg.errors import UserError
 from jaxseg.runs import workdir as files
-from jaxseg.runs.checkpoint import Checkpoints, NoCheckpoints
+from jaxseg.runs.checkpoint import CheckpointStore
 from jaxseg.runs.progress import Progress, add_step, after_epoch, check_finite, validation_scores
 from jaxseg.steps import Steps, TrainState, create_train_state, state_target
-from jaxseg.system import lock, processes
+from jaxseg.system import processes
 from jaxseg.system.devices import divisible, pick_devices
-from jaxseg.system.stop import Stopped, StopRequest
-from jaxseg.training.runlog import RunLog, SilentRunLog
-
-log = logging.getLogger("jaxseg.train")
+from jaxseg.system.processes import Peers
+from jaxseg.system.stop import Stop, Stopped, StopRequest
+from jaxseg.training.folder import RunFolder, run_folder
+from jaxseg.training.hooks import Hook, Hooks, started
+from jaxseg.training.run import Run, summarize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,144 +32,130 @@ class Job:
 
     Attributes:
       config: resolved settings.
+      peers: the processes that train as one.
       steps: the compiled steps.
       train: training images at the network's size.
       validation: validation images at the network's size.
-      key: the key that training steps are folded into, on the devices.
+      key: uint32 key data, on the devices, that each training step folds its number into.
       stop: tells when the run shall save and leave.
+      checkpoints: the run's checkpoints.
     """
 
     config: Config
+    peers: Peers
     steps: Steps
     train: pipeline.ResizedExamples
     validation: pipeline.ResizedExamples
     key: jax.Array
-    stop: StopRequest
+    stop: Stop
+    checkpoints: CheckpointStore
 
     @property
     def epoch_steps(self) -> int:
-        """Steps per epoch."""
-        few = self.train.examples.few
-        return pipeline.steps_per_epoch(len(self.train), self.config.train.batch_size, few=few)
+        """Number of steps per epoch."""
+        return pipeline.steps_per_epoch(len(self.train), self.config.train.batch_size)
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """Number of this process and count of processes, which share every batch."""
+        return self.peers.number, self.peers.count
 
 
 def train_and_evaluate(
-    config: Config, workdir: Path | str, stop: StopRequest | None = None
+    config: Config, workdir: Path | str, stop: Stop | None = None, hooks: Sequence[Hook] = ()
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Trains until the epochs are done or early stopping says so; resumes what the folder holds.
+    """Trains until the epochs are done or early stopping ends the run; resumes the run that the folder holds.
 
     Args:
       config: all settings.
-      workdir: the run's folder, made if it is not there.
-      stop: looked at after every step; once it is asked for, the run saves and raises `Stopped`.
+      workdir: the run's folder, created if it does not exist.
+      stop: asked after every step; when it says so, the run saves and raises `Stopped`.
+      hooks: called at fixed moments of the training, in every process, after the run's own writers.
 
     Returns:
-      The state with the best weights restored (lowest validation loss), and the content of `summary.json`.
+      The state with the best weights (lowest validation loss), and the content of `summary.json`.
 
     Raises:
-      UserError: a setting, data set or weight file that cannot be used, or a folder that holds another run or is in use
-        by another process.
+      UserError: a setting, data set or weight file cannot be used, or the folder holds another run or is in use by
+        another process.
       RunError: the loss is not finite, the disk is full, or no checkpoint can be read.
-      Stopped: it was asked to stop; called again, it goes on.
+      Stopped: the run was asked to stop; the same call resumes it.
     """
-    workdir = Path(workdir)
-    with files.disk_errors(workdir), lock.held(workdir) if processes.is_first() else contextlib.nullcontext():
-        return train_alone(config, workdir, stop)
+    workdir, peers = Path(workdir), processes.peers()
+    folder = run_folder(workdir, peers)
+    with files.disk_errors(workdir), folder.held():
+        config = Config.from_dict(peers.json_from_first(folder.resolve(config)))
+        train_set, validation_set = data.training_splits(config.data)
+        processes.check_same("data set", [train_set.fingerprint(), validation_set.fingerprint()], peers)
+        pipeline.steps_per_epoch(len(train_set), config.train.batch_size)  # refuses too large a batch before slow work
+        steps = Steps(config, pick_devices(config.train.devices, config.train.batch_size))
+        init_key, train_key = jax.random.split(jax.random.key(config.train.seed))
+        with folder.checkpoints() as checkpoints:
+            job = Job(
+                config,
+                peers,
+                steps,
+                pipeline.ResizedExamples(train_set, config.data),
+                pipeline.ResizedExamples(validation_set, config.data),
+                # Key data, not a typed key: among several processes pmap copies typed keys via the host in every step.
+                steps.replicate(jax.random.key_data(train_key)),
+                StopRequest() if stop is None else stop,
+                checkpoints,
+            )
+            run = Run(config, workdir, train_set, validation_set, peers.devices(steps.devices))
+            return train_job(job, run, init_key, [*folder.writers(), *hooks])
 
 
-def train_alone(config: Config, workdir: Path, stop: StopRequest | None) -> tuple[TrainState, dict[str, Any]]:
-    """Does `train_and_evaluate`'s work, in a folder that no other run uses."""
-    first = processes.is_first()
-    config = Config.from_dict(processes.json_from_first(resolve(config, workdir).to_dict() if first else None))
-    train_set, validation_set = data.training_splits(config.data)
-    processes.check_same("data set", [train_set.fingerprint(), validation_set.fingerprint()])
-    # What can be refused is refused here, before anything slow.
-    pipeline.steps_per_epoch(len(train_set), config.train.batch_size, few=train_set.few)
-    check_masks([train_set, validation_set], for_training=True)
-    devices = pick_devices(config.train.devices, config.train.batch_size)
-    steps = Steps(config, devices)
-    init_key, train_key = jax.random.split(jax.random.key(config.train.seed))
-    if jax.process_count() > 1:
-        train_key = jax.random.key_data(train_key)  # pmap would copy a typed key by way of the host in every step
-    job = Job(
-        config,
-        steps,
-        pipeline.ResizedExamples(train_set, config.data),
-        pipeline.ResizedExamples(validation_set, config.data),
-        steps.replicate(train_key),
-        StopRequest() if stop is None else stop,
-    )
-    with Checkpoints(workdir) if first else NoCheckpoints() as checkpoints:
-        state, progress = start_or_resume(job, checkpoints, init_key)
-        if first and progress.history:
-            files.write_metrics(workdir, progress.history)  # a line may be missing, or be ahead of its checkpoint
-        kind = RunLog if first else SilentRunLog
-        everywhere = jax.devices() if jax.process_count() > 1 else devices
-        with kind(config, workdir, train_set, validation_set, everywhere, progress) as runlog:
-            runlog.announce()
-            with jax.transfer_guard("disallow"):
-                progress = run_epochs(state, progress, job, checkpoints, runlog)
-            checkpoints.wait()
-            state, _ = checkpoints.restore(progress.best_step, state_target(config, steps)) or (None, None)
-            state = share(state, job)
-            summary = runlog.finish(progress, sum(leaf.size for leaf in jax.tree.leaves(state.params)))
+def train_job(job: Job, run: Run, key: jax.Array, hooks: Sequence[Hook]) -> tuple[TrainState, dict[str, Any]]:
+    """Trains to the end, and reads the best weights.
+
+    Args:
+      job: what to train.
+      run: the facts of the run, for the hooks.
+      key: a `jax.random` key for the initial weights.
+      hooks: called while it trains.
+
+    Returns:
+      The state with the best weights, and the content of `summary.json`.
+
+    Raises:
+      Stopped: the run was asked to stop.
+      RunError: a loss was not finite, or no checkpoint can be read.
+    """
+    state, progress = start_or_resume(job, key)
+    with started(hooks, run, progress) as told:
+        with jax.transfer_guard("disallow"):
+            progress = run_epochs(state, progress, job, told)
+        with told.phase("checkpoint"):
+            job.checkpoints.wait()
+            target = state_target(job.config, job.steps)
+            state, _ = job.checkpoints.restore(progress.best_step, target) or (None, None)
+        state = share(state, job)
+        summary = summarize(run, progress, sum(leaf.size for leaf in jax.tree.leaves(state.params)))
+        told.on_end(summary, progress)
     return state, summary
 
 
-def resolve(config: Config, workdir: Path) -> Config:
-    """Settles what `auto` and the plain U-Net leave open, and checks that the folder holds no other run.
-
-    Raises:
-      UserError: the folder holds another run or files of no run, or the plain U-Net is to treat an encoder it has not.
-    """
-    saved = files.read_config(workdir) if (workdir / files.CONFIG).exists() else files.check_is_free(workdir)
-    changes: dict[str, Any] = {}
-    config = dataclasses.replace(config, data=data.absolute(config.data))  # so that the run resumes from any folder
-    if config.data.name == "auto":
-        changes["data.name"] = name = saved.data.name if saved else data.resolve_name(config.data)
-        if name == "synthetic":
-            changes["model.pretrained"] = "none"
-            log.warning(
-                "SYNTHETIC DATA: no PH2 is prepared here, so --data auto trains on generated images, from random "
-                "weights; its scores say nothing about real lesions. "
-                "For real data: python -m jaxseg.prepare ph2 --source PH2Dataset"
-            )
-    if config.model.encoder == "none":
-        if config.model.pretrained not in ("imagenet", "none"):
-            raise UserError(
-                f"model.pretrained = {config.model.pretrained!r}: the plain U-Net (model.encoder none) has no encoder "
-                "that takes weights; use --model.pretrained none"
-            )
-        if config.optim.encoder_rate != 1:
-            raise UserError(
-                f"optim.encoder_rate = {config.optim.encoder_rate:g}: the plain U-Net (model.encoder none) has no "
-                "encoder; use --optim.encoder-rate 1"
-            )
-        changes["model.pretrained"] = "none"
-    config = config.updated(changes)
-    if saved:
-        files.check_same_run(saved, config, workdir)
-    return config
-
-
-def start_or_resume(job: Job, checkpoints: Checkpoints, key: jax.Array) -> tuple[TrainState, Progress]:
-    """Returns where to go on from, or the beginning: the state on the devices, and the progress.
+def start_or_resume(job: Job, key: jax.Array) -> tuple[TrainState, Progress]:
+    """Reads the newest checkpoint, or initialises the weights where there is none.
 
     Args:
-      job: the run.
-      checkpoints: its own.
+      job: what to train.
       key: a `jax.random` key for the initial weights.
+
+    Returns:
+      The state, on the devices, and the progress.
     """
-    # Order of initialisation: 1. this run's own latest checkpoint, 2. else given encoder weights, 3. else random.
+    # Order of initialisation: 1. this run's own latest checkpoint, 2. given encoder weights, 3. random weights.
     target = state_target(job.config, job.steps)
-    state, progress = checkpoints.resume(target) or (None, None)
-    if values := processes.json_from_first(progress and progress.to_json()):
+    state, progress = job.checkpoints.resume(target) or (None, None)
+    if values := job.peers.json_from_first(progress and progress.to_json()):
         return share(state, job), Progress.from_json(values)
     encoder_weights = weights.load_pretrained(job.config.model.pretrained, job.config.model.encoder)
     with ThreadPoolExecutor(1) as aside:
-        # Initialisation leaves cores idle. Among several processes pmap compiles for arrays alone, not for shapes.
-        alone = jax.process_count() == 1
-        compiling = aside.submit(job.steps.compile_train, target, job.config, job.key) if alone else None
+        # Initialisation leaves cores idle, on which the training step is compiled meanwhile.
+        ahead = job.peers.compiles_ahead
+        compiling = aside.submit(job.steps.compile_train, target, job.config, job.key) if ahead else None
         state = job.steps.replicate(create_train_state(key, job.config, encoder_weights))
         if compiling:
             compiling.result()
@@ -180,16 +163,26 @@ def start_or_resume(job: Job, checkpoints: Checkpoints, key: jax.Array) -> tuple
 
 
 def share(state: TrainState | None, job: Job) -> TrainState:
-    """Returns the first process's state on the devices of every process; the others give None."""
-    if jax.process_count() == 1:
-        return state
-    if state is None:
-        state = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), state_target(job.config, job.steps))
-    return job.steps.replicate(processes.from_first(jax.device_get(state)))
+    """Returns the first process's state, on the devices of every process.
+
+    Args:
+      state: the state; None in the other processes.
+      job: what is trained.
+    """
+    return job.steps.replicate(job.peers.tree_from_first(state, state_target(job.config, job.steps)))
 
 
-def run_epochs(state: TrainState, progress: Progress, job: Job, checkpoints: Checkpoints, runlog: RunLog) -> Progress:
+def run_epochs(state: TrainState, progress: Progress, job: Job, hooks: Hooks) -> Progress:
     """Trains, validates and saves epoch by epoch until the end.
+
+    Args:
+      state: the state to begin with; it is donated.
+      progress: the progress at that state.
+      job: what to train.
+      hooks: called while it trains.
+
+    Returns:
+      The progress at the end.
 
     Raises:
       Stopped: the run was asked to stop, and has saved.
@@ -203,26 +196,38 @@ def run_epochs(state: TrainState, progress: Progress, job: Job, checkpoints: Che
         seed=config.train.seed,
         first_step=progress.epoch * job.epoch_steps + progress.sums.steps,
         last_step=config.train.epochs * job.epoch_steps,
-        shard=processes.shard(),
+        shard=job.shard,
     )
     while not progress.early_stop.should_stop and progress.epoch < config.train.epochs:
-        state, progress = train_epoch(state, progress, batches, job, runlog)
+        with hooks.phase("steps"):
+            state, progress = train_epoch(state, progress, batches, job, hooks)
         began = time.perf_counter()
-        validated = validate(state, progress, job)
+        with hooks.phase("validation"):
+            validated = validate(state, progress, job)
         if validated is None:
-            leave(state, progress, job, checkpoints)
+            leave(state, progress, job, hooks)
         progress = after_epoch(progress, validated, config, time.perf_counter() - began)
-        with jax.transfer_guard("allow"):  # orbax copies the state to the host
-            checkpoints.save(state, progress)
-        runlog.epoch(progress)
+        with hooks.phase("checkpoint"), jax.transfer_guard("allow"):  # the state is copied to the host
+            job.checkpoints.save(state, progress)
+        hooks.on_epoch(progress)
     return progress
 
 
-def leave(state: TrainState, progress: Progress, job: Job, checkpoints: Checkpoints) -> NoReturn:
-    """Saves what there is of an epoch, and raises Stopped."""
-    done = progress.sums.steps
-    with jax.transfer_guard("allow"):
-        if done and checkpoints.latest() != state.step:  # it may have been asked twice, without a step in between
+def leave(state: TrainState, progress: Progress, job: Job, hooks: Hooks) -> NoReturn:
+    """Saves the part of an epoch that is done, and raises Stopped.
+
+    Args:
+      state: the state after the last step.
+      progress: the progress at that state.
+      job: what is trained.
+      hooks: called around the save.
+
+    Raises:
+      Stopped: always.
+    """
+    done, checkpoints = progress.sums.steps, job.checkpoints
+    with hooks.phase("checkpoint"), jax.transfer_guard("allow"):
+        if done and checkpoints.latest() != state.step:  # it may be stopped twice without a step in between
             checkpoints.save(state, progress)
         checkpoints.wait()
     where = f"in epoch {progress.epoch + 1}, after {done} of {job.epoch_steps} steps, which are saved"
@@ -232,31 +237,41 @@ def leave(state: TrainState, progress: Progress, job: Job, checkpoints: Checkpoi
 
 
 def train_epoch(
-    state: TrainState, progress: Progress, batches: Iterator[Mapping[str, np.ndarray]], job: Job, runlog: RunLog
+    state: TrainState, progress: Progress, batches: Iterator[Mapping[str, np.ndarray]], job: Job, hooks: Hooks
 ) -> tuple[TrainState, Progress]:
-    """Takes the steps that are left of an epoch, or fewer if asked to stop.
+    """Takes the remaining steps of an epoch, or fewer if the run is asked to stop.
+
+    Args:
+      state: the state to begin with; it is donated.
+      progress: the progress at that state.
+      batches: this process's share of the batches to come.
+      job: what to train.
+      hooks: called after each step.
 
     Returns:
-      The new state, and progress with the epoch's sums.
+      The new state, and the progress with the epoch's sums.
 
     Raises:
       RunError: a loss or gradient was not finite.
     """
     began = time.perf_counter()
     learning_rate = job.steps.replicate(np.float32(job.config.optim.learning_rate * progress.plateau.scale))
-    every, sums = job.config.train.log_every_steps, progress.sums
-    while sums.steps < job.epoch_steps and not job.stop.asked:
+    every_steps, sums = job.config.train.log_every_steps, progress.sums
+    while sums.steps < job.epoch_steps and not job.stop.requested():
         waiting: list[dict[str, jax.Array]] = []
-        for _ in range(sums.steps, min((sums.steps // every + 1) * every, job.epoch_steps)):
-            state, metrics = job.steps.train(state, job.steps.shard(next(batches)), job.key, learning_rate)
+        for _ in range(sums.steps, min((sums.steps // every_steps + 1) * every_steps, job.epoch_steps)):
+            with hooks.phase("input"):
+                batch = next(batches)
+            state, metrics = job.steps.train(state, job.steps.shard(batch), job.key, learning_rate)
             waiting.append(metrics)
-            if job.stop.asked:
+            hooks.on_step(metrics)
+            if job.stop.requested():
                 break
-        # The only wait for the device: in between, the host runs ahead and keeps it fed.
+        # The only wait for the device: until here the host prepares batches ahead, so that the device is never idle.
         for fetched in jax.device_get(waiting):
             sums = add_step(sums, fetched)
             check_finite(fetched, progress.epoch * job.epoch_steps + sums.steps, f"epoch {progress.epoch + 1}")
-        runlog.steps(len(waiting))
+        hooks.on_fetch(len(waiting))
     sums = dataclasses.replace(sums, seconds=sums.seconds + time.perf_counter() - began)
     return state, dataclasses.replace(progress, sums=sums)
 
@@ -264,19 +279,24 @@ def train_epoch(
 def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float] | None:
     """Scores every validation image once, at the network's resolution.
 
+    Args:
+      state: the state whose variables are scored.
+      progress: the progress at that state.
+      job: what is trained.
+
     Returns:
       "loss" and the five scores as means over images, and the five as "dice_pooled", ..., over all pixels; None if the
-      run is asked to stop before all of that is known.
+      run is asked to stop before all images are scored.
 
     Raises:
       RunError: the loss is not finite.
     """
-    devices, images = len(job.steps.devices) * jax.process_count(), len(job.validation)
+    devices, images = len(job.steps.devices) * job.peers.count, len(job.validation)
     batch_size = divisible(min(job.config.train.batch_size, images), devices)
-    batches = pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size, shard=processes.shard())
+    batches = pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size, shard=job.shard)
     sums = []
     for batch in batches:
-        if job.stop.asked:
+        if job.stop.requested():
             return None
         sums.append(job.steps.evaluate(state.variables, job.steps.shard(batch)))
     fetched = jax.device_get(sums)

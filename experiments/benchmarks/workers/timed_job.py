@@ -1,25 +1,23 @@
-"""Runs `jaxseg.train` in this process and tells where its time went; the worker's side of `benchmark_job.py`.
+"""Runs `jaxseg.train` in this process and tells where its time went; the worker's side of `experiments.benchmarks.job`.
 
-The trainer has no timers in it: its functions are wrapped from outside, and JAX tells itself when it compiles.
+The trainer has no timers of its own: a hook hears when each phase begins and ends, and JAX reports compilations.
 """
 
 import contextlib
-import functools
 import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import jax
 
 from experiments.benchmarks.measuring import PARTS, peak_memory, timed_rounds
 from experiments.shared.origin import JSON
 from experiments.shared.tables import spread
-from jaxseg.training.loop import train_epoch, validate
+from jaxseg.training.hooks import Hook
 
 
 class Timeline:
@@ -29,37 +27,8 @@ class Timeline:
         self._spans: list[tuple[str, float, float]] = []
 
     def add(self, name: str, began: float, ended: float) -> None:
-        """Adds a span; times as of `time.time`."""
+        """Adds a span between two times of `time.time`."""
         self._spans.append((name, began, ended))
-
-    @contextlib.contextmanager
-    def span(self, name: str) -> Iterator[None]:
-        """Adds the time within."""
-        began = time.time()
-        try:
-            yield
-        finally:
-            self.add(name, began, time.time())
-
-    def wrapped(self, name: str, function: Callable) -> Callable:
-        """Returns the function with its calls added."""
-
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self.span(name):
-                return function(*args, **kwargs)
-
-        return call
-
-    def iterated(self, name: str, items: Iterable) -> Iterator:
-        """Yields the items, with the waits for them added."""
-        iterator = iter(items)
-        while True:
-            with self.span(name):
-                item = next(iterator, self)
-            if item is self:
-                return
-            yield item
 
     def split(self, began: float, ended: float) -> dict[str, float]:
         """Returns the seconds from `began` to `ended` by part; they add up to the whole."""
@@ -73,76 +42,51 @@ class Timeline:
         return result
 
 
-class Watch:
-    """Looks at a run of `jaxseg.train` from outside.
+PART_OF = {"steps": "step", "input": "input wait", "validation": "validation", "checkpoint": "checkpoint"}
+"""The part of `PARTS` that each phase of the training loop counts for."""
+
+
+class Watch(Hook):
+    """Records when the phases of a run begin and end.
 
     Attributes:
-      timeline: its parts.
+      timeline: the spans of the phases and of compilation.
       first_step: seconds from the process's start until the first step was done.
-      resident: bytes in memory after each epoch's steps.
+      resident_bytes: memory of the process after each epoch's steps.
 
     Args:
-      spawned: when this process was started, as of `time.time`.
+      spawned: when this process was started, as `time.time` tells it.
       only_first_step: whether to stop the run, as SIGTERM does, once the first step is done.
     """
 
     def __init__(self, spawned: float, only_first_step: bool):
         self.timeline = Timeline()
         self.first_step: float | None = None
-        self.resident: list[int | None] = []
+        self.resident_bytes: list[int | None] = []
         self._spawned, self._only_first_step = spawned, only_first_step
+        self._began: dict[str, float] = {}
+        jax.monitoring.register_event_duration_secs_listener(self._compiled)
 
-    @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
-        """Wraps the trainer's functions within."""
-        from jaxseg import train
-        from jaxseg.runs.checkpoint import Checkpoints
+    def on_phase_start(self, phase: str) -> None:
+        if phase == "steps" and not self.resident_bytes:
+            self.timeline.add("start-up", self._spawned, time.time())
+        self._began[phase] = time.time()
 
-        wrap = self.timeline.wrapped
-        batches = train.pipeline.train_batches
-        wrappers = [
-            (train, "Steps", functools.partial(self._steps, train.Steps)),
-            (train, "train_epoch", functools.partial(self._epoch, train_epoch)),
-            (train, "validate", wrap("validation", validate)),
-            (train.pipeline, "train_batches", lambda *a, **k: self.timeline.iterated("input wait", batches(*a, **k))),
-            *(
-                (Checkpoints, name, wrap("checkpoint", getattr(Checkpoints, name)))
-                for name in ("save", "wait", "restore")
-            ),
-        ]
-        with contextlib.ExitStack() as stack:
-            for owner, name, new in wrappers:
-                stack.enter_context(mock.patch.object(owner, name, new))
-            jax.monitoring.register_event_duration_secs_listener(self._compiled)
-            yield
+    def on_phase_end(self, phase: str) -> None:
+        self.timeline.add(PART_OF[phase], self._began[phase], time.time())
+        if phase == "steps":
+            self.resident_bytes.append(resident_memory())
+
+    def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
+        if self.first_step is None:
+            jax.block_until_ready(metrics)
+            self.first_step = time.time() - self._spawned
+            if self._only_first_step:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def _compiled(self, event: str, seconds: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile"):  # in any thread: the step compiles beside the initialisation
             self.timeline.add("compile", time.time() - seconds, time.time())
-
-    def _steps(self, create: Callable, *args: Any) -> Any:
-        steps = create(*args)
-        plain = steps.train
-
-        def first_step(*args: Any) -> Any:
-            result = jax.block_until_ready(plain(*args))
-            self.first_step = time.time() - self._spawned
-            steps.train = plain
-            if self._only_first_step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return result
-
-        first_step.lower = plain.lower
-        steps.train = first_step
-        return steps
-
-    def _epoch(self, train_epoch: Callable, *args: Any) -> Any:
-        if not self.resident:
-            self.timeline.add("start-up", self._spawned, time.time())
-        with self.timeline.span("step"):
-            result = train_epoch(*args)
-        self.resident.append(resident_memory())
-        return result
 
 
 def run_job(settings: Mapping[str, str], workdir: str, spawned: float, only_first_step: bool = False) -> JSON:
@@ -162,9 +106,8 @@ def run_job(settings: Mapping[str, str], workdir: str, spawned: float, only_firs
 
     watch = Watch(spawned, only_first_step)
     flags = [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    with watch.installed():
-        code = train.main(["--workdir", workdir, *flags])
-        ended = time.time()
+    code = train.main(["--workdir", workdir, *flags], hooks=[watch])
+    ended = time.time()
     if code not in (0, 143):
         raise RuntimeError(f"the run ended with exit code {code}")
     lines = Path(workdir, "metrics.jsonl").read_text().splitlines() if code == 0 else []
@@ -175,7 +118,7 @@ def run_job(settings: Mapping[str, str], workdir: str, spawned: float, only_firs
         "first_step": watch.first_step,
         "epochs": [
             {"images_per_second": rate, "resident_bytes": memory}
-            for rate, memory in zip(rates, watch.resident, strict=False)
+            for rate, memory in zip(rates, watch.resident_bytes, strict=False)
         ],
         "peak_process_bytes": peak_memory(),
     }

@@ -1,0 +1,138 @@
+"""A run's folder as the processes of a job see it: the first one owns it, the others leave it alone."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from jaxseg import data
+from jaxseg.config import Config
+from jaxseg.errors import UserError
+from jaxseg.runs import workdir as files
+from jaxseg.runs.checkpoint import Checkpoints, CheckpointStore, NoCheckpoints
+from jaxseg.system import lock
+from jaxseg.system.processes import Peers
+from jaxseg.training.hooks import Hook
+from jaxseg.training.writers import all_writers, visible_log
+
+log = logging.getLogger("jaxseg.train")
+
+
+class RunFolder(Protocol):
+    """What a process does with the run's folder."""
+
+    def held(self) -> contextlib.AbstractContextManager[Any]:
+        """Keeps other runs out of the folder within the block."""
+
+    def resolve(self, config: Config) -> dict[str, Any] | None:
+        """Returns the resolved settings as JSON values, or None in a process that cannot know them."""
+
+    def checkpoints(self) -> CheckpointStore:
+        """Opens the checkpoints."""
+
+    def writers(self) -> Sequence[Hook]:
+        """Returns the hooks that log and write files."""
+
+
+class OwnedFolder:
+    """The folder in the first process of a job: locked, read and written.
+
+    Args:
+      workdir: the folder's path.
+    """
+
+    def __init__(self, workdir: Path):
+        self._workdir = workdir
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Locks the folder and shows the log within the block."""
+        with visible_log(), lock.held(self._workdir):
+            yield
+
+    def resolve(self, config: Config) -> dict[str, Any]:
+        """Returns the resolved settings as JSON values."""
+        return resolve(config, self._workdir).to_dict()
+
+    def checkpoints(self) -> CheckpointStore:
+        """Opens the checkpoints in the folder."""
+        return Checkpoints(self._workdir)
+
+    def writers(self) -> Sequence[Hook]:
+        """Returns one of each writer."""
+        return all_writers()
+
+
+class NoFolder:
+    """The folder in the other processes of a job, which need no access to it."""
+
+    def held(self) -> contextlib.AbstractContextManager[Any]:
+        """Does nothing."""
+        return contextlib.nullcontext()
+
+    def resolve(self, config: Config) -> None:
+        """Returns None: the first process knows the settings."""
+
+    def checkpoints(self) -> CheckpointStore:
+        """Returns checkpoints that are never written."""
+        return NoCheckpoints()
+
+    def writers(self) -> Sequence[Hook]:
+        """Returns no writers."""
+        return ()
+
+
+def run_folder(workdir: Path, peers: Peers) -> RunFolder:
+    """Returns the run's folder; the only place that chooses between the first process and the others.
+
+    Args:
+      workdir: the folder's path.
+      peers: the processes of the job.
+    """
+    return OwnedFolder(workdir) if peers.number == 0 else NoFolder()
+
+
+def resolve(config: Config, workdir: Path) -> Config:
+    """Settles what `auto` and the plain U-Net leave open, and checks that the folder holds no other run.
+
+    Args:
+      config: all settings.
+      workdir: the run's folder.
+
+    Returns:
+      The settings that the run is trained with.
+
+    Raises:
+      UserError: the folder holds another run, or files but no run; or a setting is for an encoder, and the plain U-Net
+        does not have one.
+    """
+    saved = files.read_config(workdir) if (workdir / files.CONFIG).exists() else files.check_is_free(workdir)
+    changes: dict[str, Any] = {}
+    config = dataclasses.replace(config, data=data.absolute(config.data))  # so that the run resumes from any folder
+    if config.data.name == "auto":
+        changes["data.name"] = name = saved.data.name if saved else data.resolve_name(config.data)
+        if name == "synthetic":
+            changes["model.pretrained"] = "none"
+            log.warning(
+                "SYNTHETIC DATA: no PH2 is prepared here, so --data auto trains on generated images, from random "
+                "weights; its scores say nothing about real lesions. "
+                "For real data: python -m jaxseg.prepare ph2 --source PH2Dataset"
+            )
+    if config.model.encoder == "none":
+        if config.model.pretrained not in ("imagenet", "none"):
+            raise UserError(
+                f"model.pretrained = {config.model.pretrained!r}: the plain U-Net (model.encoder none) has no encoder "
+                "that takes weights; use --model.pretrained none"
+            )
+        if config.optim.encoder_rate != 1:
+            raise UserError(
+                f"optim.encoder_rate = {config.optim.encoder_rate:g}: the plain U-Net (model.encoder none) has no "
+                "encoder; use --optim.encoder-rate 1"
+            )
+        changes["model.pretrained"] = "none"
+    config = config.updated(changes)
+    if saved:
+        files.check_same_run(saved, config, workdir)
+    return config

@@ -1,0 +1,86 @@
+"""The facts of a run that do not change while it trains, and the summary of a finished run."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxseg.config import Config
+from jaxseg.data import Examples
+from jaxseg.runs.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What hooks learn about a run when it starts.
+
+    Attributes:
+      config: resolved settings.
+      workdir: the run's folder.
+      train_set: training images.
+      validation_set: validation images.
+      devices: the devices of all processes.
+    """
+
+    config: Config
+    workdir: Path
+    train_set: Examples
+    validation_set: Examples
+    devices: Sequence[jax.Device]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images are generated, so that scores say nothing about real lesions."""
+        return self.train_set.dataset == "synthetic"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Name and sizes of the data set, as JSON values."""
+        return {
+            "dataset": self.train_set.dataset,
+            "synthetic": self.synthetic,
+            "train_images": len(self.train_set),
+            "validation_images": len(self.validation_set),
+        }
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprints of the training and validation images."""
+        return {"train": self.train_set.fingerprint(), "validation": self.validation_set.fingerprint()}
+
+    @property
+    def device(self) -> dict[str, Any]:
+        """Platform, kind and number of the devices, as JSON values."""
+        first = self.devices[0]
+        return {"platform": first.platform, "kind": first.device_kind, "count": len(self.devices)}
+
+
+def best_epoch(progress: Progress) -> dict[str, Any]:
+    """Returns the line of `metrics.jsonl` of the epoch with the lowest validation loss."""
+    return progress.history[progress.early_stop.best_epoch - 1]
+
+
+def summarize(run: Run, progress: Progress, parameters: int) -> dict[str, Any]:
+    """Returns the content of `summary.json`.
+
+    Args:
+      run: the run.
+      progress: the progress at the end of training.
+      parameters: number of trained parameters of the model.
+    """
+    best = best_epoch(progress)
+    return {
+        **run.data,
+        "parameters": parameters,
+        "epochs": progress.epoch,
+        "stopped": "early" if progress.early_stop.should_stop else "epochs",
+        "best_epoch": best["epoch"],
+        "best": {name: value for name, value in best.items() if name.startswith("val_")},
+        "final_learning_rate": run.config.optim.learning_rate * progress.plateau.scale,
+        "seconds": progress.seconds,
+        "images_per_second": float(np.median([line["images_per_second"] for line in progress.history])),
+        "device": run.device,
+    }

@@ -1,7 +1,7 @@
 """The training, validation and prediction steps, and the one place where they are mapped over devices.
 
-The steps are pure functions of state, batch and key. `Steps` binds what they need besides with `functools.partial`,
-maps them with `jax.pmap` and places arrays on the devices.
+The steps are pure functions of state, batch and key. `Steps` binds their other arguments with `functools.partial`, maps
+them with `jax.pmap` and places arrays on the devices.
 """
 
 import functools
@@ -51,18 +51,18 @@ __all__ = [
 ]
 
 Batch = Mapping[str, jax.Array]
-"""`image` uint8 [B, S, S, 3], `mask` uint8 {0, 1} [B, S, S, 1], `valid` bool [B]: false for padding."""
+"""`image` uint8 [B, S, S, 3], `mask` uint8 {0, 1} [B, S, S, 1], `valid` bool [B], which is false for padding."""
 
 
 class TrainState(struct.PyTreeNode):
-    """All that a training step changes.
+    """Everything that a training step changes.
 
     Attributes:
-      step: int32 scalar, steps taken; with the root key it determines all randomness.
+      step: int32 scalar, number of steps taken; together with the run's key it determines all randomness.
       params: the model's parameters, float32.
       batch_stats: running means and variances of batch norm, float32.
       opt_state: Adam's moments.
-      averaged: moving averages of "params" and "batch_stats"; None, an empty tree, without `optim.ema`.
+      averaged: moving averages of "params" and "batch_stats"; None (an empty tree) without `optim.ema`.
     """
 
     step: jax.Array
@@ -73,12 +73,12 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def raw(self) -> dict[str, Any]:
-        """What training goes on with, as the model's `apply` takes it."""
+        """The variables that training continues with, as the model's `apply` takes them."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What validation and inference take: the averages where there are any."""
+        """The variables for validation and inference: the averages if there are any, else the raw ones."""
         return self.raw if self.averaged is None else self.averaged
 
 
@@ -86,10 +86,10 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     """Initialises the model, on the default device.
 
     Args:
-      key: a `jax.random` key, used for the model's initialisation.
-      config: model and image size.
-      encoder_weights: "params" and "batch_stats" of the encoder, as from `jaxseg.weights.load_keras`; the decoder keeps
-        its random weights.
+      key: a `jax.random` key for the initial weights.
+      config: all settings; those of model, image size and optimiser are used.
+      encoder_weights: "params" and "batch_stats" of the encoder, as `jaxseg.weights.load_keras` returns them; the decoder
+        keeps its random weights.
 
     Returns:
       The state before the first step.
@@ -100,14 +100,14 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     weights = {
         name: part | {"encoder": jax.tree.map(jnp.asarray, encoder_weights[name])} for name, part in state.raw.items()
     }
-    # A copy, as both are donated to the first step.
+    # Copied, because both are donated to the first step.
     return state.replace(**weights, averaged=state.averaged and jax.tree.map(jnp.copy, weights))
 
 
-# Runs once: to optimise the program would take twice as long as all the rest of it.
+# Runs once: optimising the program would take twice as long as everything else in it.
 @functools.partial(jax.jit, static_argnames="config", compiler_options={"xla_backend_optimization_level": 0})
 def _random_state(key: jax.Array, config: Config) -> TrainState:
-    """Returns the state before the first step, of random weights."""
+    """Returns the state before the first step, with random weights."""
     model = create_model(config.model)
     size = config.data.image_size
     variables = model.lazy_init(key, jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8), train=False)
@@ -133,17 +133,17 @@ def train_step(
     """Augments one device's share of a batch, differentiates, averages over devices, updates.
 
     Args:
-      state: the same on every device.
-      batch: this device's share; all of it counts.
-      key: the run's key for training, folded with the step and split for augmentation and dropout.
+      state: the state, equal on every device.
+      batch: this device's share; `valid` is ignored, as training batches have no padding.
+      key: the run's key for training, a `jax.random` key or its uint32 key data; the number of the step is folded in.
       learning_rate: float32 scalar.
-      model: built with `axis_name=AXIS`, so that batch norm sees the whole batch.
+      model: a model created with `axis_name=AXIS`, so that batch norm sees the whole batch.
       optimizer: Adam without learning rate, from `create_optimizer`.
-      config: augmentation and loss.
+      config: all settings; those of augmentation, loss and optimiser are used.
 
     Returns:
-      The new state, and "loss" (mean over the batch), "grad_norm" and "tp", "fp", "fn", "tn" (pixels of the batch, of
-      the augmented images, with dropout on), all equal on every device.
+      The new state, and "loss" (mean over the batch), "grad_norm" and "tp", "fp", "fn", "tn" (pixels of the augmented
+      batch, with dropout on), all equal on every device.
     """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     first_example = jax.lax.axis_index(AXIS) * batch["image"].shape[0]
@@ -151,7 +151,7 @@ def train_step(
     loss = create_loss(config.loss)
 
     def loss_fn(params):
-        if config.optim.encoder_rate == 0:  # spares the backward pass through it
+        if config.optim.encoder_rate == 0:  # saves the backward pass through the encoder
             params = params | {"encoder": jax.lax.stop_gradient(params["encoder"])}
         logits, updates = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
@@ -182,12 +182,12 @@ def eval_step(variables: Any, batch: Batch, *, model: nn.Module, config: Config)
     Args:
       variables: "params" and "batch_stats".
       batch: this device's share; padding has `valid` false.
-      model: any; the running statistics are used.
-      config: the loss.
+      model: a model from `create_model`; batch norm takes its running statistics.
+      config: all settings; that of the loss is used.
 
     Returns:
-      float32 sums over the images of all devices, to be divided by "images" when all batches are in: "images", "loss",
-      the five scores per image; and the pooled pixel counts "tp", "fp", "fn", "tn", int32.
+      Sums over the valid images of all devices: float32 "images" (their number), "loss" and the five scores per image,
+      to be divided by "images" after the last batch; and int32 pixel counts "tp", "fp", "fn", "tn".
     """
     logits = model.apply(variables, batch["image"], train=False)
     loss = create_loss(config.loss)(logits, batch["mask"], reduction="none").mean(axis=(1, 2, 3))
@@ -203,7 +203,7 @@ def predict_step(variables: Any, images: jax.Array, *, model: nn.Module, tta: bo
     Args:
       variables: "params" and "batch_stats".
       images: uint8 [B, S, S, 3], RGB in [0, 255].
-      model: any; the running statistics are used.
+      model: a model from `create_model`; batch norm takes its running statistics.
       tta: test-time augmentation: average over the eight symmetries of the square, at eight times the cost.
 
     Returns:
@@ -215,13 +215,13 @@ def predict_step(variables: Any, images: jax.Array, *, model: nn.Module, tta: bo
 
     if not tta:
         return predict(images)
-    # One after the other, not as a batch of 8 B: the network takes no more memory than without.
+    # One after the other, not as a batch of 8 B, so that the network takes no more memory than without.
     turned = jax.lax.map(predict, jnp.stack([_turned(images, *symmetry) for symmetry in SYMMETRIES]))
     return sum(_turned_back(p, *symmetry) for p, symmetry in zip(turned, SYMMETRIES, strict=True)) / len(SYMMETRIES)
 
 
 SYMMETRIES = tuple((quarters, mirrored) for quarters in range(4) for mirrored in (False, True))
-"""The symmetries of the square: quarter turns, of the image or of its mirror image."""
+"""The eight symmetries of the square: number of quarter turns, and whether the image is mirrored first."""
 
 
 def _turned(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
@@ -236,7 +236,7 @@ def _turned_back(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
 class Steps(OnDevices):
     """The three steps compiled for a set of devices.
 
-    With several processes, each maps its own share over its local devices, all of them, and AXIS spans those of all
+    Among several processes, each maps its own share over all of its local devices, and AXIS spans the devices of all
     processes, in order.
 
     Attributes:
@@ -245,15 +245,15 @@ class Steps(OnDevices):
       predict: `(variables, images)` -> probabilities, both [devices, B / devices, ...].
 
     Args:
-      config: of the run.
-      devices: local devices.
+      config: all settings.
+      devices: the local devices to use.
       tta: whether `predict` averages over the symmetries of the square.
     """
 
     def __init__(self, config: Config, devices: Sequence[jax.Device], *, tta: bool = False):
         super().__init__(devices)
-        # What comes in or leaves with axis None is one array for all devices. JAX does not check that devices agree on
-        # what leaves: every such value is averaged or summed over AXIS in its step.
+        # An argument or result with axis None is one array for all devices. JAX does not check that devices agree on a
+        # result: each such value is averaged or summed over AXIS in its step.
         every = None if jax.process_count() > 1 else self.devices  # None: those of all processes
         pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=every)
         train_model = create_model(config.model, axis_name=AXIS)
@@ -270,17 +270,23 @@ class Steps(OnDevices):
         self.predict = pmap(functools.partial(predict_step, model=train_model, tta=tta), in_axes=(None, 0), out_axes=0)
 
     def compile_train(self, state: TrainState, config: Config, key: jax.Array) -> None:
-        """Compiles `train` before there is a state and a batch; its first call finds it compiled. Of one process alone.
+        """Compiles `train` before there is a state and a batch, so that its first call need not.
+
+        Works in a job of one process only: among several, `pmap` compiles for arrays, not for shapes.
 
         Args:
-          state: shapes, as of `state_target`.
-          config: as given to `Steps`.
-          key: as `train` is to be called with.
+          state: shapes, types and placement of the state, from `state_target`.
+          config: the settings given to `Steps`.
+          key: the key that `train` will be called with.
         """
         self.train.lower(state, self.batch_shapes(config), key, self.shape_of(np.float32(0))).compile()
 
     def batch_shapes(self, config: Config) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns shapes, types and placement of a batch, [devices, B / devices, ...]; config: as given to `Steps`."""
+        """Returns shapes, types and placement of a batch, [devices, B / devices, ...].
+
+        Args:
+          config: the settings given to `Steps`.
+        """
         leading = (len(self.devices), config.train.batch_size // len(self.devices))
         size = config.data.image_size
         shapes = {"image": ((size, size, 3), np.uint8), "mask": ((size, size, 1), np.uint8), "valid": ((), np.bool_)}
@@ -290,7 +296,7 @@ class Steps(OnDevices):
         }
 
     def shard(self, batch: Any) -> Any:
-        """Splits host arrays [B, ...] into [devices, B / devices, ...] and copies each device its share."""
+        """Splits host arrays [B, ...] into [devices, B / devices, ...] and copies each share to its device."""
         count = len(self.devices)
         return jax.device_put(
             jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), batch), self.sharded
@@ -298,5 +304,10 @@ class Steps(OnDevices):
 
 
 def state_target(config: Config, steps: Steps) -> TrainState:
-    """Returns shapes, types and placement of the state, for restoring."""
+    """Returns shapes, types and placement of a state, for restoring it.
+
+    Args:
+      config: all settings.
+      steps: the compiled steps, whose devices hold the state.
+    """
     return steps.shape_of(_random_state.eval_shape(jax.eval_shape(jax.random.key, 0), config=config))

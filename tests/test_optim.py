@@ -34,24 +34,24 @@ def scales(losses, config=CONFIG):
 
 
 def test_constant_loss_steps_down_to_the_floor():
-    """Broken: patience is off by one, the factor is wrong, or the learning rate falls through its floor of 1e-6."""
+    """If broken, patience is off by one, the factor is wrong, or the learning rate falls through its floor of 1e-6."""
     expected = [1.0] * 5 + [0.2] * 5 + [0.04] * 5 + [0.01] * 10  # 1e-4 * 0.2**3 would be below 1e-6, scale 0.01
     assert scales([0.5] * 25) == pytest.approx(expected)
 
 
 def test_an_improvement_within_the_tolerance_is_none():
-    """Broken: a loss that creeps down by less than 1e-4 an epoch never reduces the learning rate."""
+    """If broken, a loss that creeps down by less than 1e-4 an epoch never reduces the learning rate."""
     assert scales(0.5 - 1e-5 * np.arange(6))[-1] == pytest.approx(0.2)
     assert scales(0.5 - 2e-4 * np.arange(6))[-1] == 1.0
 
 
 def test_nan_is_no_improvement():
-    """Broken: a NaN resets the patience or becomes the best loss."""
+    """If broken, a NaN resets the patience or becomes the best loss."""
     assert scales([1.0, float("nan"), float("nan"), 2.0, 2.0, 2.0])[-1] == pytest.approx(0.2)
 
 
 def test_plateau_equals_optax():
-    """Broken: the schedule is not the published rule; optax's, driven alike, is the peer."""
+    """If broken, the schedule is not the published rule; optax's, driven alike, is the peer."""
     transform = optax.contrib.reduce_on_plateau(factor=0.2, patience=5, rtol=0.0, atol=1e-4, min_scale=0.01)
     rng = np.random.default_rng(0)
     for _ in range(5):
@@ -72,24 +72,24 @@ def early_stop(losses, config=CONFIG):
 
 
 def test_early_stop_after_patience():
-    """Broken: training stops an epoch early or late, or restores the weights of another epoch."""
+    """If broken, training stops an epoch early or late, or restores the weights of another epoch."""
     state = early_stop([3.0, 2.0, 1.0] + [1.5] * 30)
     assert (state.should_stop, state.epoch, state.best_epoch) == (True, 13, 3)
 
 
 def test_early_stop_takes_the_first_of_equal_losses():
-    """Broken: a tie moves the best epoch, where Keras keeps the first."""
+    """If broken, a tie moves the best epoch, where Keras keeps the first."""
     state = early_stop([2.0, 1.0, 1.0, 1.0])
     assert (state.should_stop, state.best_epoch) == (False, 2)
 
 
 def test_any_decrease_counts_for_early_stopping():
-    """Broken: the plateau's tolerance is applied to early stopping too (Keras: min_delta 0)."""
+    """If broken, the plateau's tolerance is applied to early stopping too (Keras: min_delta 0)."""
     assert early_stop(1.0 - 1e-6 * np.arange(30)).should_stop is False
 
 
 def test_schedules_are_keras(reference):
-    """Broken: learning rate, stop or best epoch differ from Keras' callbacks: in ties, after NaN, or at the floor."""
+    """If broken, learning rate, stop or best epoch differ from Keras': in ties, after NaN, or at the floor."""
     for seed in range(schedules.STORED):
         rates, stopped, best = schedules.schedule(*schedules.case(seed))
         # No tolerance: both sides round to float32 at the same places.
@@ -98,13 +98,13 @@ def test_schedules_are_keras(reference):
 
 
 def test_a_tie_at_the_tolerance_is_settled_in_float32():
-    """Broken: the tolerance is compared in float64, where 0.1 falls by more than 1e-4; for Keras it is a tie."""
+    """If broken, the tolerance is compared in float64, where 0.1 falls by more than 1e-4; for Keras it is a tie."""
     losses = [0.1] + [0.1 - 1e-4 - 1e-11] * 5
     assert scales(losses)[-1] == pytest.approx(0.2)
 
 
 def test_states_are_plain_numbers():
-    """Broken: a checkpoint's JSON cannot hold the state, or holds an infinity that other readers refuse."""
+    """If broken, a checkpoint's JSON cannot hold the state, or holds an infinity that other readers refuse."""
     plateau, stopping = plateau_init(CONFIG), early_stop_init(CONFIG)
     for loss in (None, np.float32(0.5), np.float64(0.7), np.float32(0.4)):
         if loss is not None:
@@ -115,7 +115,7 @@ def test_states_are_plain_numbers():
 
 
 def test_adam_is_keras(reference):
-    """Broken: epsilon counts after the bias correction, as in optax, and gradients of 1e-8 move 30 times as far."""
+    """If broken, epsilon counts after the bias correction, as in optax, and gradients of 1e-8 move 30 times as far."""
     gradients = schedules.gradients(schedules.STEPS)
     after = schedules.adam(gradients)[schedules.KEPT]
     # Measured 1e-5 of one step of the learning rate, 1e-4; a few hundred float32 additions.
@@ -123,7 +123,7 @@ def test_adam_is_keras(reference):
 
 
 def test_adam_of_tiny_gradients_is_the_formula():
-    """Broken: the first step of a gradient g is not g / (|g| + epsilon / sqrt(1 - beta_2))."""
+    """If broken, the first step of a gradient g is not g / (|g| + epsilon / sqrt(1 - beta_2))."""
     optimizer = create_optimizer(CONFIG)
     gradient = jnp.array([1.0, -2.0, 1e-7, -1e-8, 0.0])
     updates, _ = optimizer.update(gradient, optimizer.init(gradient))
@@ -133,7 +133,7 @@ def test_adam_of_tiny_gradients_is_the_formula():
 
 
 def test_adam_keeps_its_digits_over_a_long_run():
-    """Broken: moments drift from a constant gradient, or the bias correction fails at large step numbers."""
+    """If broken, moments drift from a constant gradient, or the bias correction fails at large step numbers."""
     optimizer = create_optimizer(CONFIG)
     gradient = jnp.array([1e-3])
     state = optimizer.init(gradient)._replace(mu=gradient, nu=gradient**2)

@@ -11,7 +11,7 @@ import pytest
 from jaxseg.augment import augment
 from jaxseg.config import AugmentConfig
 from jaxseg.errors import UserError
-from jaxseg.metrics import SCORES
+from jaxseg.metrics import COUNTS, SCORES
 from jaxseg.models.layers import Dropout
 from jaxseg.steps import Steps, create_train_state
 from jaxseg.system.devices import AXIS, pick_devices
@@ -35,6 +35,18 @@ def one_step(config, devices: int):
         return steps.train(state, steps.shard(batch_of(config.data.image_size)), key, rate)
 
 
+def assert_same_counts(got, want) -> None:
+    """Asserts that pixels are counted alike by programs that are compiled differently.
+
+    A logit within float32 rounding of 0 may change its sign, of some thousand pixels hardly more than two. The sums
+    over lesion and over background come from the masks alone, and are exact.
+    """
+    got, want = ({name: int(counts[name]) for name in COUNTS} for counts in (got, want))
+    assert got["tp"] + got["fn"] == want["tp"] + want["fn"]
+    assert got["fp"] + got["tn"] == want["fp"] + want["tn"]
+    assert all(abs(got[name] - want[name]) <= 2 for name in COUNTS), (got, want)
+
+
 @pytest.fixture(scope="module")
 def on_one_device():
     from tests.helpers.runs import tiny_config
@@ -44,7 +56,7 @@ def on_one_device():
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_gradients_do_not_depend_on_the_number_of_devices(tiny, devices, on_one_device):
-    """Broken: a forgotten pmean, per-device batch statistics, or draws of augmentation and dropout by device.
+    """If broken, a forgotten pmean, per-device batch statistics, or draws of augmentation and dropout by device.
 
     Gradients are read from Adam's first moment, which after one step is a tenth of them: updated parameters would not
     do, Adam turns float noise in a vanishing gradient into a full step.
@@ -55,15 +67,14 @@ def test_gradients_do_not_depend_on_the_number_of_devices(tiny, devices, on_one_
     for got, want in zip(jax.tree.leaves(state.opt_state.mu), jax.tree.leaves(expected.opt_state.mu), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
     chex.assert_trees_all_close(state.batch_stats, expected.batch_stats, rtol=1e-5, atol=1e-6)
-    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-5)
-    assert {name: int(metrics[name]) for name in ("tp", "fp", "fn", "tn")} == {
-        name: int(expected_metrics[name]) for name in ("tp", "fp", "fn", "tn")
-    }
+    floats = ("loss", "grad_norm")
+    chex.assert_trees_all_close(*({name: m[name] for name in floats} for m in (metrics, expected_metrics)), rtol=1e-5)
+    assert_same_counts(metrics, expected_metrics)
 
 
 @pytest.mark.parametrize("ema", [0, 0.9])
 def test_all_devices_hold_the_same(tiny, ema):
-    """Broken: a value leaves the mapped step with out_axes=None but differs between devices; JAX does not check."""
+    """If broken, a value leaves the mapped step with out_axes=None but differs between devices; JAX does not check."""
     state, metrics = one_step(tiny.updated({"optim.ema": ema}), 4)
     for leaf in jax.tree.leaves((state, metrics)):
         copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
@@ -73,7 +84,7 @@ def test_all_devices_hold_the_same(tiny, ema):
 
 
 def test_the_step_number_changes_the_draws(tiny):
-    """Broken: every step augments alike."""
+    """If broken, every step augments alike."""
     steps = Steps(tiny, jax.local_devices()[:1])
     start = create_train_state(jax.random.key(0), tiny)
     batch, key, rate = steps.shard(batch_of(32)), steps.replicate(jax.random.key(7)), steps.replicate(np.float32(0))
@@ -85,7 +96,7 @@ def test_the_step_number_changes_the_draws(tiny):
 
 
 def test_learning_rate_0_changes_no_parameter(tiny):
-    """Broken: the plateau's scale does not reach the update."""
+    """If broken, the plateau's scale does not reach the update."""
     steps = Steps(tiny, jax.local_devices()[:1])
     start = create_train_state(jax.random.key(0), tiny)
     args = steps.shard(batch_of(32)), steps.replicate(jax.random.key(7)), steps.replicate(np.float32(0))
@@ -96,7 +107,7 @@ def test_learning_rate_0_changes_no_parameter(tiny):
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_padding_does_not_count(tiny, devices):
-    """Broken: blank images at the end of a set lower, or raise, its scores."""
+    """If broken, blank images at the end of a set lower, or raise, its scores."""
     steps = Steps(tiny, jax.local_devices()[:devices])
     variables = steps.replicate(create_train_state(jax.random.key(0), tiny).variables)
     whole = batch_of(32, count=4)
@@ -116,7 +127,7 @@ def spread(function, devices: int, *arrays: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_dropout_draws_do_not_depend_on_the_number_of_devices(devices):
-    """Broken: every device drops the same, or an example's draw depends on which device it is on."""
+    """If broken, every device drops the same, or an example's draw depends on which device it is on."""
     layer, key = Dropout(rate=0.5, axis_name=AXIS), jax.random.key(3)
     x = np.ones((8, 6, 5, 3), np.float32)
     drop = functools.partial(layer.apply, {}, train=True, rngs={"dropout": key})
@@ -129,21 +140,24 @@ def test_dropout_draws_do_not_depend_on_the_number_of_devices(devices):
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_augmentation_draws_do_not_depend_on_the_number_of_devices(devices):
-    """Broken: two devices turn their images alike, or an image is turned otherwise on another device."""
+    """If broken, two devices turn their images alike, or an image is turned otherwise on another device."""
     one = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    images, masks = np.repeat(one, 8, axis=0), np.ones((8, 32, 32, 1), np.uint8)
+    images, masks = np.repeat(one, 8, axis=0), np.repeat(one[..., :1] % 2, 8, axis=0)
 
     def share(images, masks):
         first = jax.lax.axis_index(AXIS) * images.shape[0]
-        return augment(jax.random.key(3), images, masks, AugmentConfig(), first_example=first)[0]
+        return augment(jax.random.key(3), images, masks, AugmentConfig(), first_example=first)
 
-    got = spread(share, devices, images, masks)
-    np.testing.assert_array_equal(got, spread(share, 1, images, masks))
+    (got, got_masks), (want, want_masks) = (spread(share, count, images, masks) for count in (devices, 1))
+    np.testing.assert_array_equal(got_masks, want_masks)
+    # Another program may round an interpolated value that is a tie to the other side: one of 255 levels. Two draws
+    # differ by dozens of levels on average, in noise.
+    np.testing.assert_allclose(got.astype(np.float32), want, rtol=0, atol=1.01)
     assert len({example.tobytes() for example in got}) == 8
 
 
 def test_scores_do_not_depend_on_the_number_of_devices(tiny):
-    """Broken: a device's images are left out of the sums, or counted twice."""
+    """If broken, a device's images are left out of the sums, or counted twice."""
     batch = batch_of(32)
     sums = []
     for devices in (1, 2, 4):
@@ -151,14 +165,15 @@ def test_scores_do_not_depend_on_the_number_of_devices(tiny):
         variables = steps.replicate(create_train_state(jax.random.key(0), tiny).variables)
         sums.append(jax.device_get(steps.evaluate(variables, steps.shard(batch))))
     for other in sums[1:]:
-        chex.assert_trees_all_close(other, sums[0], rtol=1e-6)  # float32 sums in another order
-        assert {name: other[name] for name in ("tp", "fp", "fn", "tn")} == {
-            name: sums[0][name] for name in ("tp", "fp", "fn", "tn")
-        }
+        assert_same_counts(other, sums[0])
+        assert other["images"] == sums[0]["images"] == 8
+        for name in ("loss", *SCORES):
+            # float32 sums in another order, and up to two pixels of 1024 in one image's score.
+            assert other[name] == pytest.approx(sums[0][name], rel=1e-6 if name == "loss" else 2e-3), name
 
 
 def test_the_state_is_donated(tiny):
-    """Broken: parameters and moments are held twice, and a large batch no longer fits."""
+    """If broken, parameters and moments are held twice, and a large batch no longer fits."""
     steps = Steps(tiny, jax.local_devices()[:2])
     state = steps.replicate(create_train_state(jax.random.key(0), tiny))
     before = jax.tree.leaves(state)
@@ -167,7 +182,7 @@ def test_the_state_is_donated(tiny):
 
 
 def test_a_host_array_in_the_guarded_loop_is_an_error(tiny):
-    """Broken: every step copies something from the host unseen; the guard of the training loop guards nothing."""
+    """If broken, every step copies something from the host unseen; the guard of the training loop guards nothing."""
     steps = Steps(tiny, jax.local_devices()[:1])
     state = steps.replicate(create_train_state(jax.random.key(0), tiny))
     key, batch = steps.replicate(jax.random.key(7)), steps.shard(batch_of(32))
@@ -178,7 +193,7 @@ def test_a_host_array_in_the_guarded_loop_is_an_error(tiny):
 
 
 def test_a_batch_must_divide_by_the_devices():
-    """Broken: the run dies in a reshape, without saying which batch sizes would do."""
+    """If broken, the run dies in a reshape, without saying which batch sizes would do."""
     assert len(pick_devices(0, 8)) == 4
     with pytest.raises(UserError, match="does not divide by 4 devices; use 4 or 8"):
         pick_devices(4, 6)

@@ -1,7 +1,6 @@
 """How far a run is, as pure values: sums of an epoch, history, plateau and early stopping."""
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,21 +11,19 @@ from jaxseg.errors import RunError
 from jaxseg.metrics import COUNTS, SCORES, scores
 from jaxseg.optim import EarlyStopState, PlateauState, early_stop_update, plateau_update
 
-log = logging.getLogger("jaxseg.train")
-
 
 @dataclasses.dataclass(frozen=True)
 class EpochSums:
-    """What an epoch's training steps add up to so far; a run that stops within an epoch goes on adding.
+    """Sums over the training steps of the current epoch; a run that is stopped within an epoch continues them.
 
     Attributes:
       steps: number of steps.
-      loss: sum over the steps.
-      grad_norm: sum over the steps.
-      tp: pixels, as are `fp`, `fn`, `tn`.
-      fp: see `tp`.
-      fn: see `tp`.
-      tn: see `tp`.
+      loss: sum of the loss over the steps.
+      grad_norm: sum of the gradient's norm over the steps.
+      tp: number of true positive pixels.
+      fp: number of false positive pixels.
+      fn: number of false negative pixels.
+      tn: number of true negative pixels.
       seconds: wall time of the steps.
     """
 
@@ -45,11 +42,11 @@ class Progress:
     """The host's part of a run's state.
 
     Attributes:
-      plateau: of the learning rate.
-      early_stop: with the number of epochs done and the best one.
+      plateau: the state of reduce-on-plateau.
+      early_stop: the state of early stopping, with the numbers of epochs done and of the best one.
       history: the lines of `metrics.jsonl`, one per epoch.
       seconds: wall time of the epochs done, training and validation, over all sessions.
-      sums: of the epoch under way, empty unless the run was stopped within one.
+      sums: the sums of the current epoch; all 0 unless the run was stopped within an epoch.
     """
 
     plateau: PlateauState = PlateauState()
@@ -60,7 +57,7 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """Number of epochs done."""
         return self.early_stop.epoch
 
     @property
@@ -81,7 +78,7 @@ class Progress:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Progress":
-        """Returns what `to_json` was made from."""
+        """Returns the progress whose `to_json` gave these values."""
         return cls(
             PlateauState(**values["plateau"]),
             EarlyStopState(**values["early_stop"]),
@@ -91,17 +88,26 @@ class Progress:
         )
 
 
-log = logging.getLogger("jaxseg.train")
-
-
 def add_step(sums: EpochSums, metrics: Mapping[str, np.ndarray]) -> EpochSums:
-    """Adds a step, in float64 and in order: the sum of a run that stopped and went on is that of one that did not."""
+    """Adds a step, in float64 and in order, so that a resumed run has the same sums as one that was never stopped.
+
+    Args:
+      sums: the sums so far.
+      metrics: "loss", "grad_norm" and pixel counts of the step, as scalars.
+
+    Returns:
+      The new sums.
+    """
     added = {name: getattr(sums, name) + metrics[name].item() for name in ("loss", "grad_norm", *COUNTS)}
     return EpochSums(steps=sums.steps + 1, seconds=sums.seconds, **added)
 
 
 def validation_scores(total: Mapping[str, float]) -> dict[str, float]:
-    """Turns the sums of `eval_step` over all images into what `validate` returns."""
+    """Returns "loss" and the five scores as means over images, and the five as "dice_pooled", ..., over all pixels.
+
+    Args:
+      total: sums over all images: "images", "loss", the five scores, and pixel counts "tp", "fp", "fn", "tn".
+    """
     pooled = scores({name: total[name] for name in COUNTS})
     return {
         **{name: total[name] / total["images"] for name in ("loss", *SCORES)},
@@ -110,16 +116,16 @@ def validation_scores(total: Mapping[str, float]) -> dict[str, float]:
 
 
 def after_epoch(progress: Progress, validated: Mapping[str, float], config: Config, seconds: float) -> Progress:
-    """Returns the progress after an epoch that is trained and validated, with its line of `metrics.jsonl`.
+    """Returns the progress after an epoch is trained and validated, with its line of `metrics.jsonl`.
 
-    Of training, "loss" and "grad_norm" are means over the steps; "accuracy" and "dice" are pooled over the pixels of
-    the augmented images.
+    "train_loss" and "train_grad_norm" are means over the steps; "train_accuracy" and "train_dice" are pooled over the
+    pixels of the augmented images.
 
     Args:
-      progress: with the sums of all of the epoch's steps.
-      validated: as of `validate`.
-      config: of the run.
-      seconds: that validation took.
+      progress: the progress with the sums of all steps of the epoch.
+      validated: "loss" and scores of the validation images.
+      config: the run's settings.
+      seconds: wall time of the validation.
     """
     sums, epoch = progress.sums, progress.epoch + 1
     pooled = scores({name: getattr(sums, name) for name in COUNTS})
@@ -143,7 +149,16 @@ def after_epoch(progress: Progress, validated: Mapping[str, float], config: Conf
 
 
 def check_finite(metrics: Mapping[str, Any], step: int, where: str) -> None:
-    """Raises RunError if loss or gradient is NaN or infinite: what follows could only be worse."""
+    """Checks that loss and gradient are finite.
+
+    Args:
+      metrics: "loss" and, for a training step, "grad_norm".
+      step: number of training steps taken, for the message.
+      where: the part of the run, for the message.
+
+    Raises:
+      RunError: the loss or the gradient's norm is NaN or infinite.
+    """
     for name in ("loss", "grad_norm"):
         if not np.isfinite(metrics.get(name, 0)):
             raise RunError(

@@ -1,6 +1,6 @@
-"""The files of a run's folder: `config.json`, `metrics.jsonl`, `summary.json`.
+"""The names of all files of a run and of an evaluation, and reading and writing of those that describe a run.
 
-Every file is replaced in one step.
+Every file is replaced atomically.
 """
 
 import contextlib
@@ -18,21 +18,28 @@ from jaxseg.config import SCHEMA_VERSION, Config
 from jaxseg.errors import RunError, UserError, one_line, out_of_space, shown
 from jaxseg.system.files import read_json, write_text
 
-CASES, PICTURES = "cases.json", "cases"
-
+CONFIG, HISTORY, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
+"""Files in a run's folder: settings and facts, a line per epoch, best epoch and final scores, and curves."""
 
 METRICS, PER_IMAGE = "metrics.json", "per_image.csv"
+"""Files in an evaluation's folder: scores of the whole set, and scores per image."""
 
-
-CONFIG, HISTORY, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
-
+CASES, PICTURES = "cases.json", "cases"
+"""File and folder in an evaluation's folder: hard cases, and their pictures."""
 
 _RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
 @contextlib.contextmanager
 def disk_errors(workdir: Path) -> Iterator[None]:
-    """Turns what the disk refuses to a run into a RunError of one line."""
+    """Turns errors of the disk within the block into a RunError of one line.
+
+    Args:
+      workdir: the run's folder; errors on other files are not changed.
+
+    Raises:
+      RunError: the disk is full, or a file in the folder cannot be read or written.
+    """
     try:
         yield
     except (UserError, RunError):
@@ -49,7 +56,12 @@ def disk_errors(workdir: Path) -> Iterator[None]:
 
 
 def write_metrics(workdir: Path, history: Iterable[Mapping[str, Any]]) -> None:
-    """Writes `metrics.jsonl` anew from the history, one line per epoch: never a gap, never a line twice."""
+    """Replaces `metrics.jsonl` by the whole history, so that no line is ever missing or doubled.
+
+    Args:
+      workdir: the run's folder.
+      history: one mapping per epoch, without NaN or infinities.
+    """
     write_text(workdir / HISTORY, "".join(json.dumps(line, allow_nan=False) + "\n" for line in history))
 
 
@@ -83,10 +95,10 @@ def read_config(workdir: Path) -> Config:
 
 
 def check_is_free(workdir: Path) -> None:
-    """Makes sure that a folder without `config.json` holds nothing that a run would take for its own, or replace.
+    """Checks that a folder without `config.json` holds no file that a run would take for its own, or replace.
 
     Raises:
-      UserError: it does; names the first such file.
+      UserError: it holds such a file, which the message names.
     """
     saved = sorted(workdir.glob("checkpoints/[0-9]*"))
     for path in (*(workdir / name for name in (HISTORY, SUMMARY, CURVES)), *saved):
@@ -98,7 +110,16 @@ def check_is_free(workdir: Path) -> None:
 
 
 def check_same_run(saved: Config, config: Config, workdir: Path) -> None:
-    """Raises UserError if a folder's run was started with settings that compute something else; names the first."""
+    """Checks that a run may be resumed with these settings.
+
+    Args:
+      saved: the settings that the run was started with.
+      config: the settings to resume with.
+      workdir: the run's folder, for the message.
+
+    Raises:
+      UserError: a setting differs that changes results; the message names the first one.
+    """
     for dotted, field in Config.settings():
         old, new = saved.get(dotted), config.get(dotted)
         if old != new and not field.metadata["resumable"]:
@@ -109,7 +130,12 @@ def check_same_run(saved: Config, config: Config, workdir: Path) -> None:
 
 
 def describe_run(config: Config, **facts: Any) -> dict[str, Any]:
-    """Returns the content of `config.json`: settings, versions, source commit, time, and facts of the caller."""
+    """Returns the content of `config.json`: settings, given facts, versions, source commit, and time.
+
+    Args:
+      config: resolved settings.
+      **facts: further entries, as JSON values.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "config": config.to_dict(),

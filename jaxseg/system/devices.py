@@ -11,14 +11,20 @@ from jaxseg.errors import UserError
 AXIS = "batch"
 """Name of the mapped axis; every collective here and in the models is over it."""
 
+CORE_BATCH = 4
+"""Minimum images per CPU device. Below this, cross-device reductions cost more than the parallelism gains."""
+
 
 class OnDevices:
-    """Where arrays of a mapped step lie.
+    """The placement of a mapped step's arrays.
 
     Attributes:
       devices: the local devices used.
-      replicated: the place of arrays that every device has.
-      sharded: that of arrays whose first axis is the devices.
+      replicated: the sharding of arrays that every device holds.
+      sharded: the sharding of arrays whose first axis is split over the devices.
+
+    Args:
+      devices: the local devices to use.
     """
 
     def __init__(self, devices: Sequence[jax.Device]):
@@ -32,19 +38,18 @@ class OnDevices:
         return jax.device_put(tree, self.replicated)
 
     def shape_of(self, tree: Any) -> Any:
-        """Returns shapes, types and placement of what `replicate` makes of a tree of arrays, or of their shapes."""
+        """Returns shapes, types and placement of the result of `replicate`, for a tree of arrays or of their shapes."""
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=self.replicated), tree)
 
 
-CORE_BATCH = 4
-"""Least images of a batch for each core that is a device: with fewer, what devices tell each other costs too much."""
-
-
 def all_devices(batch_size: int) -> list[jax.Device]:
-    """Returns the local devices; of a CPU that is split into cores, as many as divide a batch into shares worth it.
+    """Returns the local devices; if they are the cores of a CPU, only as many as give each a worthwhile share.
 
-    Cores that are not a device of their own work for the others, so that none is idle; and a CPU is one machine to its
-    user, who need not choose a batch for it.
+    A share is worthwhile from `CORE_BATCH` images on, and all shares are equal. No core is idle: cores that are not
+    used as a device work for those that are. So users need not choose a batch size that suits their CPU.
+
+    Args:
+      batch_size: images per step.
     """
     devices = jax.local_devices()
     if devices[0].platform != "cpu" or jax.config.jax_num_cpu_devices < 1:
@@ -54,10 +59,14 @@ def all_devices(batch_size: int) -> list[jax.Device]:
 
 
 def pick_devices(count: int, batch_size: int) -> list[jax.Device]:
-    """Returns the first `count` local devices (0: all) and checks that a batch divides by the number in all processes.
+    """Returns the local devices to use, and checks that a batch divides by the number of devices of all processes.
+
+    Args:
+      count: number of devices; 0 for all.
+      batch_size: images per step over all processes.
 
     Raises:
-      UserError: there are fewer devices, or the batch does not divide; names the nearest sizes that do.
+      UserError: there are fewer devices, or the batch does not divide; the message names the nearest sizes that do.
     """
     if count and jax.process_count() > 1:
         raise UserError(f"train.devices = {count}: with several processes each uses all of its devices; use 0")
@@ -69,12 +78,25 @@ def pick_devices(count: int, batch_size: int) -> list[jax.Device]:
 
 
 def divisible(batch_size: int, devices: int) -> int:
-    """Returns the least number of images, at least `batch_size`, that divides by the number of devices."""
+    """Returns the smallest batch size that divides by the number of devices and is not below a given one.
+
+    Args:
+      batch_size: minimum number of images.
+      devices: number of devices.
+    """
     return -(-batch_size // devices) * devices
 
 
 def check_batch_size(batch_size: int, devices: int) -> None:
-    """Raises UserError if a batch does not divide by the number of devices; names the nearest sizes that do."""
+    """Checks that a batch divides by the number of devices.
+
+    Args:
+      batch_size: images per step.
+      devices: number of devices.
+
+    Raises:
+      UserError: the batch does not divide; the message names the nearest sizes that do.
+    """
     if batch_size % devices:
         low, high = batch_size // devices * devices, divisible(batch_size, devices)
         sizes = f"{low} or {high}" if low else str(high)

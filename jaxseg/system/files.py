@@ -1,4 +1,4 @@
-"""Files that are replaced in one step, so that a reader never sees half of one and a crash loses nothing."""
+"""Files that are replaced atomically: a reader never sees half a file, and a crash loses nothing."""
 
 import contextlib
 import json
@@ -12,10 +12,10 @@ from jaxseg.errors import UserError, one_line
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, in its folder, which is made if it is not there.
+    """Gives a temporary path beside `path`, in its folder, which is created if it does not exist.
 
-    What the block has written there takes the name `path` when the block ends well, and is removed when it fails. The
-    name is always the same, so that killed runs leave one such file at most.
+    The file that the block writes there is renamed to `path` when the block ends well, and removed when it fails. The
+    temporary name is always the same, so that killed runs leave at most one temporary file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,13 +28,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file's content in one step."""
+    """Replaces a file atomically.
+
+    Args:
+      path: the file.
+      text: its new content, written as UTF-8.
+    """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes strict JSON, indented; NaN and infinities are refused, which strict readers could not read."""
+    """Replaces a file atomically by indented, strict JSON.
+
+    Args:
+      path: the file.
+      values: the JSON object.
+
+    Raises:
+      ValueError: a value is NaN or infinite, which strict readers refuse.
+    """
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 

@@ -1,9 +1,12 @@
-"""One run at a time in a folder: a lock that the system lets go of when its process ends, however that ends.
+"""One run at a time in a folder: a lock that the system releases when its process ends, however it ends.
 
-It is `flock` on a file in the folder, in which its owner says who it is. Linux passes flock on to an NFS server, so it
-holds between machines too; where a mount keeps locks to itself (`local_lock`, `nolock`), it holds on one machine alone,
-and what the file says is the only sign of the other. Windows has no flock; array_record, without which jaxseg does not
-install, has no Windows either.
+The lock is `flock` on a file in the folder, into which the owner writes its name. Linux passes flock on to NFS servers,
+so the lock holds between machines; on a mount with local locks (`local_lock`, `nolock`) it holds on one machine only,
+and the content of the file is the only trace of an owner elsewhere. Windows has no flock, nor does it have
+array_record, which jaxseg needs.
+
+`filelock`, a dependency, does not do: its native lock leaves its file behind in the folder, which users look into, and
+does not name its owner, neither of a lock that is held nor of one that was left by a killed process.
 """
 
 import contextlib
@@ -22,19 +25,19 @@ from jaxseg.errors import UserError, out_of_space
 log = logging.getLogger("jaxseg.train")
 
 NAME = ".jaxseg-lock"
-"""The file's name in the folder; it is there only while a process holds it, or after one that was killed."""
+"""Name of the file in the folder; it exists only while a process holds the lock, or after its owner was killed."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""How file systems without locks answer."""
+"""Error numbers of file systems without locks."""
 
 
 @contextlib.contextmanager
 def held(folder: Path, flag: str = "--workdir") -> Iterator[None]:
-    """Holds the lock of a folder, which is made if it is not there, and removed again if nothing was put into it.
+    """Holds the lock of a folder. The folder is created if it does not exist, and removed again if it is left empty.
 
     Args:
-      folder: a folder to write into, which others may go on reading.
-      flag: the argument that named it, for messages.
+      folder: a folder to write into; others may read it meanwhile.
+      flag: the command-line flag that named the folder, for messages.
 
     Raises:
       UserError: another process holds it, or the folder cannot be written to.
@@ -43,13 +46,13 @@ def held(folder: Path, flag: str = "--workdir") -> Iterator[None]:
     path = folder / NAME
     file = _locked(path, flag)
     try:
-        _tell_of_the_last_owner(os.pread(file, 1000, 0), folder)
+        _log_last_owner(os.pread(file, 1000, 0), folder)
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps(owner).encode(), 0)
         yield
     finally:
-        # Removed before it is let go of, so that nobody takes a file that is about to vanish for the lock.
+        # Removed while still locked, so that no process locks a file that is about to vanish.
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(file)
@@ -59,7 +62,15 @@ def held(folder: Path, flag: str = "--workdir") -> Iterator[None]:
 
 
 def _locked(path: Path, flag: str) -> int:
-    """Returns the open and locked file."""
+    """Opens and locks a file, and returns its descriptor.
+
+    Args:
+      path: the file.
+      flag: the command-line flag that named its folder, for messages.
+
+    Raises:
+      UserError: another process holds the lock, or the folder cannot be written to.
+    """
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +83,7 @@ def _locked(path: Path, flag: str) -> int:
             ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between opening and locking, its last owner may have removed it: then it is no lock any more.
+            # Between opening and locking, the last owner may have removed the file: then it locks nothing.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file), path.stat()):
                     return file
@@ -95,8 +106,8 @@ def _locked(path: Path, flag: str) -> int:
         os.close(file)
 
 
-def _tell_of_the_last_owner(content: bytes, folder: Path) -> None:
-    """Logs who left the lock behind: whoever ends in good order removes it."""
+def _log_last_owner(content: bytes, folder: Path) -> None:
+    """Logs who left the lock behind: an owner that ends in good order removes it."""
     if owner := _owner(content):
         here = f" on {socket.gethostname()} " in f"{owner} "
         log.warning(

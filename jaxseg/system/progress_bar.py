@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then in a log."""
+"""Progress of long work: a bar on a terminal, a line every ten seconds elsewhere."""
 
 import logging
 import sys
@@ -20,8 +20,8 @@ def progress(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     """Yields the items and shows how many are done, the rate and the time left, on stderr.
 
     Args:
-      items: what is worked on.
-      label: what the work is, as "ph2 train".
+      items: the items of the work.
+      label: a name for the work, as "ph2 train".
       total: number of items.
     """
     if sys.stderr.isatty():

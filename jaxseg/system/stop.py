@@ -29,10 +29,12 @@ class Stop(Protocol):
     """
 
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """What stopped the run."""
 
     @property
-    def exit_code(self) -> int: ...
+    def exit_code(self) -> int:
+        """The exit code of a command that was stopped."""
 
     def __enter__(self) -> "Stop": ...
 

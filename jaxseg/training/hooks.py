@@ -81,26 +81,32 @@ class Hooks(Hook):
             self.on_phase_end(name)
 
     def on_phase_start(self, phase: str) -> None:
+        """Calls all hooks."""
         for hook in self._hooks:
             hook.on_phase_start(phase)
 
     def on_phase_end(self, phase: str) -> None:
+        """Calls all hooks."""
         for hook in self._hooks:
             hook.on_phase_end(phase)
 
     def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Calls all hooks."""
         for hook in self._hooks:
             hook.on_step(metrics)
 
     def on_fetch(self, steps: int) -> None:
+        """Calls all hooks."""
         for hook in self._hooks:
             hook.on_fetch(steps)
 
     def on_epoch(self, progress: Progress) -> None:
+        """Calls all hooks."""
         for hook in self._hooks:
             hook.on_epoch(progress)
 
     def on_end(self, summary: Mapping[str, Any], progress: Progress) -> None:
+        """Calls all hooks."""
         for hook in self._hooks:
             hook.on_end(summary, progress)
 

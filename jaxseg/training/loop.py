@@ -21,7 +21,7 @@ from jaxseg.system import processes
 from jaxseg.system.devices import divisible, pick_devices
 from jaxseg.system.processes import Peers
 from jaxseg.system.stop import Stop, Stopped, StopRequest
-from jaxseg.training.folder import RunFolder, run_folder
+from jaxseg.training.folder import run_folder
 from jaxseg.training.hooks import Hook, Hooks, started
 from jaxseg.training.run import Run, summarize
 

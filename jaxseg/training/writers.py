@@ -39,6 +39,7 @@ class ConfigFile(Hook):
     """Writes `config.json` at the first start."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
+        """Writes the file, unless an earlier session did."""
         del progress
         path = run.workdir / files.CONFIG
         if not path.exists():
@@ -51,11 +52,13 @@ class HistoryFile(Hook):
     """Writes `metrics.jsonl`."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
+        """Repairs the file when the run resumes."""
         self._workdir = run.workdir
         if progress.history:
             self._write(progress)  # after a crash a line may be missing, or be ahead of its checkpoint
 
     def on_epoch(self, progress: Progress) -> None:
+        """Adds the epoch's line."""
         self._write(progress)
 
     def _write(self, progress: Progress) -> None:
@@ -66,6 +69,7 @@ class TensorBoard(Hook):
     """Writes TensorBoard events, one scalar per number and epoch."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
+        """Opens an events file for this session."""
         folder = run.workdir / "tensorboard"
         folder.mkdir(parents=True, exist_ok=True)
         # Not tensorboardX' SummaryWriter: its thread dies when the disk is full, and the next value added blocks.
@@ -74,6 +78,7 @@ class TensorBoard(Hook):
         self._write(step=progress.epoch + 1, session_log=SessionLog(status=SessionLog.START))
 
     def on_epoch(self, progress: Progress) -> None:
+        """Writes the epoch's numbers."""
         line = progress.history[-1]
         for name, value in line.items():
             if name not in ("epoch", "step"):
@@ -81,6 +86,7 @@ class TensorBoard(Hook):
         self._events.flush()
 
     def on_close(self) -> None:
+        """Closes the events file."""
         self._events.close()
 
     def _write(self, **fields: Any) -> None:
@@ -91,17 +97,20 @@ class Curves(Hook):
     """Draws `curves.png`: after the first epoch, then at most every `CURVES_EVERY_SECS`, and when the run ends."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
+        """Makes the first epoch draw."""
         del progress
         self._run = run
         self._undrawn: Progress | None = None
         self._draw_at = 0.0
 
     def on_epoch(self, progress: Progress) -> None:
+        """Draws the curves if the last drawing is old enough."""
         self._undrawn = progress
         if time.monotonic() >= self._draw_at:
             self._draw()
 
     def on_close(self) -> None:
+        """Draws the epochs that the picture lacks."""
         self._draw()
 
     def _draw(self) -> None:
@@ -118,10 +127,12 @@ class SummaryAndPage(Hook):
     """Writes `summary.json`, then `report.html`, which shows it, when training is finished."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
+        """Takes the folder."""
         del progress
         self._workdir = run.workdir
 
     def on_end(self, summary: Mapping[str, Any], progress: Progress) -> None:
+        """Writes both files."""
         del progress
         write_json(self._workdir / files.SUMMARY, summary)
         write_page(self._workdir)
@@ -131,6 +142,7 @@ class LogLines(Hook):
     """Logs what is trained on what and where, a line per epoch, and how the run ended."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
+        """Logs device, data, model, and where the run resumes."""
         self._run = run
         config, device, data = run.config, run.device, run.data
         log.info("jaxseg on %d x %s (JAX %s); run in %s", device["count"], device["kind"], jax.__version__, run.workdir)
@@ -156,6 +168,7 @@ class LogLines(Hook):
             log.info("resuming after epoch %d", progress.epoch)
 
     def on_epoch(self, progress: Progress) -> None:
+        """Logs the epoch's numbers and the time left."""
         line, epochs = progress.history[-1], self._run.config.train.epochs
         seconds_left = progress.seconds / progress.epoch * (epochs - progress.epoch)
         log.info(
@@ -171,6 +184,7 @@ class LogLines(Hook):
         )
 
     def on_end(self, summary: Mapping[str, Any], progress: Progress) -> None:
+        """Logs how the run ended, and its best scores."""
         best, patience_epochs = best_epoch(progress), self._run.config.optim.early_stop_patience
         early = summary["stopped"] == "early"
         log.info(
@@ -190,6 +204,7 @@ class ProgressBar(Hook):
     """Shows a bar with rate and time left on a terminal; elsewhere the epochs' log lines have to do."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
+        """Opens the bar, above which log lines appear."""
         self._batch_size = run.config.train.batch_size
         epoch_images = len(run.train_set) // self._batch_size * self._batch_size
         self._bar = tqdm(
@@ -202,9 +217,11 @@ class ProgressBar(Hook):
         self._redirect.__enter__()
 
     def on_fetch(self, steps: int) -> None:
+        """Moves the bar forward."""
         self._bar.update(steps * self._batch_size)
 
     def on_close(self) -> None:
+        """Closes the bar."""
         self._redirect.__exit__(None, None, None)
         self._bar.close()
 

@@ -54,8 +54,7 @@ class AskedAt(StopRequest):
         super().__init__()
         self.left = question
 
-    @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Counts the questions."""
         self.left -= 1
         return self.left <= 0

@@ -30,7 +30,7 @@ def save_epochs(checkpoints: Checkpoints, config: Config, losses: list[float]) -
 
 
 def test_the_latest_two_and_the_best_are_kept(tiny, tmp_path):
-    """Broken: after a long decline the best weights are gone, or the disk fills up with every epoch's."""
+    """If broken, after a long decline the best weights are gone, or the disk fills up with every epoch's."""
     for losses, kept in (([3, 1, 2, 2, 2, 2], [6, 15, 18]), ([3, 1, 1, 2], [6, 9, 12]), ([3, 2, 1], [6, 9])):
         run = tmp_path / str(len(losses))
         with Checkpoints(run) as checkpoints:
@@ -43,7 +43,7 @@ def test_the_latest_two_and_the_best_are_kept(tiny, tmp_path):
 
 
 def test_a_save_that_fails_is_told_at_the_latest_when_closing(tiny, tmp_path, monkeypatch):
-    """Broken: the error of the last save is lost, as there is no further save to tell it."""
+    """If broken, the error of the last save is lost, as there is no further save to tell it."""
     monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", full)
     with pytest.raises(RunError, match="no space left"), workdir.disk_errors(tmp_path), Checkpoints(tmp_path) as saves:
         save_epochs(saves, tiny, [1])
@@ -51,7 +51,7 @@ def test_a_save_that_fails_is_told_at_the_latest_when_closing(tiny, tmp_path, mo
 
 @pytest.mark.parametrize("when", ["at once", "in the background"])
 def test_a_save_that_fails_ends_the_run(tiny, tmp_path, monkeypatch, when):
-    """Broken: an error of a save in the background is lost, and the run ends without the checkpoint it reports."""
+    """If broken, an error of a save in the background is lost, and the run ends without the checkpoint it reports."""
     if when == "at once":
         monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     else:
@@ -65,7 +65,7 @@ def full(*_: object, **__: object) -> None:
 
 
 def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-    """Broken: a full disk empties metrics.jsonl."""
+    """If broken, a full disk empties metrics.jsonl."""
     write_text(tmp_path / "file", "old")
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(RunError, match="no space left"), workdir.disk_errors(tmp_path):

@@ -17,11 +17,12 @@ from jaxseg import evaluate, train
 from jaxseg.errors import UserError
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.system import lock, processes
+from jaxseg.system.stop import Stopped
 
 HOLD = """
 import sys
 from pathlib import Path
-from jaxseg import lock
+from jaxseg.system import lock
 with lock.held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -123,9 +124,17 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, cap
 
 def test_only_the_first_process_of_a_job_locks(tmp_path, tiny, monkeypatch):
     """If broken, the second process of a job is refused its own run, or makes a folder on its machine."""
-    monkeypatch.setattr(processes, "is_first", lambda: False)
-    monkeypatch.setattr(train, "train_alone", lambda config, workdir, stop: workdir.exists())
-    assert train.train_and_evaluate(tiny, tmp_path / "run") is False
+
+    class Second(processes.Alone):
+        number = 1
+
+        def json_from_first(self, values):
+            assert values is None  # it cannot know the settings: the folder is the first one's
+            raise Stopped(f"with the folder there: {(tmp_path / 'run').exists()}")
+
+    monkeypatch.setattr(processes, "peers", Second)
+    with pytest.raises(Stopped, match="with the folder there: False"):
+        train.train_and_evaluate(tiny, tmp_path / "run")
 
 
 @pytest.mark.parametrize("place", ["file", "file/run", "/proc/run"])

@@ -61,7 +61,7 @@ def read(run: Path, config: Config):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tiny, tmp_path):
-    """Broken: gradients or scores are one process's, images are left out or taken twice, or both write the files."""
+    """If broken, gradients or scores are one process's, images are left out or taken twice, or both write the files."""
     # One step of 4 images, and 6 images to validate: the last batch is padded. Each of the 4 devices has one image.
     config = tiny.updated({"data.synthetic_train": 4, "train.epochs": 1, "train.devices": 0})
     finish(start(tmp_path / "two", config), 0)
@@ -82,7 +82,7 @@ def test_two_processes_train_as_one(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_one_goes_on(tiny, tmp_path):
-    """Broken: a SIGTERM to one of several processes hangs the others, or the checkpoint needs as many processes."""
+    """If broken, a SIGTERM to one of several processes hangs the others, or the checkpoint needs as many processes."""
     run = tmp_path / "two"
     config = tiny.updated({"train.epochs": 10000, "train.devices": 0, "optim.early_stop_patience": 10000})
     for _ in range(2):  # the second time they resume
@@ -107,16 +107,17 @@ def test_two_processes_stop_together_and_one_goes_on(tiny, tmp_path):
 
 @pytest.mark.parametrize("value", ["two", "localhost:1,2", "localhost:1,2,2", "localhost:1,x,2"])
 def test_a_mistyped_job_is_told_in_a_line(monkeypatch, value):
-    """Broken: a typing mistake in a job script ends in a traceback, or waits for processes that never come."""
+    """If broken, a typing mistake in a job script ends in a traceback, or waits for processes that never come."""
     monkeypatch.setenv(processes.VARIABLE, value)
     with pytest.raises(UserError, match=r"JAXSEG_PROCESSES = .* give auto .* or HOST:PORT,NUMBER,COUNT"):
         processes.join()
 
 
 def test_alone_there_is_nothing_to_tell(monkeypatch):
-    """Broken: a single process waits for others."""
+    """If broken, a single process waits for others."""
     monkeypatch.delenv(processes.VARIABLE, raising=False)
     processes.join()
-    assert processes.shard() == (0, 1)
-    assert processes.is_first()
-    assert processes.json_from_first({"a": [1.5, None]}) == {"a": [1.5, None]}
+    alone = processes.peers()
+    assert (alone.number, alone.count) == (0, 1)
+    assert alone.json_from_first({"a": [1.5, None]}) == {"a": [1.5, None]}
+    assert alone.devices(jax.devices()[:2]) == jax.devices()[:2]

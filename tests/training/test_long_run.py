@@ -12,28 +12,32 @@ from tests.helpers.runs import flags
 
 EPOCHS = 200
 
-# Runs the command, and notes after every epoch what the process holds.
+# Runs the command, and prints after every epoch what the process holds.
 WATCHED = """
 import contextlib, ctypes, gc, json, os, sys
 from pathlib import Path
-from jaxseg import cli, runlog, train
+from jaxseg import cli, train
+from jaxseg.training import writers
+from jaxseg.training.hooks import Hook
 
-def watch(self, progress, told=runlog.RunLog.epoch):
-    told(self, progress)
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what compiling took and freed would hide what epochs take and keep
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    saved = [path for path in (self._workdir / "checkpoints").iterdir() if path.name.isdigit()]
-    files = []
-    for folder, _, names in os.walk(self._workdir):  # while a save behind the training's back renames and removes some
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                files.append(os.stat(os.path.join(folder, name)).st_size)
-    print(json.dumps([pages, len(os.listdir("/proc/self/fd")), len(saved), sum(files), len(files)]), flush=True)
+class Watch(Hook):
+    def on_start(self, run, progress):
+        self.workdir = run.workdir
 
-runlog.CURVES_EVERY_SECS = 1.0  # many drawings, but each takes longer than the epoch
-runlog.RunLog.epoch = watch
-cli.run("train", lambda: train.main(sys.argv[1:]))
+    def on_epoch(self, progress):
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # memory that compiling took and freed would hide what epochs take and keep
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        saved = [path for path in (self.workdir / "checkpoints").iterdir() if path.name.isdigit()]
+        files = []
+        for folder, _, names in os.walk(self.workdir):  # while an asynchronous save renames and removes some
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    files.append(os.stat(os.path.join(folder, name)).st_size)
+        print(json.dumps([pages, len(os.listdir("/proc/self/fd")), len(saved), sum(files), len(files)]), flush=True)
+
+writers.CURVES_EVERY_SECS = 1.0  # many drawings, but each takes longer than the epoch
+cli.run("train", lambda: train.main(sys.argv[1:], [Watch()]))
 """
 
 
@@ -49,7 +53,7 @@ def test_two_hundred_epochs_hold_no_more_than_twenty(tiny, tmp_path):
     assert len(pages) == EPOCHS
     early, late = (statistics.median(pages[part]) for part in (slice(20, 60), slice(-40, None)))
     assert late < 1.05 * early
-    # A save may be under way behind the training's back.
+    # An asynchronous save may be in progress.
     assert max(handles[-40:]) <= max(handles[20:60]) + 5
     assert max(saved) <= 4
     assert files[-1] <= 1.5 * max(files[20:60])

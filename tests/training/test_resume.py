@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -62,6 +63,21 @@ cli.run("train", lambda: train.main(argv))
 """
 
 
+# Runs the command, an epoch in no less than a second: some of its 16 epochs are left when it is killed, however fast
+# the machine is.
+SLOW = """
+import sys, time
+from jaxseg import cli, train
+from jaxseg.training.hooks import Hook
+
+class Slow(Hook):
+    def on_step(self, metrics):
+        time.sleep(0.35)
+
+cli.run("train", lambda: train.main(sys.argv[1:], [Slow()]))
+"""
+
+
 SUICIDES = [
     # In a step of the first epoch, before there is any checkpoint, though the run's folder is there.
     ("jaxseg.steps", "Steps.shard", "2", "before"),
@@ -77,7 +93,7 @@ SUICIDES = [
 
 @pytest.mark.slow
 def test_killed_ten_times_it_ends_as_if_never_killed(tiny, tmp_path):
-    """Broken: a crash at a bad moment costs the run, an epoch's line, or changes its result.
+    """If broken, a crash at a bad moment costs the run, an epoch's line, or changes its result.
 
     Six deaths at moments that are known to be delicate, then four at random ones: with orbax's temporary folder just
     made, just renamed, and some time after a line.
@@ -103,7 +119,8 @@ def test_killed_ten_times_it_ends_as_if_never_killed(tiny, tmp_path):
 
     for happened in (temporary_folder, new_checkpoint, new_line, new_line):
         since = time.time_ns()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        slow = [sys.executable, "-c", SLOW, *argv]
+        process = subprocess.Popen(slow, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not happened(since) and process.poll() is None:
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.8))
@@ -121,7 +138,7 @@ def newest(folder: Path) -> int:
 
 
 def test_a_run_stopped_anywhere_goes_on_exactly(tiny, tiny_run, tmp_path):
-    """Broken: what was stopped within an epoch trains other steps, or another loss is told, than without the stop.
+    """If broken, what was stopped within an epoch trains other steps, or another loss is told, than without the stop.
 
     The loop asks once before an epoch's steps, after each of them, and before each of the two batches of validation.
     """
@@ -145,7 +162,7 @@ def test_a_run_stopped_anywhere_goes_on_exactly(tiny, tiny_run, tmp_path):
 
 @pytest.mark.slow
 def test_signals_to_the_command(tiny, tmp_path):
-    """Broken: SIGTERM, a cluster's last word, loses the epoch; or nobody is told how to go on."""
+    """If broken, SIGTERM, a cluster's last word, loses the epoch; or nobody is told how to go on."""
     argv = ["--workdir", str(tmp_path / "run"), *flags(tiny), "--train.epochs", "10000"]
     argv += ["--optim.early_stop_patience", "10000"]
     steps, epochs = [0], [0]
@@ -176,12 +193,12 @@ def test_signals_to_the_command(tiny, tmp_path):
 
 
 def test_a_second_ctrl_c_aborts():
-    """Broken: a run whose step hangs can no longer be stopped from the keyboard."""
+    """If broken, a run whose step hangs can no longer be stopped from the keyboard."""
     before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
-        assert not stop.asked
+        assert not stop.requested()
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.asked
+        assert stop.requested()
         assert (stop.reason, stop.exit_code) == ("SIGINT", 130)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -189,7 +206,7 @@ def test_a_second_ctrl_c_aborts():
 
 
 def test_signals_are_left_alone_outside_the_main_thread():
-    """Broken: training from a notebook's or a server's thread fails, as only the main thread may handle signals."""
+    """If broken, training from a notebook's or a server's thread fails, as only the main thread may handle signals."""
     before, during = signal.getsignal(signal.SIGTERM), []
 
     def job():
@@ -222,7 +239,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_passed_over(tiny, tiny_run, tmp_path, caplog, damage):
-    """Broken: a file cut short by a dying disk ends the run with a traceback, or is trained on from."""
+    """If broken, a file cut short by a dying disk ends the run with a traceback, or is trained on from."""
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     DAMAGES[damage](run / "checkpoints" / "6")
@@ -237,7 +254,7 @@ def test_a_damaged_checkpoint_is_passed_over(tiny, tiny_run, tmp_path, caplog, d
 
 
 def test_a_run_goes_on_from_before_the_damage(tiny, tiny_run, tmp_path):
-    """Broken: after passing over a damaged checkpoint the same number cannot be saved again, or the result differs."""
+    """If broken, after a damaged checkpoint the same number cannot be saved again, or the result differs."""
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     truncate(run / "checkpoints" / "6")
@@ -246,7 +263,7 @@ def test_a_run_goes_on_from_before_the_damage(tiny, tiny_run, tmp_path):
 
 
 def test_if_all_checkpoints_are_damaged_none_is_touched(tiny, tiny_run, tmp_path):
-    """Broken: the run silently starts from scratch over its own remains, or renames what only a bug could not read."""
+    """If broken, the run silently starts over in its own remains, or renames what only a bug could not read."""
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     truncate(run / "checkpoints")
@@ -256,7 +273,7 @@ def test_if_all_checkpoints_are_damaged_none_is_touched(tiny, tiny_run, tmp_path
 
 
 def test_a_damaged_best_checkpoint_is_told_in_a_line(tiny_run, tmp_path):
-    """Broken: evaluate and predict answer a damaged file with a traceback."""
+    """If broken, evaluate and predict answer a damaged file with a traceback."""
     shutil.copytree(tiny_run, tmp_path / "run")
     truncate(tmp_path / "run" / "checkpoints")
     with pytest.raises(RunError, match="cannot be read") as error:
@@ -265,7 +282,7 @@ def test_a_damaged_best_checkpoint_is_told_in_a_line(tiny_run, tmp_path):
 
 
 def test_looking_at_a_run_leaves_its_folder_alone(tiny_run, tmp_path):
-    """Broken: evaluating a run that is under way deletes the checkpoint that it is writing."""
+    """If broken, evaluating a run that is under way deletes the checkpoint that it is writing."""
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     (run / "checkpoints" / "9.orbax-checkpoint-tmp").mkdir()
@@ -274,7 +291,7 @@ def test_looking_at_a_run_leaves_its_folder_alone(tiny_run, tmp_path):
 
 
 def test_a_run_that_trains_on_while_it_is_read_is_read_again(tiny, tiny_run, tmp_path, monkeypatch):
-    """Broken: evaluating a run under way fails when training removes the checkpoint that was being read."""
+    """If broken, evaluating a run under way fails when training removes the checkpoint that was being read."""
     run, target = tmp_path / "run", state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
     shutil.copytree(tiny_run, run)
     read, failures = Checkpoints.restore_best, [FileNotFoundError("checkpoints/3"), RunError("checkpoint 3")]
@@ -293,36 +310,70 @@ def test_a_run_that_trains_on_while_it_is_read_is_read_again(tiny, tiny_run, tmp
         checkpoint.restore_best(run, target)
 
 
-# In a mount namespace of its own, so that the small disk is gone with the process, however that ends.
-ON_A_SMALL_DISK = """
-mkdir "$1" && mount -t tmpfs -o size="$2"k tmpfs "$1" || exit 77
-disk=$1 copy=$3; shift 3
-"$@"; code=$?
-cp -r "$disk/run" "$copy"; exit $code
+def test_a_run_that_outpaces_its_reader_is_told(tiny, tiny_run, tmp_path, monkeypatch):
+    """If broken, evaluating a run that saves faster than checkpoints can be read never ends."""
+    run, attempts = tmp_path / "run", []
+    target = state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
+    shutil.copytree(tiny_run, run)
+
+    def always_gone(self, target):
+        attempts.append(1)
+        (run / "checkpoints" / str(1000 + len(attempts))).mkdir()
+        raise FileNotFoundError("checkpoints/3")
+
+    monkeypatch.setattr(Checkpoints, "restore_best", always_gone)
+    with pytest.raises(RunError, match=r"checkpoints: changed during each of 20 attempts .* again when it has ended"):
+        checkpoint.restore_best(run, target)
+    assert len(attempts) == checkpoint.READ_ATTEMPTS
+
+
+# In a mount namespace of its own, so that the small disks are gone with the process, however that ends.
+ON_SMALL_DISKS = """
+for kib in $KIB; do mkdir "$1/disk$kib" && mount -t tmpfs -o size="$kib"k tmpfs "$1/disk$kib" || exit 77; done
+exec "$PYTHON" -c "$PROGRAM" "$@"
+"""
+
+# Runs the command on each disk, in one process: starting JAX and compiling would take most of the time.
+TRAIN_ON_DISKS = """
+import os, shutil, sys
+from pathlib import Path
+from jaxseg import cli, train
+place, *argv = sys.argv[1:]
+for kib in os.environ["KIB"].split():
+    run = Path(place) / f"disk{kib}" / "run"
+    print(f"on {kib} KiB", file=sys.stderr, flush=True)
+    try:
+        cli.run("train", lambda: train.main(["--workdir", str(run), *argv]))
+    except SystemExit as left:
+        print(f"exit code {left.code}", file=sys.stderr, flush=True)
+    if run.exists():
+        shutil.copytree(run, Path(place) / f"copy{kib}")
 """
 
 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_costs_nothing(tiny, tmp_path):
-    """Broken: a full disk ends in a traceback, hangs, or damages what was saved before.
+    """If broken, a full disk ends in a traceback, hangs, or damages what was saved before.
 
     The sizes let the disk be full with the first files, the first checkpoint, the pictures, and later checkpoints.
     """
+    sizes = ("8", "100", "300", "600")
+    environment = {**os.environ, "KIB": " ".join(sizes), "PYTHON": sys.executable, "PROGRAM": TRAIN_ON_DISKS}
+    shell = ["unshare", "-m", "sh", "-c", ON_SMALL_DISKS, "sh", str(tmp_path), *flags(tiny), "--train.epochs", "50"]
+    ended = subprocess.run(shell, env=environment, capture_output=True, text=True)
+    if ended.returncode == 77 or "unshare failed" in ended.stderr:
+        pytest.skip("needs the right to mount a small disk")
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    said = re.split(r"^on \d+ KiB$", ended.stderr, flags=re.MULTILINE)[1:]
     target = state_target(tiny, Steps(tiny, jax.local_devices()[:1]))
     epochs_done = []
-    for kib in (8, 100, 300, 600):
-        disk, copy = tmp_path / f"disk{kib}", tmp_path / f"copy{kib}"
-        command = [sys.executable, "-m", "jaxseg.train", "--workdir", f"{disk}/run", *flags(tiny)]
-        command += ["--train.epochs", "50"]
-        shell = ["unshare", "-m", "sh", "-c", ON_A_SMALL_DISK, "sh", str(disk), str(kib), str(copy), *command]
-        ended = subprocess.run(shell, capture_output=True, text=True)
-        if ended.returncode == 77 or "unshare failed" in ended.stderr:
-            pytest.skip("needs the right to mount a small disk")
-        assert ended.returncode == 1, ended.stderr
-        # Beside it, tensorstore's threads may print what they met when their last write was given up.
-        ours = [line for line in ended.stderr.splitlines() if line.startswith("python -m jaxseg.train: error: ")]
-        assert len(ours) == 1
-        assert f"{disk}/run: no space left on the disk; " in ours[0]
+    for kib, text in zip(sizes, said, strict=True):
+        assert "\nexit code 1\n" in text, text
+        # Beside it, tensorstore's threads may print the errors of their last writes.
+        (ours,) = [line for line in text.splitlines() if line.startswith("python -m jaxseg.train: error: ")]
+        assert f"{tmp_path}/disk{kib}/run: no space left on the disk; " in ours
+        copy = tmp_path / f"copy{kib}"
         if not (copy / "checkpoints").exists():
             epochs_done.append(0)  # the run could not even begin, and left no folder
             continue

@@ -1,10 +1,10 @@
 """The whole training job: one that runs, one that resumes exactly, and mistakes that are told in a line."""
 
 import json
-import logging
 import shutil
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
 
 import chex
 import jax
@@ -18,8 +18,10 @@ from jaxseg.errors import RunError, UserError
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.runs.checkpoint import Checkpoints
 from jaxseg.system.stop import Stopped, StopRequest
-from jaxseg.training import runlog
-from jaxseg.training.loop import resolve
+from jaxseg.training import writers
+from jaxseg.training.folder import resolve
+from jaxseg.training.hooks import Hook
+from tests.helpers.runs import AskedAt, flags
 
 
 def history(workdir):
@@ -31,7 +33,7 @@ def without_times(lines):
 
 
 def test_a_run_leaves_what_it_promises(tiny_run):
-    """Broken: a file of the workdir is missing, or does not hold what the design page lists."""
+    """If broken, a file of the workdir is missing, or does not hold what the design page lists."""
     config = json.loads((tiny_run / "config.json").read_text())
     summary = json.loads((tiny_run / "summary.json").read_text())
     lines = history(tiny_run)
@@ -58,29 +60,27 @@ def test_a_run_leaves_what_it_promises(tiny_run):
 
 
 def test_curves_are_drawn_now_and_then_and_in_the_end(tiny, tmp_path, monkeypatch):
-    """Broken: short epochs wait for a drawing each, or the picture lacks the last ones, or those before a stop."""
+    """If broken, short epochs wait for a drawing each, or the picture lacks the last ones, or those before a stop."""
     drawn = []
-    monkeypatch.setattr(runlog.report, "plot_curves", lambda history, *_, **__: drawn.append(len(history)))
+    monkeypatch.setattr(writers.curves, "plot_curves", lambda history, *_, **__: drawn.append(len(history)))
     train.train_and_evaluate(tiny.updated({"train.epochs": 3}), tmp_path / "run")
     assert drawn == [1, 3]
     drawn.clear()
     stop = StopRequest()
-    told = runlog.RunLog.epoch
 
-    def stop_after_two(self, progress):
-        told(self, progress)
-        if progress.epoch == 2:
-            stop.signum = signal.SIGTERM
+    class StopAfterTwo(Hook):
+        def on_epoch(self, progress):
+            if progress.epoch == 2:
+                stop.signum = signal.SIGTERM
 
-    monkeypatch.setattr(runlog.RunLog, "epoch", stop_after_two)
     with pytest.raises(Stopped):
-        train.train_and_evaluate(tiny.updated({"train.epochs": 3}), tmp_path / "stopped", stop)
+        train.train_and_evaluate(tiny.updated({"train.epochs": 3}), tmp_path / "stopped", stop, [StopAfterTwo()])
     assert drawn == [1, 2]
 
 
 @pytest.mark.slow
 def test_the_papers_preset_takes_a_step(tmp_path):
-    """Broken: the default configuration, only shrunk in image size and count, does not train."""
+    """If broken, the default configuration, only shrunk in image size and count, does not train."""
     config = preset("paper").updated(
         {
             "data.name": "synthetic",
@@ -99,7 +99,7 @@ def test_the_papers_preset_takes_a_step(tmp_path):
 
 
 def test_a_stopped_run_resumes_exactly(tiny, tiny_run, tmp_path):
-    """Broken: a run that stopped after an epoch and went on ends in other weights than one that did not stop."""
+    """If broken, a run that stopped after an epoch and went on ends in other weights than one that did not stop."""
     train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
     with Checkpoints(tmp_path / "run") as checkpoints:
         assert checkpoints.latest() == 3
@@ -110,7 +110,7 @@ def test_a_stopped_run_resumes_exactly(tiny, tiny_run, tmp_path):
 
 
 def test_one_seed_decides_all(tiny, tiny_run, tmp_path):
-    """Broken: something draws from the clock or the system, or threads change the order of the images."""
+    """If broken, something draws from the clock or the system, or threads change the order of the images."""
     # On a CPU and the same number of devices every operation is deterministic: bit by bit.
     state, _ = train.train_and_evaluate(tiny.updated({"data.workers": 0}), tmp_path / "same")
     assert without_times(history(tmp_path / "same")) == without_times(history(tiny_run))
@@ -120,31 +120,53 @@ def test_one_seed_decides_all(tiny, tiny_run, tmp_path):
     assert history(tmp_path / "other")[0]["train_loss"] != history(tiny_run)[0]["train_loss"]
 
 
-@pytest.fixture
-def log_compiles() -> Iterator[None]:
-    """Has JAX tell of every compilation, in all threads: `jax.log_compiles` does so in its own."""
-    jax.config.update("jax_log_compiles", True)
-    yield
-    jax.config.update("jax_log_compiles", False)
+class _Compilations(Hook):
+    """Notes how many programs JAX has compiled, in all threads, at moments of a run.
 
-
-@pytest.mark.usefixtures("log_compiles")
-def test_the_step_is_compiled_once(tiny, tmp_path, caplog):
-    """Broken: a new shape, type or placement after the first step, an epoch or a restore compiles the step again.
-
-    Or it is compiled ahead for other arguments than those that come.
+    Attributes:
+      started: count when the hooks start.
+      stepped: count after each step.
+      ended: count after each epoch.
     """
-    for epochs in (2, 4):  # the second run resumes
-        caplog.clear()
-        with caplog.at_level(logging.WARNING, logger="jax"):
-            train.train_and_evaluate(tiny.updated({"train.epochs": epochs}), tmp_path / "run")
-        # JAX calls every mapped function so: the training step and the validation step.
-        compiled = [r.getMessage() for r in caplog.records if "Finished XLA compilation of jit(_fun)" in r.getMessage()]
-        assert len(compiled) == 2, compiled
+
+    def __init__(self):
+        self.started, self.stepped, self.ended = 0, [], []
+        self._count = 0
+        jax.monitoring.register_event_duration_secs_listener(self._compiled)
+
+    def _compiled(self, event: str, seconds: float, **_) -> None:
+        self._count += event == "/jax/core/compile/backend_compile_duration"
+
+    def on_start(self, run, progress):
+        self.started = self._count
+
+    def on_step(self, metrics):
+        self.stepped.append(self._count)
+
+    def on_epoch(self, progress):
+        self.ended.append(self._count)
+
+
+def test_the_step_is_compiled_once(tiny, tmp_path):
+    """If broken, a new shape, type or placement after the first step, an epoch or a restore compiles the step again.
+
+    Or it is compiled ahead for other arguments than those that it is called with.
+    """
+    jax.clear_caches()
+    first, resumed = _Compilations(), _Compilations()
+    train.train_and_evaluate(tiny, tmp_path / "run", hooks=[first])
+    train.train_and_evaluate(tiny.updated({"train.epochs": 4}), tmp_path / "run", hooks=[resumed])
+    assert first.started > 0, "JAX reports compilations by another name"
+    # The training step is compiled before the hooks start; when a run resumes, by its first call.
+    assert set(first.stepped[:3]) == {first.started}
+    assert set(resumed.stepped[:3]) == {resumed.started + 1}
+    for run in (first, resumed):
+        assert run.ended[0] == run.stepped[0] + 1  # the validation step
+        assert set(run.stepped[3:]) | set(run.ended) == {run.ended[0]}
 
 
 def test_resume_on_more_devices(tiny, tiny_run, tmp_path):
-    """Broken: a checkpoint can be read only on as many devices as wrote it."""
+    """If broken, a checkpoint can be read only on as many devices as wrote it."""
     train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
     train.train_and_evaluate(tiny.updated({"train.devices": 4}), tmp_path / "run")
     got, want = history(tmp_path / "run")[-1], history(tiny_run)[-1]
@@ -153,7 +175,7 @@ def test_resume_on_more_devices(tiny, tiny_run, tmp_path):
 
 
 def test_a_line_that_is_missing_or_ahead_is_mended(tiny, tiny_run, tmp_path):
-    """Broken: a crash between checkpoint and metrics.jsonl leaves a gap, or resuming writes a line twice."""
+    """If broken, a crash between checkpoint and metrics.jsonl leaves a gap, or resuming writes a line twice."""
     whole = without_times(history(tiny_run))
     for lines in (whole[:1], [*whole, {"epoch": 3}]):
         run = tmp_path / str(len(lines))
@@ -164,7 +186,7 @@ def test_a_line_that_is_missing_or_ahead_is_mended(tiny, tiny_run, tmp_path):
 
 
 def test_the_best_weights_are_restored(tiny, tmp_path):
-    """Broken: the final or returned weights are the last epoch's, where the paper restores the best."""
+    """If broken, the final or returned weights are the last epoch's, where the paper restores the best."""
     # At a huge learning rate the loss jumps about, so that the best epoch is hardly the last.
     run = tmp_path / "run"
     state, summary = train.train_and_evaluate(tiny.updated({"optim.learning_rate": 0.5, "train.epochs": 4}), run)
@@ -175,7 +197,7 @@ def test_the_best_weights_are_restored(tiny, tmp_path):
 
 
 def test_auto_without_ph2_is_loudly_synthetic(tiny, tmp_path, caplog):
-    """Broken: somebody takes a score on generated images for one on lesions."""
+    """If broken, somebody takes a score on generated images for one on lesions."""
     config = tiny.updated({"data.name": "auto", "data.data_dir": str(tmp_path), "model.pretrained": "imagenet"})
     resolved = resolve(config, tmp_path / "none")
     assert (resolved.data.name, resolved.model.pretrained) == ("synthetic", "none")
@@ -183,20 +205,20 @@ def test_auto_without_ph2_is_loudly_synthetic(tiny, tmp_path, caplog):
 
 
 def test_another_configuration_is_refused(tiny, tiny_run):
-    """Broken: a second run mixes into, or overwrites, the first one's folder."""
+    """If broken, a second run mixes into, or overwrites, the first one's folder."""
     with pytest.raises(UserError, match=r"holds a run with train.seed = 0, not 1; .* another --workdir"):
         train.train_and_evaluate(tiny.updated({"train.seed": 1}), tiny_run)
 
 
 def test_the_command_resumes_with_the_runs_own_settings(tiny_run, tmp_path, capsys):
-    """Broken: `train --workdir W` on a finished run starts the default preset instead of saying that it is finished."""
+    """If broken, `train --workdir W` on a finished run starts the default preset instead of saying so."""
     shutil.copytree(tiny_run, tmp_path / "run")
     train.main(["--workdir", str(tmp_path / "run")])
     assert "finished: all epochs are done; best epoch" in capsys.readouterr().err
 
 
 def test_a_diverging_loss_stops_the_run(tiny, tmp_path, monkeypatch):
-    """Broken: hours of NaN, or the last good checkpoint replaced by them."""
+    """If broken, hours of NaN, or the last good checkpoint replaced by them."""
     run = tmp_path / "run"
     train.train_and_evaluate(tiny.updated({"train.epochs": 1}), run)
     monkeypatch.setattr(steps, "create_loss", lambda _: lambda logits, masks: logits.mean() * np.nan)
@@ -207,7 +229,7 @@ def test_a_diverging_loss_stops_the_run(tiny, tmp_path, monkeypatch):
 
 
 def test_parameters_that_are_not_finite_are_never_saved(tiny, tmp_path, monkeypatch):
-    """Broken: the last step of an epoch, whose loss is finite, ruins the parameters, and they become the latest."""
+    """If broken, the last step of an epoch, whose loss is finite, ruins the parameters, and they become the latest."""
     create = steps.create_optimizer
 
     def ruinous(config):
@@ -227,14 +249,14 @@ def test_parameters_that_are_not_finite_are_never_saved(tiny, tmp_path, monkeypa
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch):
-    """Broken: a finite loss with an infinite gradient, whose step ruins the parameters, is saved by a SIGTERM."""
+    """If broken, a finite loss with an infinite gradient, whose step ruins the parameters, is saved by a SIGTERM."""
     monkeypatch.setattr(steps, "create_loss", lambda _: lambda logits, masks: jnp.sqrt(jnp.sum(logits * 0)))
     with pytest.raises(RunError, match="grad_norm = nan at step 1, in epoch 1"):
         train.train_and_evaluate(tiny, tmp_path / "run")
 
 
 def test_a_run_that_cannot_begin_leaves_nothing(tiny, tmp_path):
-    """Broken: a mistyped weight file leaves an empty folder that looks like a run."""
+    """If broken, a mistyped weight file leaves an empty folder that looks like a run."""
     config = tiny.updated({"model.encoder": "resnet50v2", "model.pretrained": str(tmp_path / "missing.h5")})
     with pytest.raises(UserError, match=r"missing\.h5.*no such file"):
         train.train_and_evaluate(config, tmp_path / "run")
@@ -242,12 +264,80 @@ def test_a_run_that_cannot_begin_leaves_nothing(tiny, tmp_path):
 
 
 def test_weights_for_a_network_without_encoder_are_refused(tiny, tmp_path):
-    """Broken: --model.pretrained FILE is ignored for the plain U-Net."""
+    """If broken, --model.pretrained FILE is ignored for the plain U-Net."""
     with pytest.raises(UserError, match="the plain U-Net"):
         resolve(tiny.updated({"model.pretrained": "weights.h5"}), tmp_path)
 
 
 def test_a_rate_for_a_network_without_encoder_is_refused(tiny, tmp_path):
-    """Broken: --optim.encoder-rate is ignored for the plain U-Net, or ends in a KeyError."""
+    """If broken, --optim.encoder-rate is ignored for the plain U-Net, or ends in a KeyError."""
     with pytest.raises(UserError, match=r"optim\.encoder_rate = 0\.1: the plain U-Net .* use --optim\.encoder-rate 1$"):
         resolve(tiny.updated({"optim.encoder_rate": 0.1}), tmp_path)
+
+
+def test_hooks_are_called_at_their_moments(tiny, tmp_path):
+    """If broken, a caller's hook misses an epoch, a step or a phase, or is not closed when the run ends early."""
+    calls = []
+
+    class Recorder(Hook):
+        def on_start(self, run, progress):
+            calls.append(("start", len(run.train_set), progress.epoch))
+
+        def on_phase_start(self, phase):
+            calls.append(f"{phase} begins")
+
+        def on_phase_end(self, phase):
+            calls.append(f"{phase} ends")
+
+        def on_step(self, metrics):
+            assert np.isfinite(jax.device_get(metrics["loss"]))
+            calls.append("step")
+
+        def on_fetch(self, steps):
+            calls.append(("fetch", steps))
+
+        def on_epoch(self, progress):
+            assert (tmp_path / "run" / "config.json").exists()
+            calls.append(("epoch", progress.epoch))
+
+        def on_end(self, summary, progress):
+            assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+            calls.append("end")
+
+        def on_close(self):
+            calls.append("close")
+
+    with pytest.raises(Stopped):
+        train.train_and_evaluate(tiny, tmp_path / "run", AskedAt(3), [Recorder()])
+    step = ["input begins", "input ends", "step"]
+    saved = ["checkpoint begins", "checkpoint ends"]
+    validated = ["validation begins", "validation ends"]
+    stopped = [("start", 12, 0), "steps begins", *step, *step, ("fetch", 2), "steps ends", *validated, *saved, "close"]
+    assert calls == stopped
+    calls.clear()
+    train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run", hooks=[Recorder()])
+    epoch = ["steps begins", *step, ("fetch", 1), "steps ends", *validated, *saved, ("epoch", 1)]
+    assert calls == [("start", 12, 0), *epoch, *saved, "end", "close"]
+
+
+VISIBLE = """
+import sys
+from jaxseg import cli, train
+parser = cli.Parser("train", "", "")
+cli.add_settings(parser)
+{}
+train.train_and_evaluate(cli.config_from(parser.parse_args(sys.argv[2:])), sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("setup", "shown"),
+    [("", True), ("import logging; logging.getLogger('jaxseg').addHandler(logging.NullHandler())", False)],
+)
+def test_training_from_python_shows_its_progress(tiny, tmp_path, setup, shown):
+    """If broken, a notebook is silent for hours; or a program with its own logging gets our lines as well."""
+    command = [sys.executable, "-c", VISIBLE.format(setup), str(tmp_path / "run")]
+    done = subprocess.run([*command, *flags(tiny.updated({"train.epochs": 1}))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("epoch 1/1  train loss" in done.stderr) == shown
+    assert done.stdout == ""

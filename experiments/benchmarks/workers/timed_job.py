@@ -68,16 +68,19 @@ class Watch(Hook):
         jax.monitoring.register_event_duration_secs_listener(self._compiled)
 
     def on_phase_start(self, phase: str) -> None:
+        """Notes the time."""
         if phase == "steps" and not self.resident_bytes:
             self.timeline.add("start-up", self._spawned, time.time())
         self._began[phase] = time.time()
 
     def on_phase_end(self, phase: str) -> None:
+        """Adds the phase's span, and after an epoch's steps the memory in use."""
         self.timeline.add(PART_OF[phase], self._began[phase], time.time())
         if phase == "steps":
             self.resident_bytes.append(resident_memory())
 
     def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Waits for the first step, and stops the run there if asked to."""
         if self.first_step is None:
             jax.block_until_ready(metrics)
             self.first_step = time.time() - self._spawned

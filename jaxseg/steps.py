@@ -88,8 +88,8 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     Args:
       key: a `jax.random` key for the initial weights.
       config: all settings; those of model, image size and optimiser are used.
-      encoder_weights: "params" and "batch_stats" of the encoder, as `jaxseg.weights.load_keras` returns them; the decoder
-        keeps its random weights.
+      encoder_weights: "params" and "batch_stats" of the encoder, as `jaxseg.weights.load_keras` returns them; the
+        decoder keeps its random weights.
 
     Returns:
       The state before the first step.

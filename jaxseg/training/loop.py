@@ -13,6 +13,7 @@ import numpy as np
 from jaxseg import data, weights
 from jaxseg.config import Config
 from jaxseg.data import pipeline
+from jaxseg.data.plausibility import check_masks
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import CheckpointStore
 from jaxseg.runs.progress import Progress, add_step, after_epoch, check_finite, validation_scores
@@ -53,7 +54,8 @@ class Job:
     @property
     def epoch_steps(self) -> int:
         """Number of steps per epoch."""
-        return pipeline.steps_per_epoch(len(self.train), self.config.train.batch_size)
+        few = self.train.examples.few
+        return pipeline.steps_per_epoch(len(self.train), self.config.train.batch_size, few=few)
 
     @property
     def shard(self) -> tuple[int, int]:
@@ -87,7 +89,9 @@ def train_and_evaluate(
         config = Config.from_dict(peers.json_from_first(folder.resolve(config)))
         train_set, validation_set = data.training_splits(config.data)
         processes.check_same("data set", [train_set.fingerprint(), validation_set.fingerprint()], peers)
-        pipeline.steps_per_epoch(len(train_set), config.train.batch_size)  # refuses too large a batch before slow work
+        # Bad input is refused here, before any slow work.
+        pipeline.steps_per_epoch(len(train_set), config.train.batch_size, few=train_set.few)
+        check_masks([train_set, validation_set], for_training=True)
         steps = Steps(config, pick_devices(config.train.devices, config.train.batch_size))
         init_key, train_key = jax.random.split(jax.random.key(config.train.seed))
         with folder.checkpoints() as checkpoints:

@@ -15,6 +15,7 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from jaxseg.data import pipeline
 from jaxseg.report import curves
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import PAGE, write_page
@@ -206,7 +207,8 @@ class ProgressBar(Hook):
     def on_start(self, run: Run, progress: Progress) -> None:
         """Opens the bar, above which log lines appear."""
         self._batch_size = run.config.train.batch_size
-        epoch_images = len(run.train_set) // self._batch_size * self._batch_size
+        images, few = len(run.train_set), run.train_set.few
+        epoch_images = pipeline.steps_per_epoch(images, self._batch_size, few=few) * self._batch_size
         self._bar = tqdm(
             total=run.config.train.epochs * epoch_images,
             initial=progress.epoch * epoch_images + progress.sums.steps * self._batch_size,

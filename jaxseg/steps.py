@@ -190,7 +190,7 @@ def eval_step(variables: Any, batch: Batch, *, model: nn.Module, config: Config)
       to be divided by "images" after the last batch; and int32 pixel counts "tp", "fp", "fn", "tn".
     """
     logits = model.apply(variables, batch["image"], train=False)
-    loss = create_loss(config.loss)(logits, batch["mask"], reduction="none").mean(axis=(1, 2, 3))
+    loss = create_loss(config.loss)(logits, batch["mask"], reduction="none")
     counts = confusion(logits > 0, batch["mask"])
     valid = batch["valid"]
     sums = {k: jnp.sum(jnp.where(valid, v, 0)) for k, v in {"loss": loss, **scores(counts), **counts}.items()}

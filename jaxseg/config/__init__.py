@@ -1,7 +1,9 @@
 """Settings: frozen dataclasses, one per concern, named presets, JSON in and out."""
 
+from jaxseg.config.fields import Section, setting
 from jaxseg.config.presets import PRESETS, demo, generalise, paper, preset
 from jaxseg.config.sections import (
+    LOSSES,
     SCHEMA_VERSION,
     AugmentConfig,
     Config,
@@ -13,6 +15,7 @@ from jaxseg.config.sections import (
 )
 
 __all__ = [
+    "LOSSES",
     "PRESETS",
     "SCHEMA_VERSION",
     "AugmentConfig",
@@ -21,9 +24,11 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
+    "Section",
     "TrainConfig",
     "demo",
     "generalise",
     "paper",
     "preset",
+    "setting",
 ]

@@ -167,13 +167,29 @@ class ModelConfig(Section):
             raise UserError(f"model.unet_channels = {self.unet_channels}: needs 2 to 6 numbers, one per scale")
 
 
+LOSSES = ("focal", "bce", "dice", "tversky", "focal_tversky", "lovasz_hinge", "focal+dice", "bce+dice")
+"""Names that `loss.name` takes; `jaxseg.losses.create_loss` makes each. A plus sign joins the terms of a sum."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LossConfig(Section):
     """The training loss (paper, 3.3.3)."""
 
-    name: str = setting("focal", "focal (equation 2) or bce (binary cross-entropy)", choices=("focal", "bce"))
+    name: str = setting(
+        "focal",
+        "focal (the paper's equation 2), bce (binary cross-entropy), or a loss of whole masks: dice, tversky, "
+        "focal_tversky, lovasz_hinge; a + adds two",
+        choices=LOSSES,
+    )
     alpha: float = setting(0.8, "weight of the focal loss", minimum=0, maximum=100)
-    gamma: float = setting(2.0, "focusing exponent; 0: alpha times cross-entropy", minimum=0, maximum=20)
+    gamma: float = setting(2.0, "exponent of the focal loss; 0: alpha times cross-entropy", minimum=0, maximum=20)
+    tversky_alpha: float = setting(
+        0.3, "weight of false positives in tversky and focal_tversky", minimum=0, maximum=100
+    )
+    tversky_beta: float = setting(0.7, "weight of false negatives in tversky and focal_tversky", minimum=0, maximum=100)
+    tversky_gamma: float = setting(
+        4 / 3, "focal_tversky is the Tversky loss to the power of 1 / this", minimum=0.1, maximum=20
+    )
     class_balanced: bool = setting(
         False, "weight lesion pixels by alpha and skin by 1 - alpha, instead of all by alpha"
     )

@@ -1,27 +1,39 @@
-"""Artefacts: damage that grows with severity, belongs to the global example, keeps types; JPEG is Pillow's."""
+"""Artefacts: damage that grows with severity, belongs to the global example, keeps types."""
 
 import functools
-import io
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxseg.augment.artefacts import ARTEFACTS, HIDING, corrupt, hidden_one
-from jaxseg.augment.jpeg import jpeg
 
 KEY = jax.random.key(4)
 TRACES = []
 
 
 @functools.partial(jax.jit, static_argnames="kind")
-def spoil(key, images, kind, severity, first_example=0):
-    """Is compiled once for all tests of a kind, as they all give images of one shape; counts its compilations."""
+def compiled_corrupt(key, images, kind, severity, first_example):
+    """Spoils images and counts its compilations."""
     TRACES.append(kind)
     return corrupt(key, images, kind, severity, first_example=first_example)
+
+
+def spoil(key, images, kind, severity, first_example=0):
+    """Spoils images by one program per kind and dtype, as all tests pass images of one shape."""
+    return compiled_corrupt(key, images, kind, severity, first_example)
+
+
+def assert_same_picture(got: np.ndarray, expected: np.ndarray) -> None:
+    """Compares what two programs draw.
+
+    The last bit of a float may decide which way a pixel, or a frequency of a JPEG block, is rounded. Another draw would
+    change far more pixels.
+    """
+    apart = np.abs(np.asarray(got, float) - np.asarray(expected, float)).max(axis=-1) > 1
+    assert apart.mean() < 0.01
 
 
 def skin(count: int, height: int = 72, width: int = 96, seed: int = 0) -> np.ndarray:
@@ -70,16 +82,17 @@ def test_examples_draw_for_themselves_wherever_they_are(kind):
 def test_types_ranges_and_one_compilation(kind):
     """If broken, uint8 wraps around, float images leave [0, 255], or every severity is compiled anew."""
     extreme = np.random.default_rng(0).choice(np.uint8([0, 255]), IMAGES.shape)
+    before = TRACES.count(kind)
     for severity in (0.5, 2.0, 5.0, 9.0, -1.0):
         spoilt = spoil(KEY, extreme, kind, np.full(4, severity, np.float32))
         chex.assert_equal_shape([spoilt, extreme])
         assert spoilt.dtype == np.uint8
-    assert TRACES.count(kind) == 2  # one more where `first_example` is given
+    assert TRACES.count(kind) <= before + 1  # none where an earlier test has compiled it
     floats = np.asarray(spoil(KEY, extreme.astype(np.float32), kind, np.full(4, 5, np.float32)))
     assert floats.dtype == np.float32
     assert floats.min() >= 0
     assert floats.max() <= 255
-    np.testing.assert_array_equal(np.round(floats), spoil(KEY, extreme, kind, np.full(4, 5, np.float32)))
+    assert_same_picture(np.round(floats), spoil(KEY, extreme, kind, np.full(4, 5, np.float32)))
     worst = spoil(KEY, extreme, kind, np.full(4, 9, np.float32))
     np.testing.assert_array_equal(worst, spoil(KEY, extreme, kind, np.full(4, 5, np.float32)))
 
@@ -112,21 +125,3 @@ def test_hidden_is_what_the_artefact_covers(kind):
     # They differ along soft outlines, and where a sticker has the skin's own colour.
     assert (hidden == changed).mean() > 0.9
     assert not np.asarray(hide(keys, np.zeros(4, np.float32))).any()
-
-
-@pytest.mark.parametrize("quality", [10, 30, 60, 90])
-def test_jpeg_is_pillows(quality):
-    """If broken, tables, quality or colour subsampling are not JPEG's, and robustness to it is to something else."""
-    y, x = np.mgrid[:70, :90]
-    waves = [np.sin(x / 3 + y / 7), np.sin(y / 4), np.cos(x / 9 - y / 5)]
-    image = (skin(1, 70, 90)[0] * 0.7 + 35 * np.stack(waves, axis=-1) + 20).clip(0, 255).astype(np.uint8)
-    ours = jax.jit(jpeg)
-    # Where a frequency is half-way between two steps the last bit decides, of averaged colours more often.
-    for picture, tolerance in ((np.repeat(image[..., :1], 3, axis=-1), 0.3), (image, 1.0)):
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=2)
-        theirs = np.asarray(Image.open(file), np.float32)
-        mine = np.asarray(ours(picture.astype(np.float32), np.float32(quality)))
-        assert np.abs(mine - theirs).mean() < tolerance
-        lost = np.abs(theirs - picture).mean()
-        assert np.abs(mine - picture).mean() == pytest.approx(lost, rel=0.05)

@@ -11,7 +11,7 @@ from jaxseg.errors import UserError
 
 
 def test_defaults_are_the_papers():
-    """Broken: somebody trains "the paper's model" with other hyperparameters than its Table 1."""
+    """If broken, somebody trains "the paper's model" with other hyperparameters than its Table 1."""
     config = preset("paper")
     assert config == Config()
     assert (config.data.image_size, config.train.batch_size, config.train.epochs) == (224, 16, 50)
@@ -24,7 +24,7 @@ def test_defaults_are_the_papers():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_json_round_trip(name):
-    """Broken: a run cannot be resumed or evaluated from its own config.json."""
+    """If broken, a run cannot be resumed or evaluated from its own config.json."""
     assert Config.from_dict(preset(name).to_dict()) == preset(name)
 
 
@@ -60,7 +60,7 @@ def test_json_round_trip(name):
     ],
 )
 def test_wrong_values_are_refused_by_name(name, value, said):
-    """Broken: a mistyped or impossible setting is taken silently, or fails an hour later without its name."""
+    """If broken, a mistyped or impossible setting is taken silently, or fails an hour later without its name."""
     with pytest.raises(UserError) as error:
         Config().updated({name: value})
     assert said in str(error.value)
@@ -69,7 +69,7 @@ def test_wrong_values_are_refused_by_name(name, value, said):
 
 @pytest.mark.parametrize("values", [[], {"data": 3}, {"dta": {}}, {"data": {"nam": 1}}, None])
 def test_json_of_another_form_is_refused(values):
-    """Broken: a config.json that somebody has edited ends in a traceback."""
+    """If broken, a config.json that somebody has edited ends in a traceback."""
     with pytest.raises(UserError, match=r"must be an object|did you mean '"):
         Config.from_dict(values)
 
@@ -81,7 +81,7 @@ def parse(*flags: str) -> Config:
 
 
 def test_every_setting_has_a_flag_and_help():
-    """Broken: a setting exists that nobody can set, or whose meaning --help does not say."""
+    """If broken, a setting exists that nobody can set, or whose meaning --help does not say."""
     parser = cli.Parser("train", "Trains.", "")
     cli.add_settings(parser)
     text = " ".join(parser.format_help().split())
@@ -91,7 +91,7 @@ def test_every_setting_has_a_flag_and_help():
 
 
 def test_flags_set_settings():
-    """Broken: a flag is ignored, or changes the wrong setting."""
+    """If broken, a flag is ignored, or changes the wrong setting."""
     config = parse("--config", "demo", "--data", "ph2", "--augment.enabled", "false", "--model.unet_channels=8,16")
     assert config == preset("demo").updated(
         {"data.name": "ph2", "augment.enabled": False, "model.unet_channels": (8, 16)}
@@ -109,7 +109,7 @@ def test_flags_set_settings():
     ],
 )
 def test_typing_mistakes_end_with_one_line_and_exit_code_2(flags, said, capsys):
-    """Broken: a typing mistake shows a traceback or a page of usage, or starts a run."""
+    """If broken, a typing mistake shows a traceback or a page of usage, or starts a run."""
     with pytest.raises(SystemExit) as exit:
         parse(*flags)
     lines = capsys.readouterr().err.splitlines()
@@ -119,14 +119,14 @@ def test_typing_mistakes_end_with_one_line_and_exit_code_2(flags, said, capsys):
 
 
 def test_unknown_preset_offers_the_nearest():
-    """Broken: a misspelt preset trains the default one."""
+    """If broken, a misspelt preset trains the default one."""
     with pytest.raises(UserError, match="did you mean 'paper'"):
         parse("--config", "papr")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "export", "compare", "port_weights", "prepare"])
 def test_help_needs_no_jax(command):
-    """Broken: --help takes seconds, because a command imports JAX before it parses its arguments."""
+    """If broken, --help takes seconds, because a command imports JAX before it parses its arguments."""
     code = (
         f"import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_module('jaxseg.{command}', run_name='__main__')"
     )
@@ -137,6 +137,6 @@ def test_help_needs_no_jax(command):
 
 
 def test_import_is_cheap():
-    """Broken: `import jaxseg` starts JAX."""
+    """If broken, `import jaxseg` starts JAX."""
     code = "import sys, jaxseg; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -25,7 +25,7 @@ def outline(mask):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_distance_equals_brute_force(seed):
-    """Broken: the percentile is of both directions at once, the outline is thick, or the crop cuts pixels off."""
+    """If broken, the percentile is of both directions at once, the outline is thick, or the crop cuts pixels off."""
     prediction, truth = blobs(seed)
     distances = np.linalg.norm(outline(prediction)[:, None] - outline(truth)[None], axis=-1)
     expected = max(np.percentile(distances.min(axis=axis), 95) for axis in (0, 1))
@@ -36,7 +36,7 @@ def test_distance_equals_brute_force(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_all_of_the_distance_equals_scikit_images(seed):
-    """Broken: the larger of the two directed distances is another one than that of everybody else."""
+    """If broken, the larger of the two directed distances is another one than that of everybody else."""
     prediction, truth = blobs(seed)
     images = np.zeros((2, *truth.shape), bool)
     for image, mask in zip(images, (prediction, truth), strict=True):
@@ -46,7 +46,7 @@ def test_all_of_the_distance_equals_scikit_images(seed):
 
 @pytest.mark.parametrize("size", [(57, 83), (300, 451), (20, 20)])
 def test_boundary_iou_equals_the_reference_code(size):
-    """Broken: the band is of another width or shape than Cheng et al.'s, or is open where the frame cuts a lesion."""
+    """If broken, the band differs from Cheng et al.'s in width or shape, or is open where the frame cuts a lesion."""
     prediction, truth = blobs(1, size)
     width = max(1, round(0.02 * math.hypot(*size)))
 
@@ -60,7 +60,7 @@ def test_boundary_iou_equals_the_reference_code(size):
 
 
 def test_a_shift_is_measured_in_pixels():
-    """Broken: distances are squared, halved, or scaled with the crop."""
+    """If broken, distances are squared, halved, or scaled with the crop."""
     truth, prediction = np.zeros((2, 100, 200), bool)
     truth[20:60, 30:90] = True
     prediction[20:60, 37:97] = True
@@ -71,7 +71,7 @@ def test_a_shift_is_measured_in_pixels():
 
 
 def test_one_stray_pixel_is_forgiven():
-    """Broken: it is the maximum that is reported, which one pixel of noise decides."""
+    """If broken, it is the maximum that is reported, which one pixel of noise decides."""
     truth = np.zeros((200, 200), bool)
     truth[50:150, 50:150] = True
     prediction = truth.copy()
@@ -89,14 +89,14 @@ def test_one_stray_pixel_is_forgiven():
     ],
 )
 def test_empty_and_full_masks(predicted, true, expected):
-    """Broken: an image without lesion crashes, gives NaN, or counts as good where a lesion was missed."""
+    """If broken, an image without lesion crashes, gives NaN, or counts as good where a lesion was missed."""
     masks = np.full((30, 40), predicted), np.full((30, 40), true)
     assert boundary_scores(*masks) == expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 2)])
 def test_the_smallest_images(size):
-    """Broken: an image narrower than the band or than an outline's neighbourhood crashes."""
+    """If broken, an image narrower than the band or than an outline's neighbourhood crashes."""
     one = np.zeros(size, bool)
     one[0, 0] = True
     whole = np.ones(size, bool)

@@ -8,7 +8,7 @@ from jaxseg.metrics.calibration import BINS, calibration, tally
 
 
 def test_bins_equal_scikit_learns():
-    """Broken: pixels fall into other bins, or a bin's mean probability and share of lesion are mixed up."""
+    """If broken, pixels fall into other bins, or a bin's mean probability and share of lesion are mixed up."""
     rng = np.random.default_rng(0)
     probability = rng.random((64, 48), dtype=np.float32) ** 2
     truth = rng.random((64, 48)) < probability**1.5
@@ -19,7 +19,7 @@ def test_bins_equal_scikit_learns():
 
 
 def test_error_of_a_literal_case():
-    """Broken: the error is not weighted by pixels, or takes the largest gap."""
+    """If broken, the error is not weighted by pixels, or takes the largest gap."""
     probability = np.array([[0.9, 0.9, 0.9, 0.9], [0.1, 0.1, 0.1, 0.1]], np.float32)
     truth = np.array([[1, 1, 1, 0], [0, 0, 0, 0]], bool)
     got = calibration(tally(probability, truth))
@@ -28,7 +28,7 @@ def test_error_of_a_literal_case():
 
 
 def test_images_add_up():
-    """Broken: the error of a set is not that of all its pixels together."""
+    """If broken, the error of a set is not that of all its pixels together."""
     rng = np.random.default_rng(1)
     probability, truth = rng.random((2, 9, 10), dtype=np.float32), rng.random((2, 9, 10)) < 0.3
     apart = calibration(sum(tally(p, t) for p, t in zip(probability, truth, strict=True)))
@@ -37,7 +37,7 @@ def test_images_add_up():
 
 
 def test_certain_pixels_and_empty_bins():
-    """Broken: a probability of exactly 1 falls off the last bin, or a bin without pixels divides by zero."""
+    """If broken, a probability of exactly 1 falls off the last bin, or a bin without pixels divides by zero."""
     got = calibration(tally(np.array([[0, 1]], np.float32), np.array([[False, True]])))
     assert got["expected_calibration_error"] == 0
     assert got["bins"][0] == {"from": 0, "to": pytest.approx(1 / BINS), "pixels": 1, "probability": 0, "lesion": 0}

@@ -8,7 +8,7 @@ from jaxseg.metrics import SCORES, confusion, scores
 
 
 def test_counts_equal_numpy():
-    """Broken: true and false positives or the two axes of the table are mixed up."""
+    """If broken, true and false positives or the two axes of the table are mixed up."""
     rng = np.random.default_rng(0)
     prediction, truth = rng.integers(0, 2, (2, 3, 8, 9, 1), dtype=np.uint8)
     for convert in (np.asarray, jnp.asarray):
@@ -21,7 +21,7 @@ def test_counts_equal_numpy():
 
 
 def test_scores_equal_their_definitions():
-    """Broken: a score is another one, or accuracy follows the paper's misprint (TP + FP)."""
+    """If broken, a score is another one, or accuracy follows the paper's misprint (TP + FP)."""
     s = scores({"tp": 30, "fp": 10, "fn": 20, "tn": 40})
     assert s["accuracy"] == pytest.approx(0.7)
     assert s["dice"] == pytest.approx(60 / 90)
@@ -32,7 +32,7 @@ def test_scores_equal_their_definitions():
 
 
 def test_jaccard_follows_from_dice():
-    """Broken: Dice and Jaccard contradict one another (J = D / (2 - D)), as in the paper's abstract."""
+    """If broken, Dice and Jaccard contradict one another (J = D / (2 - D)), as in the paper's abstract."""
     counts = dict(zip(("tp", "fp", "fn", "tn"), np.random.default_rng(1).integers(1, 99, (4, 50)), strict=True))
     s = scores(counts)
     np.testing.assert_allclose(s["jaccard"], s["dice"] / (2 - s["dice"]), rtol=1e-12)
@@ -48,19 +48,19 @@ def test_jaccard_follows_from_dice():
     ],
 )
 def test_empty_masks(counts, expected):
-    """Broken: an image without lesion gives NaN, or a perfect empty prediction scores 0."""
+    """If broken, an image without lesion gives NaN, or a perfect empty prediction scores 0."""
     for values in (counts, {k: jnp.array(v) for k, v in counts.items()}):
         s = scores(values)
         assert {k: pytest.approx(float(s[k])) for k in expected} == expected
 
 
 def test_pooled_counts_do_not_overflow():
-    """Broken: pooled scores of a large set wrap around at 2**31 pixels."""
+    """If broken, pooled scores of a large set wrap around at 2**31 pixels."""
     s = scores({"tp": 3 * 10**12, "fp": 10**12, "fn": 10**12, "tn": 5 * 10**12})
     assert s["dice"] == pytest.approx(0.75)
 
 
 def test_shapes_must_be_equal():
-    """Broken: masks [B, H, W] broadcast against [B, H, W, 1] to counts of something else."""
+    """If broken, masks [B, H, W] broadcast against [B, H, W, 1] to counts of something else."""
     with pytest.raises(AssertionError):
         confusion(np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 4)))

@@ -31,7 +31,7 @@ def assert_same(mine, plain, *inputs: jax.Array) -> None:
 
 @pytest.mark.parametrize(("channels", "features"), [(3, 17), (17, 3), (8, 8), (16, 1)])
 def test_matmul(channels, features):
-    """Broken: weights of 1x1 and transposed convolutions learn a wrong gradient on one side of the narrower factor."""
+    """If broken, 1x1 and transposed convolutions get a wrong gradient where they widen, or where they narrow."""
     assert_same(ops.matmul, jnp.dot, normal(2, 5, 4, channels), normal(channels, features))
 
 
@@ -39,7 +39,7 @@ def test_matmul(channels, features):
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_convolve(channels, features, size, stride):
-    """Broken: a kernel turned or transposed in the gradient, or one whose border is off."""
+    """If broken, a kernel turned or transposed in the gradient, or one whose border is off."""
 
     def plain(x, kernel):
         pad = size // 2
@@ -58,18 +58,18 @@ def plain_max_pool(x: jax.Array) -> jax.Array:
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (8, 5), (1, 1), (2, 3)])
 def test_max_pool(size):
-    """Broken: rows and columns of even or odd number get their neighbour's gradient, or an odd image's edge is lost."""
+    """If broken, even or odd rows and columns get their neighbour's gradient, or the edge of an odd image is lost."""
     assert_same(ops.max_pool, plain_max_pool, normal(2, *size, 3))
 
 
 def test_max_pool_gives_ties_to_the_first():
-    """Broken: equal maxima, as the zeros after a ReLU, all get the gradient, which is then counted several times."""
+    """If broken, equal maxima, as the zeros after a ReLU, all get the gradient, which is then counted several times."""
     tied = jnp.asarray(RNG.integers(-1, 2, (2, 9, 8, 4)), jnp.float32)
     assert_same(ops.max_pool, plain_max_pool, tied)
 
 
 def test_under_vmap():
-    """Broken: runs that are trained together, stacked, get other gradients than each alone."""
+    """If broken, runs that are trained together, stacked, get other gradients than each alone."""
     x, kernels = normal(3, 2, 6, 6, 4), normal(3, 3, 3, 4, 4)
 
     def loss(x, kernel):
@@ -82,7 +82,7 @@ def test_under_vmap():
 
 @pytest.mark.parametrize(("features", "stride"), [(8, 1), (40, 1), (8, 2)])
 def test_convolve_under_vmap(features, stride):
-    """Broken: of networks that share their images, each gets another's gradient, or a sum of all."""
+    """If broken, of networks that share their images, each gets another's gradient, or a sum of all."""
     x, kernels = normal(2, 7, 6, 3), normal(3, 3, 3, 3, features)
 
     def loss(x, kernel):
@@ -98,7 +98,7 @@ def test_convolve_under_vmap(features, stride):
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_batch_norm(devices):
-    """Broken: a sum over the batch is missing from the gradient, or is that of one device's share alone."""
+    """If broken, a sum over the batch is missing from the gradient, or is that of one device's share alone."""
 
     def mine(x, scale, bias):
         return ops.batch_norm(x, scale, bias, 1e-3, jnp.float32, "batch")[0]

@@ -1,8 +1,7 @@
-"""Random changes of training images on the device.
+"""One affine warp for an image and its mask (paper, 3.3.1), drawn per example, on the device.
 
-First the geometry, one affine warp for image and mask (paper, 3.3.1), drawn per example and applied by gathering: four
-neighbours for the image (bilinear), one for the mask (nearest). Beyond the border both are mirrored, so that image and
-mask stay aligned and no black frame appears. Then, where they are on, artefacts as of another camera, and its light.
+The warp gathers: four neighbours for the image (bilinear), one for the mask (nearest). Beyond the border both are
+mirrored, so that image and mask stay aligned and no black frame appears.
 """
 
 import jax
@@ -12,11 +11,11 @@ from jaxseg.config import AugmentConfig
 
 
 def draw_affine(key: jax.Array, config: AugmentConfig) -> jax.Array:
-    """Draws the matrix that takes an output pixel's (y, x) offset from the centre to the input's.
+    """Draws the matrix that maps the (y, x) offset of an output pixel from the centre to that of its input pixel.
 
     Args:
       key: a `jax.random` key, split into five: rotation, shear, zoom, horizontal flip, vertical flip.
-      config: the ranges; each parameter is uniform within its range, each flip has probability one half.
+      config: the ranges. Every parameter is uniform within its range; every flip has probability 1/2.
 
     Returns:
       float32 [2, 2], flip @ rotation @ shear / zoom.
@@ -30,20 +29,20 @@ def draw_affine(key: jax.Array, config: AugmentConfig) -> jax.Array:
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     rotate = jnp.array([[cos, -sin], [sin, cos]])
     slant = jnp.array([[1.0, 0.0], [jnp.tan(shear), 1.0]])
-    # Full precision: devices that multiply float32 matrices in less would place pixels elsewhere.
+    # Full precision: some devices multiply float32 matrices in fewer bits, which would move pixels.
     return jnp.array([[flip_y], [flip_x]]) * jnp.matmul(rotate, slant, precision="highest") / zoom
 
 
 def warp(
     image: jax.Array, mask: jax.Array, matrix: jax.Array, shift: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Resamples one image and its mask where a matrix points, about the centre.
+    """Resamples one image and its mask by a linear map about the centre.
 
     Args:
-      image: uint8 or float [H, W, C]; bilinear, uint8 rounded.
-      mask: any dtype [H, W, 1]; nearest, so its values stay what they were.
-      matrix: float32 [2, 2], from an output pixel's (y, x) offset from the centre to the input's.
-      shift: float32 [2], how far the warped image then moves down and right, pixels.
+      image: uint8 or float [H, W, C]; interpolated bilinearly, and rounded if uint8.
+      mask: [H, W, 1] of any dtype; interpolated by the nearest pixel, so that no new values appear.
+      matrix: float32 [2, 2], maps the (y, x) offset of an output pixel from the centre to that of its input pixel.
+      shift: float32 [2], translation of the warped image down and to the right, pixels; None for no translation.
 
     Returns:
       Image and mask of the same shapes and dtypes.

@@ -1,8 +1,8 @@
 """Artefacts of dermoscopy, drawn on the device at a chosen severity: hairs, dark corners, rulers and the like.
 
-Each is a pure function of a key, an image and a severity. A key fixes what is drawn and where; the severity, how much
-of it: the same hairs become more, thicker and darker. Lengths are shares of the image's shorter side, so that a small
-image and a large one look alike; JPEG's blocks alone are of 8 pixels, as they are.
+Each is a pure function of a key, an image and a severity. The key determines what is drawn and where, the severity how
+strongly: with the same key, hairs become more, thicker and darker. Lengths are shares of the image's shorter side, so
+that small and large images look alike. Only JPEG has a length in pixels: its blocks of 8.
 """
 
 import functools
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxseg.augment.jpeg import jpeg
 
 MAX_SEVERITY = 5.0
-"""As bad as the worst that one meets in practice."""
+"""The severity of the worst images met in practice."""
 
 
 def corrupt(
@@ -28,22 +28,22 @@ def corrupt(
     *,
     first_example: int | jax.Array = 0,
 ) -> jax.Array:
-    """Spoils each image of a batch by an artefact of its own.
+    """Draws an artefact of one kind on every image of a batch, each with its own random draws.
 
     Args:
       key: a `jax.random` key; example i draws from `fold_in(key, first_example + i)`, whatever the severity, so that an
-        example of a global batch looks the same on any number of devices.
+        example of the global batch looks the same on any number of devices.
       images: uint8 or float [B, H, W, 3], RGB in [0, 255].
       kind: one of `ARTEFACTS`; static under `jax.jit`.
-      severity: in [0, 5], held to that; a number or one per image [B], may be traced. 0 changes nothing, and for one
-        key the damage grows with it.
+      severity: severity in [0, 5], clipped to that range; a scalar or one per image [B]; may be traced. 0 changes
+        nothing, and for one key the damage grows with the severity.
       first_example: position of the first example within the global batch.
 
     Returns:
       Images of the same shape and dtype; uint8 is rounded.
 
     Raises:
-      ValueError: no such kind.
+      ValueError: there is no artefact of that kind.
     """
     example = first_example + jnp.arange(images.shape[0])
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example)
@@ -55,7 +55,21 @@ def corrupt(
 
 
 def corrupt_one(key: jax.Array, image: jax.Array, kind: str, severity: jax.Array | float) -> jax.Array:
-    """Spoils one image, float32 [H, W, 3]; otherwise as `corrupt`, which draws what this draws from the same key."""
+    """Draws an artefact on one image.
+
+    Args:
+      key: a `jax.random` key; `corrupt` calls this with the key of each example.
+      image: float32 [H, W, 3], RGB in [0, 255].
+      kind: one of `ARTEFACTS`; static under `jax.jit`.
+      severity: severity in [0, 5], clipped to that range; may be traced. 0 changes nothing.
+
+    Returns:
+      float32 [H, W, 3] in [0, 255].
+
+    Raises:
+      AssertionError: the image is not [H, W, 3].
+      ValueError: there is no artefact of that kind.
+    """
     chex.assert_shape(image, (None, None, 3))
     if kind not in _DRAW:
         raise ValueError(f"no artefact {kind!r} (there are: {', '.join(ARTEFACTS)})")
@@ -64,23 +78,31 @@ def corrupt_one(key: jax.Array, image: jax.Array, kind: str, severity: jax.Array
 
 
 def hidden_one(key: jax.Array, shape: tuple[int, int], kind: str, severity: jax.Array | float) -> jax.Array:
-    """Tells where an artefact hides the skin, so that nobody could say whether there is lesion.
+    """Returns the pixels where an artefact hides the skin, so that nobody could see a lesion.
 
     Args:
-      key: as given to `corrupt_one`.
+      key: the key given to `corrupt_one`.
       shape: height and width of the image, pixels.
-      kind: one of `HIDING`; the other artefacts let the skin show, or are too thin to hide an outline.
-      severity: as given to `corrupt_one`.
+      kind: one of `HIDING`; all other artefacts are transparent, or too thin to hide an outline.
+      severity: the severity given to `corrupt_one`, in [0, 5].
 
     Returns:
-      bool [H, W, 1].
+      bool [H, W, 1], true where the skin is hidden.
     """
     strength = jnp.clip(jnp.asarray(severity, jnp.float32) / MAX_SEVERITY, 0, 1)
     return (HIDING[kind](key, _grid(*shape), strength).cover > 0.5)[..., None] & (strength > 0)
 
 
 class _Grid(NamedTuple):
-    """The pixels' centres: row [H, 1] and column [1, W], height, width and a pixel's side, all in shorter sides."""
+    """Coordinates in units of the image's shorter side.
+
+    Attributes:
+      row: float32 [H, 1], centres of the pixels.
+      column: float32 [1, W], centres of the pixels.
+      height: height of the image.
+      width: width of the image.
+      pixel: side of a pixel.
+    """
 
     row: jax.Array
     column: jax.Array
@@ -90,7 +112,12 @@ class _Grid(NamedTuple):
 
 
 class _Layer(NamedTuple):
-    """What lies on the image: its opacity [H, W] in [0, 1] and its colour, [3] or [H, W, 3] in [0, 255]."""
+    """A layer over the image.
+
+    Attributes:
+      cover: float32 [H, W] in [0, 1], opacity.
+      colour: float32 [3] or [H, W, 3], RGB in [0, 255].
+    """
 
     cover: jax.Array
     colour: jax.Array
@@ -113,26 +140,37 @@ def _ramp(value: jax.Array, low: jax.Array | float, high: jax.Array | float) -> 
 
 
 def _line(distance: jax.Array, width: jax.Array | float, pixel: float) -> jax.Array:
-    """Returns what share of a pixel a line covers whose middle is `distance` away; a thin one covers its width."""
+    """Returns the share of a pixel that a line covers; a line thinner than a pixel covers its width.
+
+    Args:
+      distance: distance from the pixel's centre to the middle of the line, in shorter sides.
+      width: width of the line, in shorter sides.
+      pixel: side of a pixel, in shorter sides.
+
+    Returns:
+      float32 in [0, 1], of the shape of `distance`.
+    """
     return jnp.clip((width / 2 - distance) / pixel + 0.5, 0, jnp.minimum(1, width / pixel))
 
 
 def _in_turn(strength: jax.Array, count: int) -> jax.Array:
-    """Returns how far each of `count` things is there, [count] in [0, 1]: one appears after the other."""
+    """Returns the visibility of each of `count` objects, [count] in [0, 1], which appear one after the other."""
     return jnp.clip(strength * count - jnp.arange(count), 0, 1)
 
 
 def _uniform(key: jax.Array, *ranges: tuple[float, float], count: int | None = None) -> jax.Array:
-    """Draws a number, or `count`, from each range, [R] or [R, count]; at once, which compiles faster."""
-    low, high = jnp.array(ranges).T.reshape(2, -1, *([1] * (count is not None)))
-    return low + (high - low) * jax.random.uniform(key, (len(ranges), *([count] * (count is not None))))
+    """Draws a number, or `count` numbers, from every range, [R] or [R, count]; one draw compiles faster than many."""
+    low, high = jnp.array(ranges).T
+    if count is None:
+        return low + (high - low) * jax.random.uniform(key, (len(ranges),))
+    return low[:, None] + (high - low)[:, None] * jax.random.uniform(key, (len(ranges), count))
 
 
 _HAIRS = 20
 
 
 def _hair(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
-    """Lays hairs over all that grow in about one direction; one image in six has light ones."""
+    """Draws hairs that grow in about one direction; one image in six has light hairs."""
     grid = _grid(*image.shape[:2])
     key, own_key = jax.random.split(key)
     row, column, turn, half, bow, sway, width = _uniform(
@@ -144,7 +182,7 @@ def _hair(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
     there = _in_turn(strength, _HAIRS) * (0.6 + 0.35 * strength)
 
     def lay(cover: jax.Array, hair: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        # Along the chord u and across it v, a hair is v = f(u), and |v - f| / |gradient| its distance where it is near.
+        # With u along the chord and v across it, a hair is v = f(u). Near it, |v - f| / |gradient| is the distance.
         row, column, angle, half, bow, sway, width, there = hair
         sin, cos = jnp.sin(angle), jnp.cos(angle)
         y, x = grid.row - row, grid.column - column
@@ -160,7 +198,7 @@ def _hair(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
 
 
 def _lens(key: jax.Array, grid: _Grid, strength: jax.Array) -> _Layer:
-    """Draws the dark beyond the round field of view, which square images show as an ellipse, often a tall one."""
+    """Draws the dark area outside the round field of view, which resizing to a square turns into an ellipse."""
     row, column, stretch, softness, shade = _uniform(
         key, (0.42, 0.58), (0.42, 0.58), (0.95, 1.35), (math.log(0.01), math.log(0.15)), (0, 45)
     )
@@ -176,21 +214,21 @@ def _dark_corner(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.A
 
 
 def _low_contrast(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
-    """Draws all pixels towards the image's mean colour, in the end to a quarter of their distance."""
+    """Moves all pixels towards the image's mean colour, at the highest severity to a quarter of their distance."""
     mean = image.mean(axis=(0, 1))
     return mean + (1 - 0.75 * strength) * (image - mean)
 
 
 def _colour_cast(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
-    """Multiplies the channels (von Kries) by gains of product 1, up to 1.35, as under a lamp of another colour."""
+    """Multiplies the channels (von Kries) by gains of product 1 and at most 1.35, as a lamp of another colour would."""
     (turn,) = _uniform(key, (0, 2 * math.pi))
-    # Lamps differ from blue to yellow; from green to magenta less.
+    # Lamps differ mostly between blue and yellow, and less between green and magenta.
     logs = 0.3 * jnp.cos(turn) * jnp.array([1.0, 0.0, -1.0]) + 0.15 * jnp.sin(turn) * jnp.array([-0.5, 1.0, -0.5])
     return image * jnp.exp(strength * logs)
 
 
 def _blur(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
-    """Blurs by a Gaussian whose deviation is up to a fiftieth of the shorter side."""
+    """Blurs by a Gaussian whose standard deviation is at most 1/50 of the shorter side."""
     height, width = image.shape[:2]
     deviation = jnp.maximum(0.02 * min(height, width) * strength, 1e-3)
 
@@ -205,7 +243,7 @@ _BUBBLES = 12
 
 
 def _gel_bubble(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
-    """Lays air bubbles of the gel over all: a dark outline, a bright rim within, brighter on one side, and a glint."""
+    """Draws air bubbles in the gel: a dark outline, a bright rim inside it, brighter on one side, and a highlight."""
     grid = _grid(*image.shape[:2])
     key, own_key = jax.random.split(key)
     row, column, size = _uniform(
@@ -236,7 +274,7 @@ def _gel_bubble(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Ar
 
 
 def _ruler(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
-    """Lays a scale's ticks along part of one edge, each fifth one longer."""
+    """Draws the ticks of a ruler along part of one edge, every fifth of them longer."""
     grid = _grid(*image.shape[:2])
     lying, top, left, tilt, step, phase, start, thickness, shade = _uniform(
         key, (0, 1), (0, 1), (0, 1), (-0.25, 0.25), (0.03, 0.07), (0, 5), (0.01, 0.06), (0.12, 0.25), (5, 50)
@@ -259,7 +297,7 @@ def _ruler(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
 
 
 def _jpeg(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
-    """Stores the image as a JPEG, of quality 10 in the end."""
+    """Compresses the image as a JPEG, of quality 10 at the highest severity."""
     return jpeg(image, 95 - 85 * strength)
 
 
@@ -269,7 +307,7 @@ _STICKER_COLOURS = (
 
 
 def _sticker(key: jax.Array, grid: _Grid, strength: jax.Array) -> _Layer:
-    """Draws the round coloured stickers by which cameras are calibrated: one grows in from the edge, then another."""
+    """Draws two round coloured calibration stickers that grow in from the edge, one after the other."""
     palette, count = jnp.array(_STICKER_COLOURS, jnp.float32), len(_STICKER_COLOURS)
     cover, colour = jnp.zeros((grid.row.size, grid.column.size)), jnp.zeros(3)
     for own_key, there in zip(jax.random.split(key, 2), _in_turn(strength, 2), strict=True):
@@ -290,7 +328,7 @@ def _sticker(key: jax.Array, grid: _Grid, strength: jax.Array) -> _Layer:
         streak = jnp.exp(-(((y + slant * x) / radius - middle) ** 2) / 0.06)
         surface = jnp.minimum(surface + gloss * streak[..., None], 255)
         disc = _line(distance, 2 * radius * (sunk + (1 - sunk) * there), grid.pixel) * (there > 0)
-        # The later one lies under the earlier, so that what is covered does not change.
+        # The second sticker lies under the first, so that pixels that are covered already do not change.
         colour = jnp.where((cover < disc)[..., None], surface, colour)
         cover = jnp.maximum(cover, disc)
     return _Layer(cover, colour)
@@ -313,7 +351,7 @@ _DRAW: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
 }
 
 ARTEFACTS = tuple(_DRAW)
-"""What `corrupt` draws."""
+"""The kinds of artefact that `corrupt` draws."""
 
 HIDING: dict[str, Callable[[jax.Array, _Grid, jax.Array], _Layer]] = {"dark_corner": _lens, "sticker": _sticker}
-"""The artefacts that hide the skin under them."""
+"""The kinds of artefact that hide the skin below, and the functions that draw their layers."""

@@ -12,11 +12,11 @@ from jaxseg.augment.light import changes_light, relight
 from jaxseg.config import AugmentConfig
 
 ARTEFACTS = ("ruler", "hair", "sticker", "gel_bubble", "blur", "dark_corner")
-"""What `augment.artefacts` draws, in the order in which it lies between skin and camera."""
+"""The artefacts that the setting `augment.artefacts` draws, in their order from the skin to the camera."""
 
 
 _TRANSLATION, _ARTEFACTS, _LIGHT = 5, 6, 7
-"""What an example's key is folded with for these; its first five children are `draw_affine`'s."""
+"""Numbers that an example's key is folded with for these draws; 0 to 4 are left to `draw_affine`, which splits it."""
 
 
 def augment(
@@ -27,20 +27,23 @@ def augment(
     *,
     first_example: int | jax.Array = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Changes each example by draws of its own.
+    """Augments every example of a batch by its own random draws: geometry, then artefacts, then light.
 
     Args:
       key: a `jax.random` key; example i draws from `fold_in(key, first_example + i)`, split for rotation, shear, zoom
-        and the two flips, and folded for translation, artefacts and light. An example of a global batch draws the same
-        on any number of devices, and the same of one kind whichever others are on.
-      images: uint8 or float [B, H, W, 3].
+        and the two flips, and folded for translation, artefacts and light. The draws of an example of the global batch
+        do not depend on the number of devices, and those of one kind do not depend on which other kinds are on.
+      images: uint8 or float [B, H, W, 3], RGB in [0, 255].
       masks: {0, 1} of any dtype, [B, H, W, 1].
-      config: the ranges; what is off is not computed.
+      config: the ranges; changes that are off are not computed.
       first_example: position of the first example within the global batch.
 
     Returns:
-      Images and masks of the same shapes and dtypes. The mask is 0 where a sticker or a dark corner hides the skin: no
-      lesion is to be seen there.
+      Images and masks of the same shapes and dtypes. The mask is 0 where a sticker or a dark corner hides the skin,
+      because no lesion can be seen there.
+
+    Raises:
+      AssertionError: images and masks differ in batch, height or width.
     """
     chex.assert_equal_shape_prefix([images, masks], 3)
     if not config.enabled:
@@ -53,7 +56,7 @@ def augment(
 def _augment_one(
     key: jax.Array, image: jax.Array, mask: jax.Array, config: AugmentConfig
 ) -> tuple[jax.Array, jax.Array]:
-    """Changes one example, [H, W, 3] and [H, W, 1], by its own key."""
+    """Augments one example, [H, W, 3] and [H, W, 1], by its own key."""
     dtype = image.dtype
     shift = None
     if config.translation:
@@ -75,7 +78,7 @@ def _augment_one(
 
 
 def _soil(key: jax.Array, image: jax.Array, mask: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
-    """Lays artefacts over one example, each with the given probability and a severity of 0 to the worst, uniform."""
+    """Draws every artefact on one example with the given probability and a severity uniform in [0, MAX_SEVERITY]."""
     for i, kind in enumerate(ARTEFACTS):
         own_key, chance, degree = jax.random.split(jax.random.fold_in(key, i), 3)
         severity = jax.random.uniform(degree, maxval=MAX_SEVERITY) * jax.random.bernoulli(chance, probability)

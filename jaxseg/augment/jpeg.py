@@ -1,6 +1,6 @@
-"""What JPEG does to an image, on the device: 8x8 cosine transform and quantisation, as libjpeg has them.
+"""The loss of JPEG compression, on the device: 8x8 cosine transform and quantisation as in libjpeg.
 
-Only what loses something is computed; the entropy coder, which loses nothing, is left out.
+Only the lossy stages are computed; the entropy coder is lossless and left out.
 """
 
 import jax
@@ -17,10 +17,10 @@ _LUMINANCE = np.float32([
     [49, 64, 78, 87, 103, 121, 120, 101],
     [72, 92, 95, 98, 112, 100, 103, 99],
 ])  # fmt: skip
-"""Steps of quantisation at quality 50 (the standard's table K.1), by vertical and horizontal frequency."""
+"""Quantisation steps of luminance at quality 50 (the standard's table K.1), by vertical and horizontal frequency."""
 
 _CHROMINANCE = np.full((8, 8), 99, np.float32)
-"""Likewise of both colour differences (table K.2)."""
+"""Quantisation steps of both colour differences at quality 50 (table K.2)."""
 _CHROMINANCE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
 _COSINES = np.cos(np.arange(8)[:, None] * (2 * np.arange(8) + 1) * (np.pi / 16)) / 2
@@ -34,39 +34,39 @@ _RGB = np.linalg.inv(_YCBCR.astype(np.float64)).astype(np.float32)
 
 
 def jpeg(image: jax.Array, quality: jax.Array | float) -> jax.Array:
-    """Returns what is left of an image that was stored as a JPEG with colour at half the resolution (4:2:0).
+    """Compresses an image as a JPEG with colour at half the resolution (4:2:0), and decodes it.
 
     Args:
       image: float32 [H, W, 3], RGB in [0, 255].
-      quality: libjpeg's (and Pillow's) quality in [1, 100], may be traced and need not be whole.
+      quality: libjpeg's (and Pillow's) quality in [1, 100]; may be traced, and need not be an integer.
 
     Returns:
       float32 [H, W, 3] in [0, 255].
     """
     height, width = image.shape[:2]
-    # Whole numbers in between, as in libjpeg. Full precision: devices that multiply float32 matrices in less would
-    # quantise to other steps.
+    # Intermediate values are integers, as in libjpeg. Full precision: some devices multiply float32 matrices in fewer
+    # bits, which would quantise some frequencies to other steps.
     planes = jnp.einsum("hwc,pc->phw", image, _YCBCR, precision="highest").round()
     planes = jnp.pad(planes, ((0, 0), (0, -height % 16), (0, -width % 16)), mode="edge")
     padded = planes.shape[1:]
     luminance = _quantise(planes[:1] - 128, _LUMINANCE, quality) + 128
     halves = planes[1:].reshape(2, padded[0] // 2, 2, padded[1] // 2, 2).mean(axis=(2, 4)).round()
-    # A factor of two, bilinear, is libjpeg's "fancy" upsampling.
+    # Bilinear interpolation by a factor of two is libjpeg's "fancy" upsampling.
     colour = jax.image.resize(_quantise(halves, _CHROMINANCE, quality), (2, *padded), "bilinear")
     planes = jnp.concatenate([luminance, colour])[:, :height, :width]
     return jnp.clip(jnp.einsum("phw,cp->hwc", planes, _RGB, precision="highest"), 0, 255)
 
 
 def _quantise(planes: jax.Array, table: np.ndarray, quality: jax.Array | float) -> jax.Array:
-    """Rounds each 8x8 block's frequencies to multiples of the table's steps, scaled to a quality as libjpeg does.
+    """Rounds the frequencies of each 8x8 block to multiples of the table's steps, scaled to a quality as in libjpeg.
 
     Args:
-      planes: float32 [P, H, W] about 0, H and W multiples of 8.
-      table: float32 [8, 8], steps at quality 50.
-      quality: in [1, 100].
+      planes: float32 [P, H, W] in [-128, 127]; H and W are multiples of 8.
+      table: float32 [8, 8], quantisation steps at quality 50.
+      quality: quality in [1, 100].
 
     Returns:
-      float32 [P, H, W].
+      float32 [P, H, W] in [-128, 127].
     """
     count, height, width = planes.shape
     percent = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)

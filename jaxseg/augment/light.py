@@ -1,4 +1,4 @@
-"""Light and colour on the device: random changes for training, and colour constancy, which takes a cast away."""
+"""Random changes of light and colour for training, on the device."""
 
 import math
 
@@ -9,19 +9,19 @@ from jaxseg.config import AugmentConfig
 
 
 def changes_light(config: AugmentConfig) -> bool:
-    """Tells whether any setting of `relight` is on."""
+    """Returns whether any setting of `relight` is on."""
     parts = (config.illumination, config.colour_cast, config.brightness)
     return any((*parts, config.contrast, config.saturation, config.gamma))
 
 
 def relight(key: jax.Array, image: jax.Array, config: AugmentConfig) -> jax.Array:
-    """Changes one image's light and colours: first the lamp, then what a camera does.
+    """Changes the light and colours of one image: first the lamp, then the camera.
 
     Args:
-      key: a `jax.random` key, split into six: illumination, colour cast, brightness, contrast, saturation, gamma. What
-        one draws does not depend on which others are on.
+      key: a `jax.random` key, split into six: illumination, colour cast, brightness, contrast, saturation, gamma. The
+        draw of one does not depend on which others are on.
       image: float32 [H, W, 3], RGB in [0, 255].
-      config: the ranges; what is 0 is not computed.
+      config: the ranges; changes whose range is 0 are not computed.
 
     Returns:
       float32 [H, W, 3] in [0, 255].
@@ -51,18 +51,18 @@ def _grey(image: jax.Array) -> jax.Array:
 
 
 def _about_one(key: jax.Array, change: float) -> jax.Array:
-    """Draws a factor from 1 - change to 1 + change."""
+    """Draws a factor uniform in [1 - change, 1 + change]."""
     return jax.random.uniform(key, minval=1 - change, maxval=1 + change)
 
 
 def _factor(key: jax.Array, change: float, *shape: int) -> jax.Array:
-    """Draws factors from 1 / (1 + change) to 1 + change, as often below 1 as above."""
+    """Draws factors log-uniform in [1 / (1 + change), 1 + change]."""
     limit = math.log1p(change)
     return jnp.exp(jax.random.uniform(key, shape, minval=-limit, maxval=limit))
 
 
 def _slope(key: jax.Array, height: int, width: int, change: float) -> jax.Array:
-    """Draws light [H, W] that rises linearly to one side or corner, at most from 1 - change to 1 + change."""
+    """Draws a linear gradient of light [H, W] in a random direction, at most from 1 - change to 1 + change."""
     angle, steepness = jax.random.uniform(key, (2,)) * jnp.array([2 * math.pi, change])
     down, across = jnp.sin(angle), jnp.cos(angle)
     rows, columns = jnp.linspace(-1, 1, height)[:, None], jnp.linspace(-1, 1, width)

@@ -1,6 +1,6 @@
-"""A setting: a field of a frozen dataclass that carries its help text and its allowed values, and is checked by them.
+"""Settings: fields of frozen dataclasses that carry their help text and allowed values.
 
-The command line (`jaxseg.cli`), the checks and the documentation of a setting are thus one thing.
+A setting is declared once; the command line (`jaxseg.cli`), the checks and the documentation all read that declaration.
 """
 
 import dataclasses
@@ -24,20 +24,26 @@ def setting(
     """Declares one setting.
 
     Args:
-      default: the paper's value, or the field's customary one where the paper is silent.
+      default: the paper's value, or the customary one where the paper is silent.
       help: meaning and unit, shown by `--help`.
-      choices: the allowed strings.
-      minimum: smallest allowed number, for tuples of each item.
-      maximum: largest allowed number.
-      resumable: true if a run may be resumed with another value, because the setting changes where, how fast or how
-        long a run goes and not what its epochs compute.
+      choices: the allowed strings; None allows all.
+      minimum: the smallest allowed number, for every item of a tuple.
+      maximum: the largest allowed number, for every item of a tuple.
+      resumable: whether a run may be resumed with another value, because the setting changes where, how fast or how
+        long a run computes, but not what its epochs compute.
+
+    Returns:
+      A dataclass field; the type is that of its annotation in a `Section`.
     """
     metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "resumable": resumable}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 class Section:
-    """Checks every field against its declaration, so that a wrong value fails where it is set and not an hour later."""
+    """Base of the dataclasses of settings; checks every field against its declaration.
+
+    A wrong value therefore fails where it is set, with a `UserError`, and not an hour later.
+    """
 
     def __post_init__(self):
         section = type(self).__name__.removesuffix("Config").lower()
@@ -52,7 +58,7 @@ class Section:
 
 
 def _coerce(name: str, value: Any, kind: Any) -> Any:
-    """Accepts an int for a float and a list (from JSON) for a tuple; everything else must have the declared type."""
+    """Converts an int to a float and a list (from JSON) to a tuple; any other value must have the declared type."""
     if kind is float and type(value) is int:
         return float(value) if abs(value) < 2**1023 else math.inf
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):

@@ -7,12 +7,12 @@ from jaxseg.errors import UserError, suggestion
 
 
 def paper() -> Config:
-    """The paper's full model: ResNet50V2-U-Net, focal loss, augmentation, 224 px, batch 16, 50 epochs (Table 1)."""
+    """Returns the paper's full model: ResNet50V2-U-Net, focal loss, augmentation, 224 px, batch 16, 50 epochs."""
     return Config()
 
 
 def demo() -> Config:
-    """The same network and recipe shrunk to minutes on two CPU cores: small synthetic images, no ImageNet weights."""
+    """Returns the paper's network and recipe shrunk to minutes on two CPU cores: small drawn images, no ImageNet."""
     return Config().updated(
         {
             "data.name": "synthetic",
@@ -20,10 +20,10 @@ def demo() -> Config:
             "data.synthetic_train": 160,
             "data.synthetic_eval": 40,
             "model.pretrained": "none",
-            # Keras' 0.99 would take half of this short run to forget the initial statistics.
+            # With Keras' 0.99, half of this short run would pass before the initial statistics are forgotten.
             "model.encoder_bn_momentum": 0.9,
             "optim.learning_rate": 1e-3,
-            # From random weights at that rate validation jumps about; a few steps at a lower one settle it.
+            # At this rate, from random weights, the validation loss is noisy; a few steps at a lower rate settle it.
             "optim.plateau_patience": 2,
             "optim.plateau_factor": 0.3,
             "train.batch_size": 8,
@@ -33,7 +33,7 @@ def demo() -> Config:
 
 
 def generalise() -> Config:
-    """The paper's network, trained for images of other cameras than its training images'."""
+    """Returns the paper's network with a recipe for images from other cameras than those of its training images."""
     return Config().updated(
         {
             "augment.brightness": 0.2,
@@ -44,7 +44,7 @@ def generalise() -> Config:
             "augment.illumination": 0.3,
             "augment.artefacts": 0.15,
             "optim.ema": 0.97,
-            # What is learned anew, the decoder, learns ten times as fast, and batch norm keeps up with it.
+            # The decoder starts from random weights and learns ten times as fast; batch norm has to keep up with it.
             "model.encoder_bn_momentum": 0.9,
             "optim.learning_rate": 1e-3,
             "optim.encoder_rate": 0.1,
@@ -57,10 +57,10 @@ PRESETS: dict[str, Callable[[], Config]] = {"paper": paper, "generalise": genera
 
 
 def preset(name: str) -> Config:
-    """Returns a preset by name.
+    """Returns the preset of a name.
 
     Raises:
-      UserError: no such preset; names the nearest and all.
+      UserError: there is no such preset; the message names the nearest and lists all.
     """
     if name not in PRESETS:
         raise UserError(

@@ -1,7 +1,7 @@
-"""Settings: frozen dataclasses, one per concern, with named presets and JSON in and out.
+"""The settings of a run: one frozen dataclass per concern, `Config` for all, JSON in and out.
 
 Every field carries its help text, unit and allowed values (`jaxseg.config.fields`). Defaults are the paper's (Table 1);
-where it contradicts itself, README says what was chosen.
+README says what was chosen where the paper contradicts itself.
 """
 
 import dataclasses
@@ -85,7 +85,7 @@ class DataConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig(Section):
-    """Random changes of training images: geometry (paper, 3.3.1), and, off by default, light and artefacts."""
+    """Random changes of training images: geometry (paper, 3.3.1); light and artefacts, which are off by default."""
 
     enabled: bool = setting(True, "augment training images")
     rotation: float = setting(30.0, "largest rotation either way, degrees", minimum=0, maximum=180)
@@ -96,8 +96,12 @@ class AugmentConfig(Section):
     flip_vertical: bool = setting(True, "mirror top to bottom, half of the time")
     translation: float = setting(0.0, "largest shift either way, a share of each side", minimum=0, maximum=0.5)
     brightness: float = setting(0.0, "brightness times 1 - this to 1 + this", minimum=0, maximum=0.95)
-    contrast: float = setting(0.0, "distance from the mean grey times 1 - this to 1 + this", minimum=0, maximum=0.95)
-    saturation: float = setting(0.0, "distance from grey times 1 - this to 1 + this", minimum=0, maximum=0.95)
+    contrast: float = setting(
+        0.0, "distance of each pixel from the image's mean grey times 1 - this to 1 + this", minimum=0, maximum=0.95
+    )
+    saturation: float = setting(
+        0.0, "distance from the pixel's grey times 1 - this to 1 + this", minimum=0, maximum=0.95
+    )
     gamma: float = setting(
         0.0, "values in [0, 1] to the power of 1 / (1 + this) to 1 + this, log-uniform", minimum=0, maximum=4
     )
@@ -105,12 +109,12 @@ class AugmentConfig(Section):
         0.0, "each channel times 1 / (1 + this) to 1 + this, log-uniform", minimum=0, maximum=4
     )
     illumination: float = setting(
-        0.0, "light that rises across the image, at most from 1 - this to 1 + this", minimum=0, maximum=0.95
+        0.0, "light that rises linearly across the image, at most from 1 - this to 1 + this", minimum=0, maximum=0.95
     )
     artefacts: float = setting(
         0.0,
-        "probability of each of ruler, hair, sticker, gel bubbles, blur and dark corners, at any severity; under "
-        "stickers and dark corners there is no lesion",
+        "probability of each of ruler, hair, sticker, gel bubbles, blur and dark corners, at any severity; the mask is "
+        "0 under stickers and dark corners",
         minimum=0,
         maximum=1,
     )
@@ -140,7 +144,7 @@ class ModelConfig(Section):
         (64, 128, 256, 512, 1024), "channels of the plain U-Net's scales, finest first", minimum=1, maximum=8192
     )
     dropout: float = setting(
-        0.3, "share of channels' values dropped between a stage's two convolutions", minimum=0, maximum=0.95
+        0.3, "share of values that dropout sets to 0 between a stage's two convolutions", minimum=0, maximum=0.95
     )
     encoder_bn_momentum: float = setting(
         0.99, "share of the old running statistics kept per step, encoder", minimum=0, maximum=1
@@ -150,7 +154,7 @@ class ModelConfig(Section):
     )
     colour_constancy: str = setting(
         "none",
-        "what the network does to each image first: none, or shades_of_gray, which takes a colour cast away",
+        "colour correction of each image before the network: none, or shades_of_gray, which removes a colour cast",
         choices=("none", "shades_of_gray"),
     )
     dtype: str = setting(
@@ -206,20 +210,20 @@ class OptimConfig(Section):
     )
     plateau_patience: int = setting(5, "epochs without improvement before the reduction", minimum=1)
     plateau_min_delta: float = setting(
-        1e-4, "least decrease of the validation loss that counts for the plateau", minimum=0, maximum=1e6
+        1e-4, "minimum decrease of the validation loss that counts as an improvement", minimum=0, maximum=1e6
     )
-    min_learning_rate: float = setting(1e-6, "floor of the learning rate", minimum=0, maximum=10)
+    min_learning_rate: float = setting(1e-6, "minimum learning rate", minimum=0, maximum=10)
     early_stop_patience: int = setting(10, "epochs without improvement before training stops", minimum=1)
     encoder_rate: float = setting(
         1.0,
-        "factor on the encoder's learning rate; 0 freezes its weights, while its batch statistics still move",
+        "factor on the encoder's learning rate; 0 freezes its weights, but not its batch statistics",
         minimum=0,
         maximum=1,
     )
     ema: float = setting(
         0.0,
-        "decay per step of a moving average of weights and batch statistics, which validation, the best checkpoint and "
-        "all inference then take; 0: none",
+        "decay per step of a moving average of weights and batch statistics; validation, the best checkpoint and all "
+        "inference use the average; 0: none",
         minimum=0,
         maximum=0.99999,
     )
@@ -230,15 +234,22 @@ class TrainConfig(Section):
     """Length, batch, seed and devices of a run."""
 
     epochs: int = setting(
-        50, "most epochs to train; may be raised later to train a run on", minimum=1, maximum=1_000_000, resumable=True
+        50,
+        "maximum number of epochs; may be raised later to continue a run",
+        minimum=1,
+        maximum=1_000_000,
+        resumable=True,
     )
-    batch_size: int = setting(16, "images per step over all devices", minimum=1)
-    seed: int = setting(0, "the one seed of weights, order, augmentation, dropout", minimum=0, maximum=2**31 - 1)
+    batch_size: int = setting(16, "images per step, over all devices together", minimum=1)
+    seed: int = setting(0, "seed of weights, image order, augmentation and dropout", minimum=0, maximum=2**31 - 1)
     devices: int = setting(
-        0, "local devices to use; 0: all, of a CPU as many cores as divide the batch", minimum=0, resumable=True
+        0,
+        "local devices to use; 0: all, or as many CPU cores as divide the batch",
+        minimum=0,
+        resumable=True,
     )
     log_every_steps: int = setting(
-        10, "steps between looks at the loss, which wait for the device", minimum=1, resumable=True
+        10, "fetch the loss every this many steps; each fetch waits for the device", minimum=1, resumable=True
     )
 
 
@@ -278,7 +289,7 @@ class Config:
         return cls().updated(changes)
 
     def updated(self, changes: Mapping[str, Any]) -> "Config":
-        """Returns a copy with settings changed by dotted name, as `{"optim.learning_rate": 1e-3}`.
+        """Returns a copy with settings changed by dotted name, for example `{"optim.learning_rate": 1e-3}`.
 
         Raises:
           UserError: an unknown name, with the nearest known one, or a value that the setting does not allow.
@@ -294,13 +305,13 @@ class Config:
 
     @classmethod
     def settings(cls) -> Iterable[tuple[str, dataclasses.Field]]:
-        """Yields each setting's dotted name and field, in order."""
+        """Yields the dotted name and the dataclass field of every setting, in order of declaration."""
         for section in dataclasses.fields(cls):
             for field in dataclasses.fields(section.type):
                 yield f"{section.name}.{field.name}", field
 
     def get(self, dotted: str) -> Any:
-        """Returns one setting's value by its dotted name."""
+        """Returns the value of the setting with a dotted name."""
         section, name = dotted.split(".")
         return getattr(getattr(self, section), name)
 

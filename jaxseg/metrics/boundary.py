@@ -1,7 +1,8 @@
-"""How well two outlines agree: Hausdorff distance and boundary IoU of an image's masks.
+"""Agreement of two outlines: Hausdorff distance and boundary IoU of two masks.
 
-Overlap hardly notices a ragged or shifted outline of a large lesion; these do. Both look at the masks' union alone, and
-distances are between outline pixels, so an image of 4000 x 3000 pixels takes a fraction of a second.
+Overlap scores hardly change when the outline of a large lesion is ragged or shifted; these do. Both are computed within
+the bounding box of the masks' union, and distances between outline pixels only, so that an image of 4000 x 3000 pixels
+takes a fraction of a second.
 """
 
 import math
@@ -9,28 +10,29 @@ import math
 import numpy as np
 
 BOUNDARY_SCORES = ("hausdorff95", "hausdorff95_relative", "boundary_iou")
+"""Keys of what `boundary_scores` returns."""
 
 BAND = 0.02
-"""Width of boundary IoU's band, of the image's diagonal: 2 % is what Cheng et al. (2021) settled on."""
+"""Width of boundary IoU's band as a share of the image's diagonal: the 2 % of Cheng et al. (2021)."""
 
 
 def boundary_scores(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Compares the outlines of two masks; the image's frame closes the outline of a mask that it cuts.
+    """Compares the outlines of two masks; where the frame cuts a mask, the frame is part of its outline.
 
     "hausdorff95" is the larger of two 95th percentiles, in pixels: of the distances from each outline pixel of one mask
-    to the nearest of the other, and the other way round. "hausdorff95_relative" is that by the image's diagonal.
-    "boundary_iou" is the Jaccard of the masks' inner bands, 2 % of the diagonal wide, as in the reference code of Cheng
-    et al., "Boundary IoU" (CVPR 2021).
+    to the nearest outline pixel of the other mask, and vice versa. "hausdorff95_relative" is "hausdorff95" divided by
+    the image's diagonal. "boundary_iou" is the Jaccard of the masks' inner bands, whose width is 2 % of the diagonal,
+    as in the reference code of Cheng et al., "Boundary IoU" (CVPR 2021).
 
-    Of two empty masks the distance is 0 and the IoU 1; of one empty mask the distance is the diagonal, the worst
-    possible, and the IoU 0.
+    If both masks are empty, the distance is 0 and the IoU 1. If one is empty, the distance is the diagonal, which is
+    the worst possible, and the IoU is 0.
 
     Args:
       prediction: bool [H, W].
       truth: bool [H, W].
 
     Returns:
-      The three `BOUNDARY_SCORES`.
+      The three `BOUNDARY_SCORES` by name.
     """
     diagonal = math.hypot(*truth.shape)
     if prediction.any() and truth.any():
@@ -46,7 +48,7 @@ def boundary_scores(prediction: np.ndarray, truth: np.ndarray) -> dict[str, floa
 
 
 def _cropped(*masks: np.ndarray) -> list[np.ndarray]:
-    """Returns the part of all masks that holds their union: beyond its edges there is no lesion."""
+    """Crops all masks to the bounding box of their union, which must not be empty."""
     union = np.logical_or.reduce(masks)
     rows, columns = (np.flatnonzero(union.any(axis=axis)) for axis in (1, 0))
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -54,16 +56,24 @@ def _cropped(*masks: np.ndarray) -> list[np.ndarray]:
 
 
 def _hausdorff(a: np.ndarray, b: np.ndarray, percentile: float = 95) -> float:
-    """Returns the larger of the two directed distances' percentiles, pixels; neither mask is empty."""
-    from scipy.spatial import KDTree  # not at the top: training, which outlines masks, need not wait for it
+    """Returns the larger of the two directed distances' percentiles, pixels; neither mask may be empty."""
+    from scipy.spatial import KDTree  # not at the top: training calls `outline` and need not wait for SciPy
 
     points = [np.argwhere(outline(mask)) for mask in (a, b)]
-    there, back = (KDTree(to).query(of)[0] for of, to in (points, points[::-1]))
-    return float(max(np.percentile(there, percentile), np.percentile(back, percentile)))
+    forward, backward = (KDTree(target).query(source)[0] for source, target in (points, points[::-1]))
+    return float(max(np.percentile(forward, percentile), np.percentile(backward, percentile)))
 
 
 def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
-    """Returns the pixels of a mask, bool [H, W], within `width` steps of its outside, which begins beyond the image."""
+    """Returns the pixels of a mask that are close to its outside; pixels beyond the image are outside.
+
+    Args:
+      mask: bool [H, W].
+      width: maximum distance from the outside, in steps to one of the four neighbours.
+
+    Returns:
+      bool [H, W].
+    """
     inner = mask
     for _ in range(width):
         eroded = np.zeros_like(inner)
@@ -73,9 +83,10 @@ def outline(mask: np.ndarray, width: int = 1) -> np.ndarray:
 
 
 def _band(mask: np.ndarray, width: int) -> np.ndarray:
-    """Returns the pixels of a mask that are at most `width` king's moves from its outside; beyond the edges is outside.
+    """Returns the pixels of a mask within `width` pixels of its outside, diagonal steps included.
 
-    The same as what `width` erosions by a square of 3 x 3 take away, at a cost that does not grow with the width.
+    These are the pixels that `width` erosions by a 3x3 square remove, at a cost that does not grow with the width.
+    Pixels beyond the image are outside.
     """
     from scipy import ndimage
 

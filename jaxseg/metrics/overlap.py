@@ -1,7 +1,7 @@
 """Confusion counts, the five scores of the paper (3.3.4), and the ISIC challenge's thresholded Jaccard.
 
-Counts come first and are added; scores are divisions at the very end, either per image or once over pooled counts.
-Importing this module does not import JAX, which those who only read scores can do without.
+Counts are computed first and can be added; scores are divisions at the very end, either per image or once over pooled
+counts. Importing this module does not import JAX, so that commands that only read scores start quickly.
 """
 
 from collections.abc import Mapping
@@ -19,20 +19,24 @@ COUNTS = ("tp", "fp", "fn", "tn")
 SCORES = ("accuracy", "dice", "jaccard", "sensitivity", "specificity")
 
 LEAST_JACCARD = 0.65
-"""Below this the thresholded Jaccard is 0: about how far experts differ (ISIC challenge 2018, task 1)."""
+"""Jaccard below which the thresholded Jaccard is 0: about the agreement of experts (ISIC challenge 2018, task 1)."""
 
 
 def confusion(predictions: "Array", targets: "Array") -> dict[str, "Array"]:
     """Counts pixels per image by prediction and truth.
 
-    JAX arrays are counted on the device and numpy arrays by numpy, which compiles nothing for images of ever new sizes.
+    JAX arrays are counted on the device. NumPy arrays are counted by NumPy: JAX would recompile for every new image
+    size.
 
     Args:
       predictions: {0, 1} or bool [B, ...], usually [B, H, W, 1].
       targets: {0, 1} or bool of the same shape.
 
     Returns:
-      int32 [B] each: "tp", "fp", "fn", "tn" (true and false positives and negatives; lesion is positive).
+      The counts "tp", "fp", "fn" and "tn" (true and false positives and negatives; lesion is positive), int32 [B] each.
+
+    Raises:
+      AssertionError: predictions and targets differ in shape.
     """
     import chex
 
@@ -52,17 +56,18 @@ def confusion(predictions: "Array", targets: "Array") -> dict[str, "Array"]:
 
 
 def scores(counts: Mapping[str, "ArrayLike"]) -> dict[str, "ArrayLike"]:
-    """Turns counts into the five scores, elementwise.
+    """Computes the five scores from counts, elementwise.
 
-    Plain arithmetic, so that counts may be JAX arrays on the device, numpy arrays or Python integers of any size on
+    It is plain arithmetic: counts may be JAX arrays on the device, or NumPy arrays or Python integers of any size on
     the host. Accuracy is (TP + TN) / all; the paper's equation 3 misprints it. A score whose denominator is zero is 1:
-    with no lesion to find, finding none is perfect (the ISIC challenge's rule for Jaccard and Dice of two empty masks).
+    where there is no lesion, an empty prediction is perfect (the ISIC challenge's rule for two empty masks).
 
     Args:
-      counts: "tp", "fp", "fn", "tn" as from `confusion`, or sums of them.
+      counts: "tp", "fp", "fn" and "tn" from `confusion`, or sums of them.
 
     Returns:
-      float of the counts' shape in [0, 1] each: "accuracy", "dice", "jaccard", "sensitivity", "specificity".
+      The scores "accuracy", "dice", "jaccard", "sensitivity" and "specificity", each a float in [0, 1] of the counts'
+      shape.
     """
     tp, fp, fn, tn = (counts[k] for k in COUNTS)
     return {
@@ -75,11 +80,11 @@ def scores(counts: Mapping[str, "ArrayLike"]) -> dict[str, "ArrayLike"]:
 
 
 def thresholded_jaccard(jaccard: "ArrayLike") -> "ArrayLike":
-    """Returns an image's Jaccard, or 0 where it is below 0.65: a lesion that is half missed is missed."""
+    """Returns the Jaccard of each image, or 0 below `LEAST_JACCARD`: a lesion found by half counts as missed."""
     return jaccard * (jaccard >= LEAST_JACCARD)
 
 
 def _ratio(part: "ArrayLike", whole: "ArrayLike") -> "ArrayLike":
-    """Divides, with 0 / 0 = 1; `part` is 0 wherever `whole` is."""
+    """Returns `part / whole`, with 0 / 0 = 1; `part` must be 0 wherever `whole` is 0."""
     nothing = whole == 0
     return (part + nothing) / (whole + nothing)

@@ -13,11 +13,11 @@ def create_model(config: ModelConfig, *, axis_name: str | None = None) -> nn.Mod
 
     Args:
       config: encoder, widths, dropout, batch-norm momenta, colour constancy, compute type.
-      axis_name: mapped axis over which training averages batch statistics; None outside a mapped function.
+      axis_name: mapped axis over which training averages batch statistics; None for a network outside of `jax.pmap`.
 
     Returns:
-      A module: `init(key, images, train=False)`, and `apply(variables, images, train=False)` -> float32 logits
-      [B, H, W, 1], for RGB images [B, H, W, 3] in [0, 255].
+      A module with `init(key, images, train=False)` and `apply(variables, images, train=False)`. It maps RGB images
+      [B, H, W, 3] in [0, 255] to float32 logits [B, H, W, 1].
     """
     dtype = jnp.dtype(config.dtype)
     if config.encoder == "none":

@@ -1,21 +1,21 @@
-"""Colour constancy: what the network does to an image before anything else, on request."""
+"""Colour constancy: the optional first step of a network."""
 
 import jax
 import jax.numpy as jnp
 
 
 def shades_of_gray(images: jax.Array, *, power: int = 6) -> jax.Array:
-    """Takes an image's colour cast away: "Shades of Gray" (Finlayson and Trezzi 2004).
+    """Removes the colour cast of images: "Shades of Gray" (Finlayson and Trezzi 2004).
 
-    The light's colour is taken to be that of the image's mean, of Minkowski norm `power`, and each channel is divided
-    by it (von Kries), so that skin looks alike under any lamp. Brightness stays about the same.
+    The Minkowski mean of the image, of order `power`, is the estimate of the light's colour. Each channel is divided by
+    it (von Kries), so that skin looks alike under any lamp. Brightness stays about the same.
 
     Args:
-      images: uint8 or float [..., H, W, 3], RGB in [0, 255]; each is corrected by itself.
-      power: 1 is the grey world; the larger, the more the brightest pixels count.
+      images: uint8 or float [..., H, W, 3], RGB in [0, 255]; every image is corrected separately.
+      power: order of the mean; 1 is the grey world. The higher, the more the brightest pixels count.
 
     Returns:
-      float32 [..., H, W, 3] in [0, 255]; what the correction makes brighter than white is white.
+      float32 [..., H, W, 3] in [0, 255]; values that the correction raises above 255 are clipped.
     """
     images = images.astype(jnp.float32)
     # The floor, a hundredth of a grey level, keeps black images black instead of dividing by 0.

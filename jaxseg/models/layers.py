@@ -1,7 +1,7 @@
-"""The layers that both the encoders and the decoders are made of.
+"""Layers of the encoders and the decoders.
 
-Parameters and batch statistics are float32 whatever the compute type `dtype` is. Kernels start as Keras' do (Glorot,
-uniform) and biases at zero.
+Parameters and batch statistics are float32, whatever the compute type `dtype` is. Kernels are initialised as in Keras
+(Glorot uniform), biases with zeros.
 """
 
 import math
@@ -17,21 +17,21 @@ from jaxseg.models.ops import batch_norm, convolve, matmul, normalise
 Initializer = Callable[..., jax.Array]
 
 KERNEL_INIT: Initializer = nn.initializers.glorot_uniform()
-"""Keras' default for convolutions; fans are taken over the last two axes of a kernel times its receptive field."""
+"""Keras' default for convolutions: fans are the last two axes of a kernel times its receptive field."""
 
 _UPCONV_INIT: Initializer = nn.initializers.glorot_uniform(batch_axis=(0, 1))
-"""Each output pixel of a 2x2 stride-2 transposed convolution sees one tap of the kernel, so taps are not fan-in."""
+"""Every output pixel of a 2x2 stride-2 transposed convolution sees one tap of the kernel: taps do not add to fan-in."""
 
 
 class PointwiseConv(nn.Module):
-    """A 1x1 convolution as a matrix product, several times faster than XLA's convolution on a CPU.
+    """A 1x1 convolution as a matrix product, which is several times faster than XLA's convolution on a CPU.
 
     Parameters are those of a Keras `Conv2D` of kernel size 1: `kernel` [1, 1, C, features] and `bias` [features].
 
     Attributes:
       features: channels of the output.
       use_bias: whether a bias is added.
-      stride: step in both directions, pixels; skipped pixels are dropped before the product, not after.
+      stride: step in both directions, pixels; skipped pixels are dropped before the product.
       dtype: compute type.
       kernel_init: initialiser of the kernel.
     """
@@ -55,8 +55,8 @@ class PointwiseConv(nn.Module):
 class Conv(nn.Module):
     """A convolution after explicit zero padding of `kernel_size // 2` pixels on every side.
 
-    Unlike "SAME", which at stride 2 pads by the input's parity, this is what Keras' ResNets do (`ZeroPadding2D`, then a
-    valid convolution). At stride 1 the two agree. Parameters: `kernel` [k, k, C, features], `bias` [features].
+    Keras' ResNets pad in this way (`ZeroPadding2D`, then a valid convolution). "SAME" agrees with it at stride 1, but
+    at stride 2 it pads by the parity of the input size. Parameters: `kernel` [k, k, C, features], `bias` [features].
 
     Attributes:
       features: channels of the output.
@@ -86,9 +86,9 @@ class Conv(nn.Module):
 class UpConv(nn.Module):
     """A 2x2 stride-2 transposed convolution as one matrix product and depth-to-space.
 
-    Output pixel (2i + p, 2j + q) is `x[i, j] @ kernel[p, q] + bias`: windows do not overlap. The kernel
-    [2, 2, C, features] is that of a Keras `Conv2DTranspose` with its last two axes swapped, and that of a Flax
-    `nn.ConvTranspose` turned by 180 degrees (`kernel[::-1, ::-1]`).
+    Output pixel (2i + p, 2j + q) is `x[i, j] @ kernel[p, q] + bias`: windows do not overlap. Parameters: `kernel`
+    [2, 2, C, features], `bias` [features]. The kernel of a Keras `Conv2DTranspose` has the last two axes swapped, and
+    that of a Flax `nn.ConvTranspose` is rotated by 180 degrees (`kernel[::-1, ::-1]`).
 
     Attributes:
       features: channels of the output.
@@ -113,13 +113,14 @@ class UpConv(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation over batch, height and width; parameters and statistics are float32.
 
-    Parameters `scale`, `bias`; batch statistics `mean`, `var`, all [C] and directly in this module, so that they carry
-    a Keras layer's name. New statistics are `momentum * old + (1 - momentum) * batch`, of the batch's biased variance.
+    Parameters: `scale`, `bias`; batch statistics: `mean`, `var`; all [C]. They are directly in this module, so that the
+    module can have the name of a Keras layer. New statistics are `momentum * old + (1 - momentum) * batch`, with the
+    biased variance of the batch.
 
     Attributes:
       momentum: share of the old running statistics kept per step.
       epsilon: added to the variance.
-      dtype: type of the output; the reductions over the batch are float32 all the same.
+      dtype: type of the output; the reductions over the batch are always float32.
       axis_name: mapped axis over which the batch is spread, or None; statistics are those of the whole batch.
     """
 
@@ -130,8 +131,12 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises `x` [B, H, W, C] by the batch's statistics if `train`, else by the running ones."""
-        # Not flax.linen's, which took a third of a training step's time to trace.
+        """Normalises `x` [B, H, W, C] by the batch's statistics if `train`, else by the running statistics.
+
+        Returns:
+          `dtype` [B, H, W, C].
+        """
+        # flax.linen's BatchNorm took a third of the time that tracing a training step takes.
         channels = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
@@ -139,7 +144,7 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
         if not train:
             return normalise(x, mean.value, var.value, scale, bias, self.epsilon, self.dtype)
-        # `init` runs outside of the mapped axis.
+        # `init` runs outside of the mapped function.
         axis_name = None if self.is_initializing() else self.axis_name
         y, batch_mean, batch_var = batch_norm(x, scale, bias, self.epsilon, self.dtype, axis_name)
         if not self.is_initializing():
@@ -151,12 +156,11 @@ class BatchNorm(nn.Module):
 class Dropout(nn.Module):
     """Elementwise dropout whose draws do not depend on how the batch is spread over devices.
 
-    The stream "dropout" must be given the same key on every device. It is folded with the example's place in the whole
-    batch, and each example draws its own mask.
+    The random stream "dropout" must have the same key on every device. The key is folded with the example's position in
+    the whole batch, and every example draws its own mask.
 
     Attributes:
-      rate: share of the values set to zero, in [0, 1), rounded to 1/256; the others are scaled so
-        that the mean stays.
+      rate: share of values set to zero, in [0, 1), rounded to 1/256; all others are scaled to preserve the mean.
       axis_name: mapped axis over which the batch is spread, in order and evenly, or None.
     """
 
@@ -165,8 +169,8 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Drops values of `x` [B, ...] if `train`, else returns it as it is."""
-        # `init` runs outside of the mapped axis, where axis_index does not exist.
+        """Drops values of `x` [B, ...] if `train`, else returns `x` unchanged."""
+        # `init` runs outside of the mapped function, where axis_index does not exist.
         if not train or self.rate == 0.0 or self.is_initializing():
             return x
         index = jnp.arange(x.shape[0])
@@ -179,12 +183,20 @@ class Dropout(nn.Module):
 
 
 def _random_bytes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Draws uint8 of a shape, four to a word: `jax.random.bits` of type uint8 draws a whole word for each."""
+    """Draws uint8 of a shape, four from each word: `jax.random.bits` of type uint8 would draw one word per byte."""
     size = math.prod(shape)
     words = jax.random.bits(key, (-(-size // 4),), jnp.uint32)
     return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:size].reshape(shape)
 
 
 def subsample(x: jax.Array, stride: int) -> jax.Array:
-    """Keeps every `stride`-th row and column of `x` [B, H, W, C], from the first: a 1x1 pooling with a stride."""
+    """Keeps every `stride`-th row and column, beginning with the first, like a 1x1 pooling with a stride.
+
+    Args:
+      x: [B, H, W, C].
+      stride: step in both directions, pixels.
+
+    Returns:
+      [B, ceil(H / stride), ceil(W / stride), C].
+    """
     return x[:, ::stride, ::stride, :] if stride > 1 else x

@@ -1,11 +1,12 @@
-"""The encoders: ResNet50V2 and ResNet50, layer for layer and name for name those of Keras.
+"""The encoders ResNet50V2 and ResNet50, with the layers and the layer names of Keras.
 
-The reference is `keras/src/applications/resnet.py` (both networks) with `resnet_v2.py`; unusual choices name the
-function there. Modules carry Keras' layer names, all directly under the encoder, so that `jaxseg.weights` copies
-weights by name. An encoder takes what its Keras twin takes; `preprocess` makes that of RGB in [0, 255].
+The reference is `keras/src/applications/resnet.py` (both networks) with `resnet_v2.py`; a comment beside every unusual
+choice names the function there. Modules have Keras' layer names and lie directly under the encoder, so that
+`jaxseg.weights` copies weights by name. An encoder takes the same input as in Keras; `preprocess` converts RGB in
+[0, 255] to it.
 
-Stages at strides 4, 8, 16 and 32 are made of bottleneck units: 1x1 down to `w` channels, 3x3, 1x1 up to `4 w`, with `w`
-doubling per stage from 64. Input may have any size; a tap at stride s has ceil(size / s) pixels.
+Stages at strides 4, 8, 16 and 32 consist of bottleneck units: 1x1 down to `w` channels, 3x3, 1x1 up to `4 w`, with `w`
+doubling per stage from 64. Images may have any size; a tap at stride s has ceil(size / s) pixels per side.
 """
 
 import functools
@@ -20,20 +21,20 @@ from jaxseg.models.layers import BatchNorm, Conv, PointwiseConv, subsample
 from jaxseg.models.ops import max_pool
 
 EPSILON = 1.001e-5
-"""Epsilon of every batch normalisation (resnet.py writes it out in each; Keras' own default is 1e-3)."""
+"""Epsilon of every batch normalisation in resnet.py; Keras' default is 1e-3."""
 
 Layers = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
-"""1x1 convolution, padded convolution and normalisation, ready to be called with `name` and then with an array."""
+"""Constructors of 1x1 convolution and padded convolution, both called with `name`, and the function `norm(x, name)`."""
 
 
 class _Encoder(nn.Module):
-    """What the two encoders share: their settings and how they make layers.
+    """Base of the two encoders: their settings and the constructors of their layers.
 
     Attributes:
       dtype: compute type; parameters and batch statistics are float32.
       bn_momentum: share of the old running statistics kept per step.
       axis_name: mapped axis over which the batch is spread, or None.
-      blocks: units in each of the four stages, at least 2.
+      blocks: number of units in each of the four stages, at least 2.
       width: channels of the stem and of the first stage's bottlenecks.
     """
 
@@ -44,7 +45,7 @@ class _Encoder(nn.Module):
     width: int = 64
 
     def layers(self, train: bool) -> Layers:
-        """Returns what makes this encoder's layers, with its settings bound."""
+        """Returns the constructors of the layers with this encoder's settings bound."""
         pointwise = functools.partial(PointwiseConv, dtype=self.dtype)
         conv = functools.partial(Conv, dtype=self.dtype)
 
@@ -68,26 +69,39 @@ class ResNet50V2(_Encoder):
     | `conv4_block6_1_relu` | 16 | 256 |
     | `post_relu` | 32 | 2048 |
 
-    The three middle taps lie inside the unit that halves the size, before it does: they are the last tensors at their
-    stride, and bottlenecks, hence their few channels. `conv1_conv` is signed, the others are not.
+    The three middle taps lie inside the unit that halves the size, before the halving: they are the last tensors at
+    their stride. They are bottlenecks and therefore have few channels. `conv1_conv` is signed, the others are not.
 
-    Attributes are those of `_Encoder`: dtype, bn_momentum, axis_name, blocks, width.
+    Attributes:
+      dtype: compute type; parameters and batch statistics are float32.
+      bn_momentum: share of the old running statistics kept per step.
+      axis_name: mapped axis over which the batch is spread, or None.
+      blocks: number of units in each of the four stages, at least 2.
+      width: channels of the stem and of the first stage's bottlenecks.
     """
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Names of the features returned, finest to deepest."""
+        """Names of the returned features, finest first."""
         inner = (f"conv{stage}_block{units}_1_relu" for stage, units in enumerate(self.blocks[:3], start=2))
         return ("conv1_conv", *inner, "post_relu")
 
     @staticmethod
     def preprocess(images: jax.Array) -> jax.Array:
-        """Maps RGB [B, H, W, 3] in [0, 255], any type, to float32 in [-1, 1] (`preprocess_input`, mode "tf")."""
+        """Maps RGB [B, H, W, 3] in [0, 255] of any dtype to float32 in [-1, 1] (`preprocess_input`, mode "tf")."""
         return images.astype(jnp.float32) / 127.5 - 1.0
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
-        """Returns the taps by name, each `dtype` [B, ceil(H / stride), ceil(W / stride), channels]."""
+        """Computes the features of images.
+
+        Args:
+          images: float [B, H, W, 3], RGB in [-1, 1], from `preprocess`.
+          train: normalise by batch statistics and update the running ones (needs mutable "batch_stats").
+
+        Returns:
+          The taps by name, each `dtype` [B, ceil(H / stride), ceil(W / stride), channels].
+        """
         layers = _, conv, norm = self.layers(train)
         features = {}
         x = features["conv1_conv"] = conv(self.width, kernel_size=7, stride=2, name="conv1_conv")(images)
@@ -116,17 +130,17 @@ def _preactivation_unit(
     Args:
       x: [B, H, W, C].
       width: channels of the bottleneck.
-      stride: of the 3x3 convolution and of the shortcut.
-      project: whether the shortcut is a 1x1 convolution; else it is `x` itself, subsampled.
+      stride: stride of the 3x3 convolution and of the shortcut, pixels.
+      project: whether the shortcut is a 1x1 convolution; otherwise it is `x`, subsampled.
       name: prefix of the layers' names.
-      layers: what makes the layers.
+      layers: constructors of the layers, from `_Encoder.layers`.
 
     Returns:
       The unit's output [B, ceil(H / stride), ceil(W / stride), 4 width], and its `_1_relu` [B, H, W, width].
     """
     pointwise, conv, norm = layers
     preact = nn.relu(norm(x, f"{name}_preact_bn"))
-    # The projection starts from the activated input, the identity from the raw one (a 1x1 max pooling in Keras).
+    # The projection takes the activated input, the identity the raw input (a 1x1 max pooling in Keras).
     shortcut = pointwise(4 * width, name=f"{name}_0_conv")(preact) if project else subsample(x, stride)
     x = pointwise(width, use_bias=False, name=f"{name}_1_conv")(preact)
     inner = nn.relu(norm(x, f"{name}_1_bn"))
@@ -138,7 +152,7 @@ def _preactivation_unit(
 class ResNet50(_Encoder):
     """ResNet50 (v1): normalisation and ReLU come after each convolution (He et al. 2016a); 23,587,712 parameters.
 
-    Input: float [B, H, W, 3], BGR, less the ImageNet mean, about [-124, 152].
+    Input: float [B, H, W, 3], BGR minus the ImageNet mean, about [-124, 152].
 
     | Tap | Stride | Channels |
     | --- | --- | --- |
@@ -148,22 +162,35 @@ class ResNet50(_Encoder):
     | `conv4_block6_out` | 16 | 1024 |
     | `conv5_block3_out` | 32 | 2048 |
 
-    Attributes are those of `_Encoder`: dtype, bn_momentum, axis_name, blocks, width.
+    Attributes:
+      dtype: compute type; parameters and batch statistics are float32.
+      bn_momentum: share of the old running statistics kept per step.
+      axis_name: mapped axis over which the batch is spread, or None.
+      blocks: number of units in each of the four stages, at least 2.
+      width: channels of the stem and of the first stage's bottlenecks.
     """
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Names of the features returned, finest to deepest."""
+        """Names of the returned features, finest first."""
         return ("conv1_relu", *(f"conv{stage}_block{units}_out" for stage, units in enumerate(self.blocks, start=2)))
 
     @staticmethod
     def preprocess(images: jax.Array) -> jax.Array:
-        """Maps RGB [B, H, W, 3] in [0, 255], any type, to float32 BGR less the mean (`preprocess_input`, "caffe")."""
+        """Maps RGB [B, H, W, 3] in [0, 255] to float32 BGR minus the ImageNet mean (`preprocess_input`, "caffe")."""
         return images.astype(jnp.float32)[..., ::-1] - jnp.array([103.939, 116.779, 123.68], jnp.float32)
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
-        """Returns the taps by name, each `dtype` [B, ceil(H / stride), ceil(W / stride), channels]."""
+        """Computes the features of images.
+
+        Args:
+          images: float [B, H, W, 3], BGR minus the ImageNet mean, from `preprocess`.
+          train: normalise by batch statistics and update the running ones (needs mutable "batch_stats").
+
+        Returns:
+          The taps by name, each `dtype` [B, ceil(H / stride), ceil(W / stride), channels].
+        """
         layers = _, conv, norm = self.layers(train)
         features = {}
         x = conv(self.width, kernel_size=7, stride=2, name="conv1_conv")(images)
@@ -191,10 +218,10 @@ def _postactivation_unit(
     Args:
       x: [B, H, W, C].
       width: channels of the bottleneck.
-      stride: of the first 1x1 convolution and of the projection; Keras has it here, later ResNets in the 3x3.
-      project: whether the shortcut is a normalised 1x1 convolution; else it is `x` itself, and stride must be 1.
+      stride: stride of the first 1x1 convolution and of the projection, pixels; later ResNets have it in the 3x3.
+      project: whether the shortcut is a normalised 1x1 convolution; otherwise it is `x`, and stride must be 1.
       name: prefix of the layers' names.
-      layers: what makes the layers.
+      layers: constructors of the layers, from `_Encoder.layers`.
 
     Returns:
       The unit's output [B, ceil(H / stride), ceil(W / stride), 4 width].

@@ -1,7 +1,7 @@
-"""The segmentation networks: the ResNet-U-Net of the paper and the plain U-Net it is compared with.
+"""The segmentation networks: the ResNet-U-Net of the paper and the plain U-Net, its baseline.
 
-Both take RGB in [0, 255] at any size that is a multiple of 32 (the plain U-Net: of its own factor) and return one
-logit per pixel. Where the paper's figures are lost, `README.md` says what was chosen.
+Both take RGB images in [0, 255] and return one logit per pixel. Height and width must be multiples of 32, or for the
+plain U-Net of 2 to the number of scales minus 1. README says what was chosen where the paper's figures are lost.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from jaxseg.models.layers import BatchNorm, Conv, Dropout, PointwiseConv, UpConv
 
 
 class ConvBlock(nn.Module):
-    """Two 3x3 convolutions, each with batch norm and ReLU, dropout between them.
+    """Two 3x3 convolutions, each with batch norm and ReLU, with dropout between them.
 
     Attributes:
       features: output channels.
@@ -45,9 +45,14 @@ class ConvBlock(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Doubles the size by a transposed convolution, joins the skip where there is one, convolves twice.
+    """Doubles the size by a transposed convolution, concatenates the skip if there is one, and convolves twice.
 
-    Attributes: as of `ConvBlock`.
+    Attributes:
+      features: output channels.
+      dropout: share of values dropped between the convolutions.
+      bn_momentum: share of the old running statistics kept per step.
+      dtype: compute type.
+      axis_name: mapped axis over which batch statistics are averaged, or None.
     """
 
     features: int
@@ -58,7 +63,16 @@ class DecoderStage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, skip: jax.Array | None, *, train: bool) -> jax.Array:
-        """Maps [B, H, W, C] and a skip of [B, 2H, 2W, S] to [B, 2H, 2W, features]."""
+        """Decodes one scale.
+
+        Args:
+          x: [B, H, W, C], the map of the next deeper scale.
+          skip: [B, 2 H, 2 W, S], the encoder's map of this scale, or None.
+          train: use batch statistics and drop values.
+
+        Returns:
+          `dtype` [B, 2 H, 2 W, features].
+        """
         x = UpConv(self.features, dtype=self.dtype, name="up")(x)
         if skip is not None:
             x = jnp.concatenate([x, skip], axis=-1)
@@ -67,7 +81,7 @@ class DecoderStage(nn.Module):
 
 
 class Head(nn.Module):
-    """1x1 convolution to one logit per pixel, in float32: a sigmoid's tail needs the precision."""
+    """1x1 convolution to one logit per pixel, in float32: the tails of the sigmoid need the precision."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -78,15 +92,15 @@ class Head(nn.Module):
 class ResNetUNet(nn.Module):
     """U-Net decoder on a ResNet encoder (paper, 3.3.2, Fig. 5).
 
-    Skips come from the last map at each scale; the fifth stage, at full size, has none. The encoder's parameters are
-    under "encoder", with Keras' layer names.
+    Skips are the last map at each scale; the fifth stage, at full size, has none. The encoder's parameters are under
+    "encoder", with Keras' layer names.
 
     Attributes:
-      encoder: the encoder of `jaxseg.models.resnet`; it knows its taps and how RGB in [0, 255] becomes its input.
+      encoder: an encoder of `jaxseg.models.resnet`; its `preprocess` converts RGB in [0, 255] to its input.
       decoder_channels: channels of the five stages, deepest first.
       dropout: share of values dropped in every decoder stage.
       bn_momentum: share of the old running statistics kept per step in the decoder.
-      colour_constancy: "none", or "shades_of_gray": each image is corrected by itself before all else.
+      colour_constancy: "none", or "shades_of_gray": correct the colours of every image first.
       dtype: compute type of the decoder; logits are float32.
       axis_name: mapped axis over which batch statistics are averaged in training, or None.
     """
@@ -111,7 +125,7 @@ class ResNetUNet(nn.Module):
           float32 [B, H, W, 1], logits; above 0 is lesion.
 
         Raises:
-          ValueError: H or W is not a multiple of 32.
+          ValueError: H or W is not a multiple of 32, or the images are not [B, H, W, 3].
         """
         check_size(images.shape, 32)
         images = _constant_colours(images, self.colour_constancy)
@@ -123,14 +137,14 @@ class ResNetUNet(nn.Module):
 class UNet(nn.Module):
     """The plain U-Net (Ronneberger et al. 2015), the paper's baseline (4.5).
 
-    Same-padded convolutions, so that the mask has the image's size, and batch norm, without which it trains poorly from
-    scratch on 160 images; both differ from the 2015 network.
+    It differs from the 2015 network in two ways: convolutions are padded, so that the mask has the image's size, and
+    there is batch norm, without which the network trains poorly from scratch on 160 images.
 
     Attributes:
       channels: channels per scale, finest first.
-      dropout: share of values dropped between a block's two convolutions in the decoder, as in `ResNetUNet`.
+      dropout: share of values dropped between the two convolutions of every decoder block.
       bn_momentum: share of the old running statistics kept per step.
-      colour_constancy: as in `ResNetUNet`.
+      colour_constancy: "none", or "shades_of_gray": correct the colours of every image first.
       dtype: compute type; logits are float32.
       axis_name: mapped axis over which batch statistics are averaged in training, or None.
     """
@@ -144,7 +158,18 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Segments images; as `ResNetUNet`, with H and W multiples of 2 to the number of scales minus 1."""
+        """Segments images.
+
+        Args:
+          images: uint8 or float [B, H, W, 3], RGB in [0, 255]; H and W multiples of 2 to the number of scales minus 1.
+          train: use batch statistics and drop values (needs the "dropout" key and mutable "batch_stats").
+
+        Returns:
+          float32 [B, H, W, 1], logits; above 0 is lesion.
+
+        Raises:
+          ValueError: H or W is not such a multiple, or the images are not [B, H, W, 3].
+        """
         check_size(images.shape, 2 ** (len(self.channels) - 1))
         images = _constant_colours(images, self.colour_constancy)
         x = (images.astype(jnp.float32) / 127.5 - 1.0).astype(self.dtype)
@@ -159,21 +184,21 @@ class UNet(nn.Module):
 
 
 def _constant_colours(images: jax.Array, method: str) -> jax.Array:
-    """Returns RGB images [B, H, W, 3] in [0, 255] as they are, or float32 with their colour casts taken away."""
+    """Returns RGB images [B, H, W, 3] in [0, 255] unchanged, or float32 without colour casts."""
     return shades_of_gray(images) if method == "shades_of_gray" else images
 
 
 def _decode(
     network: ResNetUNet | UNet, x: jax.Array, skips: Sequence[jax.Array], channels: Sequence[int], *, train: bool
 ) -> jax.Array:
-    """Applies a network's decoder stages, deepest first, and its head; called within its `__call__`.
+    """Applies the decoder stages of a network, deepest first, and its head; called within the network's `__call__`.
 
     Args:
-      network: whose settings the stages take and whose submodules they become.
-      x: the deepest map, [B, H, W, C].
-      skips: maps to join, finest first; stages beyond them have none.
-      channels: of each stage.
-      train: as for the network.
+      network: the network whose settings the stages take and whose submodules they become.
+      x: [B, H, W, C], the deepest map.
+      skips: maps to concatenate, finest first; stages beyond them have no skip.
+      channels: channels of each stage, deepest first.
+      train: use batch statistics and drop values.
 
     Returns:
       float32 [B, H 2^stages, W 2^stages, 1], logits.
@@ -188,7 +213,15 @@ def _decode(
 
 
 def check_size(shape: Sequence[int], multiple: int) -> None:
-    """Raises ValueError if images [B, H, W, 3] are not of a size that the network can halve and double back."""
+    """Checks that a network can halve the size of images repeatedly and double it back.
+
+    Args:
+      shape: shape of the images.
+      multiple: number of which height and width must be multiples, pixels.
+
+    Raises:
+      ValueError: the shape is not [B, H, W, 3], or H or W is not a multiple; the message names the size to pad to.
+    """
     if len(shape) != 4 or shape[-1] != 3:
         raise ValueError(f"images of shape {tuple(shape)}: must be [B, H, W, 3], RGB")
     height, width = shape[1:3]

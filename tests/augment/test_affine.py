@@ -14,7 +14,7 @@ NOTHING = AugmentConfig(rotation=0, shear=0, zoom_min=1, zoom_max=1, flip_horizo
 
 
 def test_identity_is_exact():
-    """If broken, the warp is off by half a pixel, or blurs where it need not."""
+    """If broken, the warp is off by half a pixel, or blurs where nothing moves."""
     image = np.random.default_rng(0).integers(0, 256, (17, 20, 3), dtype=np.uint8)
     mask = np.random.default_rng(1).integers(0, 2, (17, 20, 1), dtype=np.uint8)
     warped, warped_mask = warp(jnp.asarray(image), jnp.asarray(mask), jnp.eye(2))
@@ -32,7 +32,7 @@ def test_identity_is_exact():
 )
 @pytest.mark.parametrize("size", [5, 6])
 def test_flips_and_quarter_turns_equal_numpys(matrix, numpy, size):
-    """If broken, the centre is wrong, or an axis is mirrored the other way."""
+    """If broken, the centre is wrong, or an axis is mirrored in the other direction."""
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     mask = np.random.default_rng(1).integers(0, 2, (size, size, 1), dtype=np.uint8)
     warped, warped_mask = warp(jnp.asarray(image), jnp.asarray(mask), jnp.array(matrix, jnp.float32))
@@ -49,7 +49,7 @@ def test_bilinear_between_pixels():
 
 
 def test_transforms_keep_within_their_ranges():
-    """If broken, rotation in radians, zoom inverted, or a range that is not reached."""
+    """If broken, rotation is in radians, zoom is inverted, or the ends of a range are not reached."""
     keys = jax.random.split(jax.random.key(0), 500)
     rotation_only = dataclasses.replace(NOTHING, rotation=30.0)
     matrices = np.asarray(jax.vmap(lambda k: draw_affine(k, rotation_only))(keys))

@@ -55,7 +55,7 @@ def damage(kind: str, severity: float) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ARTEFACTS)
 def test_damage_grows_from_nothing(kind):
-    """If broken, a curve of score over severity says nothing, or its first point is not the clean image's score."""
+    """If broken, a curve of score over severity is meaningless, or does not begin at the score of the clean images."""
     np.testing.assert_array_equal(spoil(KEY, IMAGES, kind, np.zeros(4, np.float32)), IMAGES)
     steps = np.stack([damage(kind, severity) for severity in (0, 1, 2, 3, 4, 5)])
     # A corner or sticker may begin outside of the image, a hair on the border: then a step may change nothing yet.
@@ -80,7 +80,7 @@ def test_examples_draw_for_themselves_wherever_they_are(kind):
 
 @pytest.mark.parametrize("kind", ARTEFACTS)
 def test_types_ranges_and_one_compilation(kind):
-    """If broken, uint8 wraps around, float images leave [0, 255], or every severity is compiled anew."""
+    """If broken, uint8 wraps around, float images leave [0, 255], or every severity is compiled separately."""
     extreme = np.random.default_rng(0).choice(np.uint8([0, 255]), IMAGES.shape)
     before = TRACES.count(kind)
     for severity in (0.5, 2.0, 5.0, 9.0, -1.0):
@@ -99,7 +99,7 @@ def test_types_ranges_and_one_compilation(kind):
 
 @pytest.mark.parametrize("kind", ["hair", "gel_bubble", "dark_corner", "sticker"])
 def test_large_and_small_images_look_alike(kind):
-    """If broken, lengths are in pixels: at 512 pixels the hairs of a small image would be hardly there."""
+    """If broken, lengths are in pixels: on an image of 512 pixels the hairs would be almost invisible."""
     small, large = np.full((4, 32, 32, 3), 180.0), np.full((4, 128, 128, 3), 180.0)
     draw = jax.jit(functools.partial(corrupt, kind=kind, severity=5.0))
     shrunk = np.asarray(draw(KEY, large)).reshape(4, 32, 4, 32, 4, 3).mean(axis=(2, 4))
@@ -108,14 +108,14 @@ def test_large_and_small_images_look_alike(kind):
 
 
 def test_unknown_kinds_are_named():
-    """If broken, a typing mistake ends in a KeyError that does not say what there is."""
+    """If broken, a typing mistake ends in a KeyError that does not list the kinds."""
     with pytest.raises(ValueError, match=r"no artefact 'hairs'.*hair, dark_corner"):
         corrupt(KEY, IMAGES, "hairs", 1.0)
 
 
 @pytest.mark.parametrize("kind", HIDING)
 def test_hidden_is_what_the_artefact_covers(kind):
-    """If broken, training calls stickers lesion, or takes lesion away that is in plain sight."""
+    """If broken, training labels stickers as lesion, or removes visible lesion from the mask."""
     keys = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(4))
     hide = jax.jit(jax.vmap(lambda key, severity: hidden_one(key, (72, 96), kind, severity)))
     spoilt = np.asarray(spoil(KEY, IMAGES, kind, np.full(4, 5, np.float32)), int)

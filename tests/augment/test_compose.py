@@ -32,7 +32,7 @@ def blobs(count: int, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("only", [*ONLY, "all"])
 def test_image_and_mask_stay_aligned(only):
-    """If broken, the mask is warped by another transform than the image, so the network learns from wrong borders."""
+    """If broken, mask and image are warped differently, so that the network learns wrong borders."""
     config = AugmentConfig() if only == "all" else AugmentConfig(**{**NOTHING, **ONLY[only]})
     images, masks = blobs(8)
     new_images, new_masks = augment(jax.random.key(3), images, masks, config)
@@ -47,7 +47,7 @@ def test_image_and_mask_stay_aligned(only):
 
 
 def test_every_example_draws_its_own():
-    """If broken, a whole batch is rotated alike, which is an augmentation of one image."""
+    """If broken, all images of a batch are rotated by the same angle."""
     images, masks = blobs(1)
     several = augment(jax.random.key(0), np.repeat(images, 6, 0), np.repeat(masks, 6, 0), AugmentConfig())[0]
     assert len({np.asarray(image).tobytes() for image in several}) == 6
@@ -66,7 +66,7 @@ def test_draws_belong_to_the_global_example():
 
 
 def test_disabled_changes_nothing():
-    """If broken, --augment.enabled false still resamples, and so blurs, the image."""
+    """If broken, --augment.enabled false still resamples the image and therefore blurs it."""
     images, masks = blobs(2)
     chex.assert_trees_all_equal(
         augment(jax.random.key(0), images, masks, AugmentConfig(enabled=False)), (images, masks)
@@ -82,7 +82,7 @@ def test_magnification_enlarges():
 
 
 def test_translation_is_a_share_of_each_side():
-    """If broken, a shift is in pixels, in one direction alone, or scaled by zoom or by the other side."""
+    """If broken, a shift is in pixels, only in one direction, or scaled by the zoom or by the other side."""
     images = np.zeros((300, 40, 80, 3), np.float32)
     images[:, 20, 40] = 255
     config = AugmentConfig(**{**NOTHING, "translation": 0.25})
@@ -102,7 +102,7 @@ EVERYTHING = {
 
 
 def test_everything_at_once_belongs_to_the_global_example():
-    """If broken, light or artefacts depend on how many devices share the batch, or change the type of what they get."""
+    """If broken, light or artefacts depend on the number of devices, or change the dtype of images or masks."""
     images, masks = blobs(4)
     config = AugmentConfig(**EVERYTHING)
     both = jax.jit(lambda key, images, masks, first: augment(key, images, masks, config, first_example=first))
@@ -113,7 +113,7 @@ def test_everything_at_once_belongs_to_the_global_example():
 
 
 def test_light_leaves_the_mask_and_the_geometry_alone():
-    """If broken, switching light on draws other turns and flips: runs with and without it are not comparable."""
+    """If broken, switching light on changes rotations and flips, so that runs with and without light do not compare."""
     images, masks = blobs(4)
     images = np.ascontiguousarray(np.broadcast_to(masks * 200, images.shape))
     plain = augment(jax.random.key(2), images, masks, AugmentConfig())

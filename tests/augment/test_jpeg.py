@@ -22,7 +22,7 @@ def picture() -> np.ndarray:
 
 @pytest.mark.parametrize("quality", [10, 30, 60, 90])
 def test_jpeg_is_pillows(quality):
-    """If broken, tables, quality or colour subsampling are not JPEG's, and robustness to it is to something else."""
+    """If broken, tables, quality or colour subsampling differ from JPEG's, and something else is measured."""
     image = picture()
     ours = jax.jit(jpeg)
     # Where a frequency is half-way between two steps, the last bit decides; more often so of averaged colours.

@@ -31,14 +31,14 @@ def spans(values: np.ndarray, low: float, high: float) -> None:
 
 
 def test_brightness_is_one_factor():
-    """If broken, images become brighter alone, or by more than was asked for."""
+    """If broken, images only become brighter, or change by more than the setting allows."""
     factors = relit(brightness=0.3) / IMAGE
     np.testing.assert_allclose(factors, factors[:, :1, :1, :1] * np.ones_like(IMAGE), rtol=1e-5)
     spans(factors[:, 0, 0, 0], 0.7, 1.3)
 
 
 def test_contrast_is_about_the_mean_grey():
-    """If broken, contrast changes brightness, or colours apart from one another."""
+    """If broken, contrast changes brightness, or changes the channels differently."""
     new = relit(contrast=0.3)
     factors = (new - GREY.mean()) / (IMAGE - GREY.mean())
     spans(np.median(factors, axis=(1, 2, 3)), 0.7, 1.3)
@@ -53,14 +53,14 @@ def test_saturation_is_about_each_pixels_grey():
 
 
 def test_gamma_keeps_black_and_white():
-    """If broken, gamma is of values in [0, 255], which makes images black or white."""
+    """If broken, the power is taken of values in [0, 255], which makes images black or white."""
     exponents = np.log(relit(gamma=0.5) / 255) / np.log(IMAGE / 255)
     np.testing.assert_allclose(exponents, exponents[:, :1, :1, :1] * np.ones_like(IMAGE), rtol=1e-4)
     spans(np.log(exponents[:, 0, 0, 0]), -np.log(1.5), np.log(1.5))
 
 
 def test_a_cast_is_a_gain_per_channel():
-    """If broken, a cast is none: the channels share one gain."""
+    """If broken, a colour cast changes no colour, because the channels share one gain."""
     gains = relit(colour_cast=0.3) / IMAGE
     np.testing.assert_allclose(gains, gains[:, :1, :1] * np.ones_like(IMAGE), rtol=1e-5)
     for channel in range(3):
@@ -99,5 +99,5 @@ def test_values_stay_in_range(name):
 
 
 def test_nothing_is_on_by_default():
-    """If broken, the paper's recipe changes light, which the paper does not."""
+    """If broken, the paper's recipe changes light, which the paper does not do."""
     assert not changes_light(AugmentConfig())

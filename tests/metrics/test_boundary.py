@@ -25,7 +25,7 @@ def outline(mask):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_distance_equals_brute_force(seed):
-    """If broken, the percentile is of both directions at once, the outline is thick, or the crop cuts pixels off."""
+    """If broken, the percentile covers both directions at once, the outline is thick, or the crop cuts pixels off."""
     prediction, truth = blobs(seed)
     distances = np.linalg.norm(outline(prediction)[:, None] - outline(truth)[None], axis=-1)
     expected = max(np.percentile(distances.min(axis=axis), 95) for axis in (0, 1))
@@ -36,7 +36,7 @@ def test_distance_equals_brute_force(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_all_of_the_distance_equals_scikit_images(seed):
-    """If broken, the larger of the two directed distances is another one than that of everybody else."""
+    """If broken, the maximum of the directed distances is not the customary Hausdorff distance."""
     prediction, truth = blobs(seed)
     images = np.zeros((2, *truth.shape), bool)
     for image, mask in zip(images, (prediction, truth), strict=True):
@@ -71,7 +71,7 @@ def test_a_shift_is_measured_in_pixels():
 
 
 def test_one_stray_pixel_is_forgiven():
-    """If broken, it is the maximum that is reported, which one pixel of noise decides."""
+    """If broken, the maximum is reported instead of the 95th percentile, and one pixel of noise decides it."""
     truth = np.zeros((200, 200), bool)
     truth[50:150, 50:150] = True
     prediction = truth.copy()

@@ -8,7 +8,7 @@ from jaxseg.metrics.calibration import BINS, calibration, tally
 
 
 def test_bins_equal_scikit_learns():
-    """If broken, pixels fall into other bins, or a bin's mean probability and share of lesion are mixed up."""
+    """If broken, pixels fall into wrong bins, or a bin's mean probability and share of lesion are swapped."""
     rng = np.random.default_rng(0)
     probability = rng.random((64, 48), dtype=np.float32) ** 2
     truth = rng.random((64, 48)) < probability**1.5
@@ -28,7 +28,7 @@ def test_error_of_a_literal_case():
 
 
 def test_images_add_up():
-    """If broken, the error of a set is not that of all its pixels together."""
+    """If broken, the error of a set is not that of all its pixels pooled."""
     rng = np.random.default_rng(1)
     probability, truth = rng.random((2, 9, 10), dtype=np.float32), rng.random((2, 9, 10)) < 0.3
     apart = calibration(sum(tally(p, t) for p, t in zip(probability, truth, strict=True)))

@@ -21,7 +21,7 @@ def test_counts_equal_numpy():
 
 
 def test_scores_equal_their_definitions():
-    """If broken, a score is another one, or accuracy follows the paper's misprint (TP + FP)."""
+    """If broken, two scores are swapped, or accuracy follows the paper's misprint (TP + FP)."""
     s = scores({"tp": 30, "fp": 10, "fn": 20, "tn": 40})
     assert s["accuracy"] == pytest.approx(0.7)
     assert s["dice"] == pytest.approx(60 / 90)
@@ -32,7 +32,7 @@ def test_scores_equal_their_definitions():
 
 
 def test_jaccard_follows_from_dice():
-    """If broken, Dice and Jaccard contradict one another (J = D / (2 - D)), as in the paper's abstract."""
+    """If broken, Dice and Jaccard contradict each other (J = D / (2 - D)), as in the paper's abstract."""
     counts = dict(zip(("tp", "fp", "fn", "tn"), np.random.default_rng(1).integers(1, 99, (4, 50)), strict=True))
     s = scores(counts)
     np.testing.assert_allclose(s["jaccard"], s["dice"] / (2 - s["dice"]), rtol=1e-12)
@@ -61,6 +61,6 @@ def test_pooled_counts_do_not_overflow():
 
 
 def test_shapes_must_be_equal():
-    """If broken, masks [B, H, W] broadcast against [B, H, W, 1] to counts of something else."""
+    """If broken, masks [B, H, W] broadcast against [B, H, W, 1] to meaningless counts."""
     with pytest.raises(AssertionError):
         confusion(np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 4)))

@@ -29,7 +29,7 @@ def network(request):
 
 
 def test_logits_are_float32_per_pixel(network):
-    """If broken, the mask has another size or type than the contract's float32 [B, H, W, 1]."""
+    """If broken, the size or type of the logits differs from the contract's float32 [B, H, W, 1]."""
     model, variables, images = network
     logits = model.apply(variables, images, train=False)
     chex.assert_shape(logits, (2, 64, 96, 1))
@@ -59,7 +59,7 @@ def test_every_parameter_matters(network):
 
 
 def test_a_size_that_does_not_fit_names_the_size_to_use():
-    """If broken, an image of odd size fails deep in the decoder with shapes that say nothing."""
+    """If broken, an image of odd size fails deep in the decoder with an uninformative message about shapes."""
     with pytest.raises(
         ValueError, match="100 x 64 pixels: both sides must be multiples of 32; pad or resize to 128 x 64"
     ):
@@ -72,7 +72,7 @@ def test_a_size_that_does_not_fit_names_the_size_to_use():
     ("encoder", "parameters"), [("resnet50v2", 28_204_417), ("resnet50", 30_549_761), ("none", 31_049_409)]
 )
 def test_configured_networks_have_the_documented_size(encoder, parameters):
-    """If broken, the default network is not the documented one; the counts include batch-norm statistics."""
+    """If broken, the configured network is not the documented one; the counts include batch-norm statistics."""
     model = create_model(ModelConfig(encoder=encoder))
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8)
     shapes = jax.eval_shape(lambda k, x: model.init(k, x, train=False), jax.random.key(0), images)
@@ -130,7 +130,7 @@ def test_colour_constancy_is_part_of_the_network(network):
 
 @pytest.mark.parametrize("encoder", ["resnet50v2", "none"])
 def test_colour_constancy_is_a_setting(encoder):
-    """If broken, the setting is taken and does nothing."""
+    """If broken, the setting is accepted and has no effect."""
     assert create_model(ModelConfig(encoder=encoder)).colour_constancy == "none"
     config = ModelConfig(encoder=encoder, colour_constancy="shades_of_gray")
     assert create_model(config).colour_constancy == "shades_of_gray"

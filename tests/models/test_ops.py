@@ -1,4 +1,4 @@
-"""Gradients written by hand are those that JAX derives of the plain form."""
+"""Gradients written by hand equal those that JAX derives from the plain form."""
 
 import functools
 
@@ -18,9 +18,9 @@ def normal(*shape: int) -> jax.Array:
     return jnp.asarray(RNG.normal(size=shape), jnp.float32)
 
 
-def assert_same(mine, plain, *inputs: jax.Array) -> None:
+def assert_same(ours, plain, *inputs: jax.Array) -> None:
     """Compares two functions' values, and their gradients along a random direction by every input."""
-    value, back = jax.vjp(mine, *inputs)
+    value, back = jax.vjp(ours, *inputs)
     expected, plain_back = jax.vjp(plain, *inputs)
     np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-5)
     direction = normal(*value.shape)
@@ -39,7 +39,7 @@ def test_matmul(channels, features):
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_convolve(channels, features, size, stride):
-    """If broken, a kernel turned or transposed in the gradient, or one whose border is off."""
+    """If broken, the kernel is reversed or transposed wrongly in the gradient, or the border is off by a pixel."""
 
     def plain(x, kernel):
         pad = size // 2
@@ -63,13 +63,13 @@ def test_max_pool(size):
 
 
 def test_max_pool_gives_ties_to_the_first():
-    """If broken, equal maxima, as the zeros after a ReLU, all get the gradient, which is then counted several times."""
+    """If broken, all equal maxima, such as zeros after a ReLU, get the gradient, which is counted several times."""
     tied = jnp.asarray(RNG.integers(-1, 2, (2, 9, 8, 4)), jnp.float32)
     assert_same(ops.max_pool, plain_max_pool, tied)
 
 
 def test_under_vmap():
-    """If broken, runs that are trained together, stacked, get other gradients than each alone."""
+    """If broken, networks trained together under vmap get gradients that differ from those of each alone."""
     x, kernels = normal(3, 2, 6, 6, 4), normal(3, 3, 3, 4, 4)
 
     def loss(x, kernel):
@@ -82,7 +82,7 @@ def test_under_vmap():
 
 @pytest.mark.parametrize(("features", "stride"), [(8, 1), (40, 1), (8, 2)])
 def test_convolve_under_vmap(features, stride):
-    """If broken, of networks that share their images, each gets another's gradient, or a sum of all."""
+    """If broken, networks that share their images get each other's gradients, or a sum of all."""
     x, kernels = normal(2, 7, 6, 3), normal(3, 3, 3, 3, features)
 
     def loss(x, kernel):
@@ -98,9 +98,9 @@ def test_convolve_under_vmap(features, stride):
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_batch_norm(devices):
-    """If broken, a sum over the batch is missing from the gradient, or is that of one device's share alone."""
+    """If broken, a sum over the batch is missing from the gradient, or covers one device's share only."""
 
-    def mine(x, scale, bias):
+    def ours(x, scale, bias):
         return ops.batch_norm(x, scale, bias, 1e-3, jnp.float32, "batch")[0]
 
     def plain(x, scale, bias):
@@ -114,5 +114,7 @@ def test_batch_norm(devices):
         value, back = jax.vjp(function, x, scale, bias)
         return value, back(direction)
 
-    got, want = (jax.vmap(functools.partial(both, of), axis_name="batch")(x, direction) for of in (mine, plain))
+    got, want = (
+        jax.vmap(functools.partial(both, function), axis_name="batch")(x, direction) for function in (ours, plain)
+    )
     chex.assert_trees_all_close(got, want, rtol=1e-5, atol=1e-4)

@@ -1,6 +1,7 @@
-"""The encoders and their layers, against Flax' own layers and against stored results of Keras.
+"""The encoders and their layers against Flax' layers and against stored results of Keras.
 
-The references come from `tests/reference/make_keras_reference.py`; `test_keras_parity.py` compares with Keras itself.
+The references come from `experiments/parity/reference/make_keras_reference.py`. The module
+`tests/experiments/test_keras_parity.py` compares with Keras itself.
 """
 
 import functools
@@ -39,7 +40,7 @@ def seeded(encoder):
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_features_match_keras(encoder, reference):
-    """A padding, stride, epsilon, shortcut or layer name that differs from Keras' would spoil ImageNet weights."""
+    """If broken, a padding, stride, epsilon, shortcut or name differs from Keras, which spoils pretrained weights."""
     module = resnet.ENCODERS[encoder]()
     features = jax.jit(module.apply)(seeded(encoder)[1], recipe.images(encoder))
     assert tuple(features) == module.taps
@@ -54,7 +55,7 @@ def test_features_match_keras(encoder, reference):
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_batch_statistics_match_keras(encoder, reference):
-    """Another momentum, or unbiased variance where Keras' is biased, would shift what evaluation normalises by."""
+    """If broken, the momentum, or the bias of the variance, differs from Keras, which shifts evaluation."""
     tensors, variables = seeded(encoder)
     step = jax.jit(functools.partial(resnet.ENCODERS[encoder]().apply, train=True, mutable=["batch_stats"]))
     updated = step(variables, recipe.images(encoder))[1]
@@ -68,7 +69,7 @@ def test_batch_statistics_match_keras(encoder, reference):
 
 
 def test_gradients_match_keras(reference):
-    """A detached or twice used layer has right activations and wrong gradients."""
+    """If broken, a layer is detached or used twice, which leaves activations right and makes gradients wrong."""
     encoder = "resnet50v2"
     tensors, variables = seeded(encoder)
 
@@ -93,13 +94,13 @@ def test_gradients_match_keras(reference):
 
 @pytest.mark.parametrize(("encoder", "count"), [("resnet50v2", 23_564_800), ("resnet50", 23_587_712)])
 def test_parameter_counts_are_keras(encoder, count):
-    """A bias too many or too few would go unseen as long as it is zero."""
+    """If broken, there is a bias too many or too few, which is invisible as long as it is zero."""
     assert sum(np.prod(t.shape) for t in weights.expected_tensors(encoder)) == count
 
 
 @pytest.mark.parametrize("create", [resnet._ResNet50V2Tiny, resnet._ResNet50Tiny])
 def test_taps_have_the_documented_strides_and_channels(create):
-    """The decoder joins skips by these sizes; odd sizes round up at each halving."""
+    """If broken, the decoder joins skips of wrong sizes; odd sizes round up at each halving."""
     module = create()
     images = jax.ShapeDtypeStruct((1, 97, 131, 3), jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), images)
@@ -111,7 +112,7 @@ def test_taps_have_the_documented_strides_and_channels(create):
 
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32():
-    """Running averages in bfloat16 would stop moving: 1 % of a value is below its resolution."""
+    """If broken, running averages stop moving: 1 % of a value is below the resolution of bfloat16."""
     images = recipe.images("resnet50v2", (2, 64, 64, 3))
     module = resnet._ResNet50V2Tiny(dtype=jnp.bfloat16)
     shapes = jax.eval_shape(module.init, jax.random.key(0), images)
@@ -130,7 +131,7 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32():
 
 
 def test_preprocess_is_keras():
-    """Wrong normalisation leaves pretrained weights nearly useless and raises no error."""
+    """If broken, wrong normalisation makes pretrained weights nearly useless without an error."""
     rgb = jnp.array([[[[0, 127.5, 255]]]])
     chex.assert_trees_all_close(resnet.ResNet50V2.preprocess(rgb)[0, 0, 0], jnp.array([-1.0, 0.0, 1.0]))
     expected = jnp.array([255 - 103.939, 127.5 - 116.779, -123.68])
@@ -140,29 +141,29 @@ def test_preprocess_is_keras():
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_convolutions_equal_flax(stride):
-    """The matrix product and the explicit padding must be the convolutions they stand for, also at odd sizes."""
+    """If broken, the matrix product or the explicit padding differs from the convolution it replaces."""
     x = recipe.draw("x", (2, 7, 10, 5))
     bias = recipe.draw("bias", (6,))
-    for mine, size in ((layers.PointwiseConv(6, stride=stride), 1), (layers.Conv(6, stride=stride), 3)):
+    for ours, size in ((layers.PointwiseConv(6, stride=stride), 1), (layers.Conv(6, stride=stride), 3)):
         params = {"params": {"kernel": recipe.draw("kernel", (size, size, 5, 6)), "bias": bias}}
         pad = size // 2
         flax = nn.Conv(6, (size, size), strides=stride, padding=((pad, pad), (pad, pad)))
-        chex.assert_trees_all_close(mine.apply(params, x), flax.apply(params, x), atol=1e-5)
+        chex.assert_trees_all_close(ours.apply(params, x), flax.apply(params, x), atol=1e-5)
 
 
 def test_up_conv_equals_flax_with_the_kernel_turned():
-    """A swapped row and column, or a turned kernel, still has the right shape."""
+    """If broken, rows and columns are swapped or the kernel is rotated, while the shape is still right."""
     x, kernel, bias = recipe.draw("x", (2, 3, 5, 4)), recipe.draw("k", (2, 2, 4, 6)), recipe.draw("b", (6,))
-    mine = layers.UpConv(6).apply({"params": {"kernel": kernel, "bias": bias}}, x)
+    ours = layers.UpConv(6).apply({"params": {"kernel": kernel, "bias": bias}}, x)
     flax = nn.ConvTranspose(6, (2, 2), strides=(2, 2), padding="VALID")
     turned = flax.apply({"params": {"kernel": kernel[::-1, ::-1], "bias": bias}}, x)
-    chex.assert_shape(mine, (2, 6, 10, 6))
-    chex.assert_trees_all_close(mine, turned, atol=1e-5)
-    chex.assert_trees_all_close(mine[1, 5, 8], x[1, 2, 4] @ kernel[1, 0] + bias, atol=1e-5)
+    chex.assert_shape(ours, (2, 6, 10, 6))
+    chex.assert_trees_all_close(ours, turned, atol=1e-5)
+    chex.assert_trees_all_close(ours[1, 5, 8], x[1, 2, 4] @ kernel[1, 0] + bias, atol=1e-5)
 
 
 def test_the_border_of_the_pooling_is_zero():
-    """Minus infinity, Flax' own border, would let negative values through at the edge, where Keras has zero."""
+    """If broken, the border is minus infinity, as in Flax, and negative values survive there; Keras pads with 0."""
     pooled = ops.max_pool(jnp.full((1, 6, 6, 1), -1.0))
     chex.assert_trees_all_equal(pooled[0, :, :, 0], jnp.array([[0, 0, 0], [0, -1, -1], [0, -1, -1]], jnp.float32))
 
@@ -170,7 +171,7 @@ def test_the_border_of_the_pooling_is_zero():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("train", [True, False])
 def test_batch_norm_is_that_of_flax(train, dtype):
-    """Ours is another code, for the sake of a faster start and a gradient of fewer passes."""
+    """If broken, our batch norm, written for a faster start and fewer passes, computes something else than Flax'."""
     x = jnp.array(recipe.draw("x", (4, 5, 3, 2)), dtype) + jnp.array([0.5, -3.0], dtype)
     variables = {
         "params": {"scale": jnp.array([1.0, 2.0]), "bias": jnp.array([0.0, 1.0])},
@@ -199,7 +200,7 @@ def test_batch_norm_is_that_of_flax(train, dtype):
 
 
 def test_batch_norm_over_devices_is_that_of_the_whole_batch():
-    """Without the collective each device would normalise by its own few images."""
+    """If broken, every device normalises by its own few images."""
     x = jnp.array(recipe.draw("x", (8, 3, 3, 2)))
     whole = layers.BatchNorm(momentum=0.9)
     spread = layers.BatchNorm(momentum=0.9, axis_name="batch")
@@ -221,7 +222,7 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch():
 
 
 def test_dropout_does_not_depend_on_the_number_of_devices():
-    """A run on one device and on four must drop the same values, or resuming elsewhere changes it."""
+    """If broken, one device and four drop different values, and resuming on other devices changes a run."""
     x = jnp.ones((8, 5, 5, 3))
     key = {"dropout": jax.random.key(7)}
     whole = layers.Dropout(0.3).apply({}, x, train=True, rngs=key)
@@ -234,7 +235,7 @@ def test_dropout_does_not_depend_on_the_number_of_devices():
 
 
 def test_dropout_keeps_the_mean_and_is_off_in_evaluation():
-    """Values that are not scaled up would shift every layer between training and evaluation."""
+    """If broken, kept values are not scaled up, which shifts every layer between training and evaluation."""
     x = jnp.ones((4, 32, 32, 8))
     module = layers.Dropout(0.3)
     y = module.apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})

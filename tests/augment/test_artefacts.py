@@ -58,9 +58,9 @@ def test_damage_grows_from_nothing(kind):
     """If broken, a curve of score over severity is meaningless, or does not begin at the score of the clean images."""
     np.testing.assert_array_equal(spoil(KEY, IMAGES, kind, np.zeros(4, np.float32)), IMAGES)
     steps = np.stack([damage(kind, severity) for severity in (0, 1, 2, 3, 4, 5)])
-    # A corner or sticker may begin outside of the image, a hair on the border: then a step may change nothing yet.
+    # A corner or sticker may begin outside the image, and a hair at the border: a step may change nothing yet.
     assert (np.diff(steps, axis=0) >= -1e-6).all()
-    assert (np.diff(steps.mean(axis=1))[1:] > 0).all()  # of so small an image the first blur is lost in rounding
+    assert (np.diff(steps.mean(axis=1))[1:] > 0).all()  # on so small an image the weakest blur is lost in rounding
     assert (steps[-1] > 2).all(), "the worst is hardly seen"
 
 
@@ -72,7 +72,7 @@ def test_examples_draw_for_themselves_wherever_they_are(kind):
     np.testing.assert_array_equal(whole, spoil(KEY, IMAGES, kind, severity))
     moved = np.asarray(spoil(KEY, np.roll(IMAGES, -2, 0), kind, np.roll(severity, -2), 2))
     np.testing.assert_array_equal(moved[:2], whole[2:])
-    if kind not in ("low_contrast", "blur", "jpeg"):  # these have nothing to draw
+    if kind not in ("low_contrast", "blur", "jpeg"):  # these draw no random numbers
         alike = np.asarray(spoil(KEY, np.repeat(IMAGES[:1], 4, 0), kind, np.full(4, 5, np.float32)))
         assert len({image.tobytes() for image in alike}) == 4
         assert not np.array_equal(whole, spoil(jax.random.key(5), IMAGES, kind, severity))
@@ -103,7 +103,7 @@ def test_large_and_small_images_look_alike(kind):
     small, large = np.full((4, 32, 32, 3), 180.0), np.full((4, 128, 128, 3), 180.0)
     draw = jax.jit(functools.partial(corrupt, kind=kind, severity=5.0))
     shrunk = np.asarray(draw(KEY, large)).reshape(4, 32, 4, 32, 4, 3).mean(axis=(2, 4))
-    # Within a pixel of an outline they differ; drawn elsewhere, they would by much more.
+    # They differ within a pixel of an outline; if drawn elsewhere, they would differ much more.
     assert np.abs(np.asarray(draw(KEY, small)) - shrunk).mean() < 3.5
 
 

@@ -11,7 +11,7 @@ from jaxseg.config import AugmentConfig
 
 SETTINGS = ("brightness", "contrast", "saturation", "gamma", "colour_cast", "illumination")
 KEYS = jax.random.split(jax.random.key(0), 200)
-# Far enough from black and white for nothing to be clipped at a change of 0.3.
+# Far enough from black and white that a change of 0.3 clips nothing.
 IMAGE = np.random.default_rng(0).uniform([90, 80, 70], [150, 130, 120], (12, 16, 3)).astype(np.float32)
 GREY = IMAGE @ np.float32([0.299, 0.587, 0.114])
 

@@ -122,9 +122,9 @@ def test_colour_constancy_is_part_of_the_network(network):
     uncorrected = jax.jit(lambda x: plain.apply(variables, x, train=False))
     images = images * np.array([1.0, 0.7, 0.5], np.float32)
     logits = apply(images)
-    # Compiled as one program or as two, the correction differs in the last bit.
+    # One program or two: rounding moves the correction in the last bit.
     np.testing.assert_allclose(logits, uncorrected(shades_of_gray(images)), atol=1e-3)
-    np.testing.assert_allclose(logits[::-1], apply(images[::-1]), atol=1e-3)  # each image by itself
+    np.testing.assert_allclose(logits[::-1], apply(images[::-1]), atol=1e-3)  # every image is corrected separately
     assert np.abs(np.asarray(logits - uncorrected(images))).max() > 0.01
 
 

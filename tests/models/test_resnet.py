@@ -63,7 +63,7 @@ def test_batch_statistics_match_keras(encoder, reference):
     by_key = {t.keras_key: t.of(updated) for t in tensors if t.collection == "batch_stats"}
     assert set(by_key) == set(keys)
     for key, values in zip(keys, expected, strict=True):
-        # Measured 1e-6 of the values; one step moves them by about 1 in 100 of the batch's.
+        # Measured: 1e-6 of the values. One step moves them by about 1/100 of the batch's statistics.
         error = np.abs(recipe.sample(by_key[key], 8) - values).max()
         assert error < 1e-4 * np.abs(values).max(), key
 
@@ -87,7 +87,7 @@ def test_gradients_match_keras(reference):
     names = ("grads_keys", "grads", "grad_norms")
     assert set(by_key) == set(reference[f"{encoder}/grads_keys"])
     for key, values, norm in zip(*(reference[f"{encoder}/{name}"] for name in names), strict=True):
-        # Parameters and what is stored are float32.
+        # Parameters and the stored reference are float32.
         assert abs(np.linalg.norm(by_key[key]) - norm) < 1e-5 * norm, key
         assert np.abs(recipe.sample(by_key[key], 8) - values).max() < 1e-5 * norm, key
 

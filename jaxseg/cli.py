@@ -6,16 +6,62 @@ Nothing here imports JAX, so `--help` and typing mistakes answer at once.
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import errno
 import logging
 import sys
 import typing
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxseg.config import PRESETS, Config, DataConfig, preset
+from jaxseg.config import PRESETS, Config, DataConfig, preset, settings_file
 from jaxseg.errors import RunError, UserError, suggestion
+
+_SYNONYMS = {
+    "arch": ("model.encoder",),
+    "augment": ("augment.enabled",),
+    "augmentation": ("augment.enabled",),
+    "backbone": ("model.encoder",),
+    "bs": ("train.batch-size", "batch-size"),
+    "checkpoint": ("workdir",),
+    "ckpt": ("workdir",),
+    "dataset": ("data",),
+    "early-stopping": ("optim.early-stop-patience",),
+    "gpus": ("train.devices",),
+    "height": ("data.image-size",),
+    "images": ("input",),
+    "img-size": ("data.image-size",),
+    "imgsz": ("data.image-size",),
+    "input-size": ("data.image-size",),
+    "init-lr": ("optim.learning-rate",),
+    "k-folds": ("data.folds",),
+    "loss": ("loss.name",),
+    "lr": ("optim.learning-rate",),
+    "max-epochs": ("train.epochs",),
+    "model": ("workdir", "model.encoder"),
+    "name": ("workdir", "data.name"),
+    "num-epochs": ("train.epochs",),
+    "num-workers": ("data.workers",),
+    "out": ("out", "output", "workdir"),
+    "out-dir": ("out", "output", "workdir"),
+    "outdir": ("out", "output", "workdir"),
+    "output": ("out", "workdir"),
+    "output-dir": ("out", "output", "workdir"),
+    "patience": ("optim.early-stop-patience",),
+    "precision": ("model.dtype",),
+    "random-seed": ("train.seed",),
+    "resolution": ("data.image-size",),
+    "resume": ("workdir",),
+    "run": ("workdir",),
+    "save-dir": ("out", "output", "workdir"),
+    "size": ("data.image-size",),
+    "weights": ("model.pretrained", "workdir"),
+    "width": ("data.image-size",),
+    "work-dir": ("workdir",),
+}
+"""Words of other tools for what a flag sets: of the flags named, the first that the command has is suggested."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,23 +79,51 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):  # type: ignore[override]
         """Parses as usual, but takes `--data.image_size` for `--data.image-size`."""
         args = [_dashed(a) for a in (sys.argv[1:] if args is None else args)]
+        flags = [a.split("=")[0] for a in args if a.startswith("--")]
+        # Before argparse, which would rather complain that `--output` is missing than that `--out` is unknown.
+        self._refuse(flag for flag in flags if flag != "--" and flag not in self._option_string_actions)
         known, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            flag = unknown[0].split("=")[0]
-            flags = [f for f in self._option_string_actions if f.startswith("--")]
-            near = suggestion(flag, flags) if flag.startswith("-") else ""
-            self.error(f"unknown argument {flag!r}{near or '; see --help'}")
+        self._refuse(unknown)
         return known
+
+    def _refuse(self, unknown: Iterable[str]) -> None:
+        """Leaves with an error for the first of the unknown arguments, if there is one."""
+        for argument in unknown:
+            near = self._nearest(argument) if argument.startswith("-") else ""
+            self.error(f"unknown argument {argument!r}{near or '; see --help'}")
+
+    def _nearest(self, flag: str) -> str:
+        """Returns "; did you mean ...?" for an unknown flag, or an empty string if no flag of the command is near."""
+        flags = [known for known in self._option_string_actions if known.startswith("--")]
+        word = flag.lstrip("-").split(".")[-1].lower()
+        synonyms = [f"--{name}" for name in _SYNONYMS.get(word, ()) if f"--{name}" in flags]
+        of_that_name = [known for known in flags if _last_part(known) == word]
+        if meant := synonyms[:1] or of_that_name:
+            return f"; did you mean {' or '.join(map(repr, meant))}?"
+        if near := suggestion(flag, flags):
+            return near
+        # `--learning_rat`: compared as a whole, the section's name makes the flag too different.
+        by_last_part = {_last_part(known): known for known in reversed(flags)}
+        near = difflib.get_close_matches(word, by_last_part, n=1, cutoff=0.75)
+        return f"; did you mean {by_last_part[near[0]]!r}?" if near else ""
 
     def error(self, message: str) -> NoReturn:
         """Prints the message as one line on stderr and leaves with exit code 2."""
         self.exit(2, f"{self.prog}: error: {printable_line(message)}\n")
 
 
-def printable_line(message: str, limit: int = 800) -> str:
-    """Returns a message as one line without control characters, which a file's name or content may bring to a terminal.
+def _last_part(flag: str) -> str:
+    return flag.split(".")[-1].lstrip("-")
 
-    What is too long loses its middle: the beginning says what was wrong, the end what to do.
+
+def printable_line(message: str, limit: int = 800) -> str:
+    """Returns a message as one line without control characters, which names and contents of files may hold.
+
+    A message that is too long loses its middle: its beginning says what was wrong, its end what to do.
+
+    Args:
+      message: any text.
+      limit: most characters to keep, about.
     """
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
     return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"
@@ -61,12 +135,13 @@ def _dashed(argument: str) -> str:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Adds `--config NAME` and one flag per setting; flags not given are absent from the parsed namespace."""
+    """Adds `--config NAME|FILE` and one flag per setting; flags not given are absent from the parsed namespace."""
     parser.add_argument(
         "--config",
-        metavar="NAME",
+        metavar="NAME|FILE",
         default=argparse.SUPPRESS,
-        help=f"preset to start from: {', '.join(PRESETS)}; default: paper",
+        help=f"settings to start from: a preset ({', '.join(PRESETS)}), a JSON or YAML file of settings by section, or "
+        "a run's config.json; flags go before it (default: paper)",
     )
     groups = {}
     for dotted, field in Config.settings():
@@ -120,7 +195,7 @@ def reading_from(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what says which model predicts: `--workdir`, `--ensemble`, `--tta`."""
+    """Adds the arguments that choose the model: `--workdir`, `--ensemble`, `--tta`."""
     parser.add_argument("--workdir", required=True, metavar="W", help="folder of the run")
     parser.add_argument(
         "--ensemble",
@@ -137,8 +212,22 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_batch_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--batch-size`, of the network in use."""
+    parser.add_argument(
+        "--batch-size",
+        type=_positive_number,
+        metavar="N",
+        help="images that go through the network at once, over all devices; fewer take less memory (default: the "
+        "run's train.batch_size)",
+    )
+
+
 def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what says how probabilities become a mask: `--threshold`, `--largest-component`, `--fill-holes`."""
+    """Adds the arguments that make a mask of probabilities: `--threshold`, `--largest-component`, `--fill-holes`.
+
+    `--data-dir` comes with them, because `--threshold auto` needs validation images.
+    """
     parser.add_argument(
         "--threshold",
         type=_threshold,
@@ -149,12 +238,12 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--largest-component",
         action="store_true",
-        help="keep the largest connected region of a mask alone; pixels that touch at a corner connect (default: off)",
+        help="keep only the largest connected region of a mask; pixels that touch at a corner connect (default: off)",
     )
     parser.add_argument(
         "--fill-holes",
         action="store_true",
-        help="fill what a mask encloses, after --largest-component (default: off)",
+        help="fill holes that a mask encloses, after --largest-component (default: off)",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="folder of the prepared TFDS data sets; default: the run's")
 
@@ -165,12 +254,15 @@ def changes_from(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def config_from(args: argparse.Namespace) -> Config:
-    """Returns the chosen preset with the given settings applied.
+    """Returns the chosen preset, or the settings of the chosen file, with the given settings applied.
 
     Raises:
-      UserError: an unknown preset or a value that a setting does not allow.
+      UserError: an unknown preset, a file that cannot be read, or a value that a setting does not allow.
     """
-    return preset(getattr(args, "config", "paper")).updated(changes_from(args))
+    chosen = getattr(args, "config", "paper")
+    if chosen in PRESETS or not settings_file.is_meant(chosen):
+        return preset(chosen).updated(changes_from(args))
+    return settings_file.read(Path(chosen)).updated(changes_from(args))
 
 
 def _as_text(value: Any) -> str:
@@ -180,7 +272,7 @@ def _as_text(value: Any) -> str:
 
 
 def _reader(kind: Any) -> Callable[[str], Any]:
-    """Returns what turns a flag's text into the setting's type; its name appears in argparse's message."""
+    """Returns the function that turns a flag's text into a value of the setting's type."""
     if kind is bool:
         return _true_or_false
     if typing.get_origin(kind) is tuple:
@@ -200,6 +292,12 @@ def _whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _positive_number(text: str) -> int:
+    if (number := _whole_number(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at least 1")
+    return number
 
 
 def _number(text: str) -> float:
@@ -226,23 +324,41 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
 
 
 _REFUSED = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
-"""What the system answers about a path that cannot be used. That a file is not there is for the code to foresee."""
+"""Errors of the system for a path that cannot be used. A missing file is not among them: the code foresees that."""
 
 _FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
-"""What it answers when a disk or the system fails."""
+"""Errors of the system when a disk or the system itself fails."""
+
+
+_LESS_MEMORY = {
+    "train": "try a lower --train.batch-size, --data.image-size or --data.cache-mib",
+    "evaluate": "try a lower --batch-size",
+    "predict": "try a lower --batch-size; --skip-existing then goes on where this stopped",
+}
+"""What a command that ran out of memory can be told to do, by command."""
 
 
 def run(command: str, main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command's `main` and leaves with its exit code, as `run_program`."""
-    run_program(f"python -m jaxseg.{command}", main)
+    """Runs the `main` of a command and leaves with its exit code, as `run_program` does.
+
+    Args:
+      command: name of the command's module.
+      main: the function to run; returns an exit code, or None for 0.
+    """
+    run_program(f"python -m jaxseg.{command}", main, _LESS_MEMORY.get(command, ""))
 
 
-def run_program(name: str, main: Callable[[], int | None]) -> NoReturn:
+def run_program(name: str, main: Callable[[], int | None], less_memory: str = "") -> NoReturn:
     """Runs a program and leaves with its exit code.
 
     Exit codes: 0, or what `main` returns; 1 for a failed run; 2 for a mistake by the user, both with one line on
-    stderr; 130 when interrupted from the keyboard. An error that nobody foresaw keeps its traceback: it is ours to
-    mend. What the system refuses to do with a file, or for want of memory, is no such error.
+    stderr; 130 when interrupted from the keyboard. An unforeseen error keeps its traceback, because it is a bug of the
+    program. What the system refuses to do with a file, or for lack of memory, is no bug.
+
+    Args:
+      name: how the program is called on the command line, for messages.
+      main: the function to run; returns an exit code, or None for 0.
+      less_memory: what to do when memory runs out, for that message; default: end other programs.
     """
     try:
         sys.exit(main() or 0)
@@ -257,16 +373,16 @@ def run_program(name: str, main: Callable[[], int | None]) -> NoReturn:
         message = f"{error.filename}: {error.strerror}; mend that, or give another path"
         code = 2 if error.errno in _REFUSED else 1
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):  # JAX' word for it
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):  # XLA's name for it
             raise
-        message, code = "out of memory; try a lower --train.batch-size, --data.image-size or --data.cache-mib", 1
+        message, code = f"out of memory; {less_memory or 'end other programs, or use a machine with more'}", 1
     warnings.simplefilter("ignore")  # libraries that are torn down with work unfinished would bury the line
     print(f"{name}: error: {printable_line(message)}", file=sys.stderr)
     sys.exit(code)
 
 
 def start_logging() -> None:
-    """Sends jaxseg's log to stderr, and of the libraries' only errors."""
+    """Sends the log of jaxseg to stderr, and only the errors of the libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logger = logging.getLogger("jaxseg")

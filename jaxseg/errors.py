@@ -16,25 +16,30 @@ class UserError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that could not go on through no fault of its input: a diverged loss, a full disk.
+    """A run that cannot go on although its input is sound: a diverged loss, a full disk.
 
     The message is one line as for `UserError`. Commands print it on stderr and exit with code 1.
     """
 
 
 def refuse_unreadable(error: OSError) -> NoReturn:
-    """Raises UserError for a folder that cannot be looked into, whose files would else be missed in silence."""
+    """Raises UserError for a folder that cannot be listed, because its files would be left out in silence."""
     raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it out") from error
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" for the nearest of the known names, or an empty string if none is near."""
+    """Returns "; did you mean 'x'?" for the nearest known name, or an empty string if none is near.
+
+    Args:
+      name: what was typed.
+      known: names that could have been meant.
+    """
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def shown(value: Any) -> str:
-    """Returns a value as an error message shows it: short, whatever it is."""
+    """Returns a value of any kind as short text for an error message."""
     if isinstance(value, int) and abs(value) >= 10**30:
         return "a number of over 30 digits"
     text = repr(value)
@@ -42,13 +47,18 @@ def shown(value: Any) -> str:
 
 
 def out_of_space(error: BaseException) -> bool:
-    """Tells whether an error says that the disk is full, or the user's share of it."""
-    # Tensorstore, which writes the checkpoints' arrays, passes the system's words on without its number.
+    """Returns whether an error means that the disk, or the user's quota on it, is full."""
+    # Tensorstore, which writes the arrays of checkpoints, passes on the system's message without its error number.
     full = (errno.ENOSPC, errno.EDQUOT)
     return (isinstance(error, OSError) and error.errno in full) or any(os.strerror(n) in str(error) for n in full)
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """Returns an error's kind and message on one line of at most `limit` characters."""
+    """Returns an error's type and message on one line.
+
+    Args:
+      error: any exception.
+      limit: largest length, characters.
+    """
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,21 +16,25 @@ def _parser() -> argparse.ArgumentParser:
         "Scores the best weights of a run on a split of a data set, per image and pooled over all pixels, at the "
         "images' own resolution and at the network's. Writes metrics.json, per_image.csv, cases.png, overlays/ and the "
         "page report.html.",
-        "--workdir W [--data D] [--split S] [--out DIR] [--ensemble W ...] [--tta] [--threshold VALUE|auto] "
-        "[--largest-component] [--fill-holes] [--data-dir DIR]",
+        "--workdir W [--data D] [--split S] [--out DIR] [--overwrite] [--batch-size N] [--ensemble W ...] [--tta] "
+        "[--threshold VALUE|auto] [--largest-component] [--fill-holes] [--data-dir DIR]",
     )
     cli.add_model_arguments(result)
+    cli.add_batch_argument(result)
     result.add_argument(
         "--data", metavar="D", help=f"{datasets.help_of_names()} or a folder; default: what it trained on"
     )
     result.add_argument("--split", metavar="S", help=f"default: {datasets.help_of_default_splits()}")
     result.add_argument("--out", metavar="DIR", help="folder for the results; default: W/evaluation/D-S")
+    result.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace scores of other images, other options or another checkpoint; the same evaluation given again "
+        "replaces its scores without it",
+    )
     cli.add_mask_arguments(result)
     cli.add_reading_arguments(result)
     return result
-
-
-log = logging.getLogger("jaxseg.evaluate")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from jaxseg import data
     from jaxseg.data.plausibility import check_masks
-    from jaxseg.evaluation.scoring import evaluate, were_made_otherwise
-    from jaxseg.inference.threshold import from_args, record
+    from jaxseg.evaluation.folder import check_may_replace, folder_of
+    from jaxseg.evaluation.scoring import evaluate
+    from jaxseg.inference.threshold import describe_masks, from_args
     from jaxseg.runs import workdir as files
-    from jaxseg.runs.workdir import METRICS
     from jaxseg.system import lock, startup
 
     cli.start_logging()
@@ -59,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = data.resolve_name(data_config)
     examples = data.open_split(data_config, args.split or data.default_split(name))
     check_masks([examples])
-    out = Path(args.out) if args.out else workdir / "evaluation" / f"{Path(name).name}-{examples.split}"
+    out = Path(args.out) if args.out else folder_of(workdir, examples)
     with lock.held(out, "--out"):
         segmenter, prediction = from_args(args)
-        if were_made_otherwise(out / METRICS, record(segmenter, prediction)):
-            log.warning("%s holds scores of other flags, which are replaced; --out DIR keeps both", out)
+        if not args.overwrite:
+            check_may_replace(out, examples, data_config, describe_masks(segmenter, prediction))
         evaluate(segmenter, prediction, examples, data_config, out)
 
 

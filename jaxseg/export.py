@@ -8,6 +8,24 @@ from pathlib import Path
 from jaxseg import cli
 from jaxseg.errors import RunError, UserError
 
+_OTHER_FORMATS = {
+    ".ckpt": "a checkpoint",
+    ".engine": "a TensorRT engine",
+    ".h5": "HDF5",
+    ".keras": "Keras' format",
+    ".mlmodel": "Core ML",
+    ".mlpackage": "Core ML",
+    ".npz": "NumPy's format",
+    ".onnx": "ONNX",
+    ".pb": "a TensorFlow graph",
+    ".pt": "PyTorch's format",
+    ".pth": "PyTorch's format",
+    ".safetensors": "safetensors",
+    ".tflite": "TensorFlow Lite",
+    ".torchscript": "TorchScript",
+}
+"""Endings that promise another format than the file would have."""
+
 
 def _parser() -> argparse.ArgumentParser:
     """Returns the command's arguments."""
@@ -42,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     output = Path(args.output)
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give the file to write, as {output / 'model.stablehlo'}")
+    if kind := _OTHER_FORMATS.get(output.suffix.lower()):
+        raise UserError(
+            f"--output {output}: export writes StableHLO, not {kind}; give a name as {output.with_suffix('.stablehlo')}"
+        )
     if output.exists() and not args.overwrite:
         raise UserError(f"--output {output}: is there already; --overwrite replaces it")
     segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta)

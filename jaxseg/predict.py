@@ -14,15 +14,28 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         "Segments an image, or all images in a folder and its subfolders, with the best weights of a run. Masks are "
         "0 for skin and 255 for lesion, PNG, of the images' own sizes, as NAME_mask.png.",
-        "--workdir W --input DIR_OR_FILE --output DIR [--overlay] [--probabilities] [--overwrite] [--ensemble W ...] "
-        "[--tta] [--threshold VALUE|auto] [--largest-component] [--fill-holes] [--data-dir DIR]",
+        "--workdir W --input DIR_OR_FILE --output DIR_OR_PNG [--overlay] [--probabilities] [--overwrite | "
+        "--skip-existing] [--batch-size N] [--ensemble W ...] [--tta] [--threshold VALUE|auto] [--largest-component] "
+        "[--fill-holes] [--data-dir DIR]",
     )
     cli.add_model_arguments(result)
+    cli.add_batch_argument(result)
     result.add_argument("--input", required=True, metavar="DIR_OR_FILE", help="an image, or a folder of images")
-    result.add_argument("--output", required=True, metavar="DIR", help="folder for the masks, laid out as the input")
+    result.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR_OR_PNG",
+        help="folder for the masks, laid out as the input; for a single image also the mask's file, as mask.png",
+    )
     result.add_argument("--overlay", action="store_true", help="also write the image with the mask's outline")
     result.add_argument("--probabilities", action="store_true", help="also write NAME_probability.png, 0 to 255")
-    result.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
+    existing = result.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
+    existing.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="keep files that are there already, and write the missing ones: goes on after a call that was stopped",
+    )
     cli.add_mask_arguments(result)
     return result
 
@@ -30,24 +43,41 @@ def _parser() -> argparse.ArgumentParser:
 log = logging.getLogger("jaxseg.predict")
 
 
+def _products(args: argparse.Namespace) -> list[str]:
+    """Returns the kinds of files to write for each image."""
+    asked = {"mask": True, "overlay": args.overlay, "probability": args.probabilities}
+    return [product for product, wanted in asked.items() if wanted]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and segments; returns 1 if some images could not be read."""
     args = _parser().parse_args(argv)
 
-    from jaxseg.inference.folder import find_images, predict, refuse_to_overwrite
+    from jaxseg.inference.folder import (
+        find_images,
+        folder_to_lock,
+        maker_of,
+        predict,
+        refuse_to_overwrite,
+        without_finished,
+    )
     from jaxseg.inference.threshold import from_args
     from jaxseg.system import lock, startup
 
     cli.start_logging()
     startup.tune()
-    jobs = find_images(Path(args.input), Path(args.output))
-    products = ["mask"] + ["overlay"] * args.overlay + ["probability"] * args.probabilities
-    if not args.overwrite:
-        refuse_to_overwrite(jobs, products)
-    with lock.held(Path(args.output), "--output"):
+    source, output = Path(args.input), Path(args.output)
+    images = find_images(source, output, _products(args))
+    if not (args.overwrite or args.skip_existing):
+        refuse_to_overwrite(images)
+    with lock.held(folder_to_lock(source, output), "--output"):
         segmenter, prediction = from_args(args)
-        failures = predict(segmenter, prediction, jobs, products)
-    log.info("%d of %d images segmented into %s", len(jobs) - len(failures), len(jobs), args.output)
+        if args.skip_existing:
+            left = without_finished(images, maker_of(segmenter, prediction))
+            log.info("%d of %d images were segmented before and are kept", len(images) - len(left), len(images))
+            images = left
+        failures = predict(segmenter, prediction, images)
+    log.info("%d of %d images segmented into %s", len(images) - len(failures), len(images), output)
     for failure in failures:
         log.error("not segmented: %s", failure)
     return 1 if failures else 0

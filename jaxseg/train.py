@@ -6,6 +6,7 @@ call `train_and_evaluate(config, workdir)`, which does the whole job; the loop i
 """
 
 import argparse
+import json
 import logging
 import shlex
 import sys
@@ -30,9 +31,14 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         "Trains a segmenter, keeps its latest and best checkpoints, and resumes when run again on the same folder. "
         "SIGTERM and Ctrl-C save and leave, with exit code 143 or 130; a second Ctrl-C aborts.",
-        "--workdir W [--config NAME] [--data D] [--any.setting VALUE]",
+        "--workdir W [--config NAME|FILE] [--data D] [--any.setting VALUE] [--print-config]",
     )
     result.add_argument("--workdir", required=True, metavar="W", help="folder of the run; made if it is not there")
+    result.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the settings that the run would have, as JSON that --config takes, and train nothing",
+    )
     cli.add_settings(result)
     return result
 
@@ -53,6 +59,7 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
     from jaxseg.runs import workdir as files
     from jaxseg.system import processes, startup
     from jaxseg.system.stop import Stopped
+    from jaxseg.training.folder import resolve
 
     cli.start_logging()
     startup.tune()
@@ -64,6 +71,9 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
     if (workdir / files.CONFIG).exists() and not hasattr(args, "config"):
         # The same folder without settings means the same run: it resumes with the settings of its start.
         config = files.read_config(workdir).updated(cli.changes_from(args))
+    if args.print_config:
+        print(json.dumps(resolve(config, workdir).to_dict(), indent=2))
+        return 0
     with processes.peers().stop_request() as stop:
         try:
             train_and_evaluate(config, workdir, stop, hooks)

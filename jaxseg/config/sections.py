@@ -213,7 +213,12 @@ class OptimConfig(Section):
         1e-4, "minimum decrease of the validation loss that counts as an improvement", minimum=0, maximum=1e6
     )
     min_learning_rate: float = setting(1e-6, "minimum learning rate", minimum=0, maximum=10)
-    early_stop_patience: int = setting(10, "epochs without improvement before training stops", minimum=1)
+    early_stop_patience: int = setting(
+        10,
+        "epochs without improvement before training stops; may be raised later to train a run on",
+        minimum=1,
+        resumable=True,
+    )
     encoder_rate: float = setting(
         1.0,
         "factor on the encoder's learning rate; 0 freezes its weights, but not its batch statistics",

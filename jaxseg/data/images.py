@@ -79,6 +79,25 @@ def decode_image(source: bytes | Path, name: str = "") -> np.ndarray:
         return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
 
 
+def decode_pillow(image: Image.Image, name: str = "image") -> np.ndarray:
+    """Converts an image that Pillow has opened or made, as `decode_image` converts a file.
+
+    Args:
+      image: of any mode; a file that Pillow opened is decoded here, and stays open.
+      name: what to call the image in an error message.
+
+    Returns:
+      uint8 [H, W, 3], RGB in [0, 255].
+
+    Raises:
+      UserError: a truncated file, or an image that has no RGB form.
+    """
+    try:
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except Exception as error:  # Pillow reports damage with a dozen kinds, struct.error and IndexError among them
+        raise UserError(f"{name}: cannot be decoded ({' '.join(str(error).split())[:200]})") from error
+
+
 def decode_mask(
     source: bytes | Path, name: str = "", *, rule: MaskRule = BRIGHT, orientation: int | None = None
 ) -> np.ndarray:

@@ -23,6 +23,19 @@ HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
 HAS_HEIF = importlib.util.find_spec("pillow_heif") is not None
 
+_SIGNATURES = (
+    b"BM",
+    b"GIF8",
+    b"II*\0",
+    b"MM\0*",
+    *(b"P%d" % digit + space for digit in range(1, 7) for space in (b"\n", b" ")),
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"\0\0\0\x0cjP  \r\n\x87\n",
+    b"\xff\x4f\xff\x51",
+)
+"""First bytes of BMP, GIF, TIFF, PNM, PNG, JPEG and JPEG 2000 files. WebP and AVIF have theirs further in."""
+
 _SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin"}
 """Files and folders, in lower case, that operating systems leave in a folder of images."""
 
@@ -74,8 +87,9 @@ def named(names: Iterable[str], limit: int = 3) -> str:
 def list_images(folder: Path, skip_folder: Callable[[Path], bool] = lambda _: False) -> Listing:
     """Looks for image files in a folder and its subfolders; links to files and folders are followed.
 
-    An image is known by its ending. Left out, and told: files with another ending or none, HEIC where pillow-heif is
-    not installed, the superpixels of the ISIC challenges, what is no regular file, and links that lead in a circle.
+    An image is known by its ending, a file without an ending by its first bytes. Left out, and told: files with another
+    ending or content, HEIC where pillow-heif is not installed, the superpixels of the ISIC challenges, what is no
+    regular file, and links that lead in a circle.
     Links to nowhere count as images, so that whoever opens them says so.
 
     Args:
@@ -123,11 +137,23 @@ def why_left_out(path: Path) -> str:
         return "superpixels of ISIC, which are no images"
     if suffix in HEIF_SUFFIXES and not HAS_HEIF:
         return "HEIC, which `pip install pillow-heif` makes readable"
-    if suffix not in SUFFIXES + HEIF_SUFFIXES:
-        return f"with the ending {suffix}" if suffix else "without an ending"
+    if suffix and suffix not in SUFFIXES + HEIF_SUFFIXES:
+        return f"with the ending {suffix}"
     if path.exists() and not path.is_file():
         return "that are no regular files"
+    if not suffix and not begins_like_an_image(path):
+        return "without an ending"
     return ""
+
+
+def begins_like_an_image(path: Path) -> bool:
+    """Returns whether a file begins with the signature of a format that `decode_image` reads."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    return head.startswith(_SIGNATURES) or (head[:4], head[8:12]) == (b"RIFF", b"WEBP") or head[4:12] == b"ftypavif"
 
 
 def refuse_empty(listing: Listing, called: str) -> None:

@@ -1,4 +1,4 @@
-"""What a mean over images is worth: bootstrap intervals, by resampling the images of a set."""
+"""Bootstrap intervals of means over images, by resampling the images of a set."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -13,11 +13,11 @@ SEED = 0
 METHOD = "percentiles of the statistic over images drawn with replacement"
 
 _CHUNK = 2**20
-"""Weights that are held at once: 8 MiB."""
+"""Number of weights in memory at once: 8 MiB."""
 
 
-def record() -> dict[str, float | str]:
-    """Returns how intervals are made, for `metrics.json`."""
+def describe_intervals() -> dict[str, float | str]:
+    """Returns how intervals are computed, for `metrics.json`."""
     return {"replicates": REPLICATES, "level": LEVEL, "seed": SEED, "method": METHOD}
 
 
@@ -26,10 +26,10 @@ def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], images: int) -> np.
 
     Args:
       statistic: float64 weights [R, images], how often each image was drawn in each of R replicates -> [R, K].
-      images: how many there are. All statistics of as many images see the same draws.
+      images: number of images. Statistics of equally many images see the same draws.
 
     Returns:
-      float64 [2, K]: the lower and the upper end. Of a single image both are its value: there is nothing to resample.
+      float64 [2, K]: the lower and the upper end. For a single image both are its value.
     """
     replicates = np.concatenate([statistic(weights) for weights in _draws(images)])
     return np.percentile(replicates, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
@@ -47,24 +47,24 @@ def averages(weights: np.ndarray, table: np.ndarray, counts: np.ndarray) -> np.n
     """Returns means over images, and the five scores of summed counts.
 
     Args:
-      weights: float64 [R, N], how often each of N images counts, N in all.
+      weights: float64 [R, N], how often each of N images counts; each row adds up to N.
       table: float64 [N, K], values of each image.
       counts: [N, 4] in the order of `COUNTS`.
 
     Returns:
       float64 [R, K + 5]: the K means, and the scores in the order of `SCORES`.
     """
-    # Floats are multiplied fast, and hold whole numbers exactly up to 2**53 pixels.
+    # Float matrices multiply faster than integer ones, and hold whole numbers up to 2**53 exactly.
     sums = (weights @ counts.astype(np.float64)).T
     pooled = scores(dict(zip(COUNTS, sums, strict=True)))
     return np.column_stack([weights @ table / len(table), *(pooled[name] for name in SCORES)])
 
 
 def summarise(values: Mapping[str, np.ndarray], counts: np.ndarray) -> dict[str, dict[str, float | list[float]]]:
-    """Summarises images: each value over images, and the five scores of the summed counts, with intervals.
+    """Summarises scores over images, and the five scores of the summed counts, with intervals.
 
     Args:
-      values: float64 [N] each, N > 0, by name.
+      values: scores by name, float64 [N] each, N > 0.
       counts: int [N, 4] in the order of `COUNTS`.
 
     Returns:

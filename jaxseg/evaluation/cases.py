@@ -1,7 +1,7 @@
-"""The images of an evaluation that are looked at: its worst, its median and its best.
+"""Pictures of an evaluation's worst, median and best images.
 
-They are left as `cases.png` (a few of each on one sheet), `overlays/` (the same, each in a file of its own), and, for
-`report.html`, `cases/` (small JPEGs of more of each) with `cases.json` (scores, and outlines as SVG paths).
+They are written to `cases.png` (a few of each kind on one sheet) and `overlays/` (the same, one file each). For
+`report.html`, `cases/` holds small JPEGs of more images, and `cases.json` their scores and their outlines as SVG paths.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg.data import Example, Examples
+from jaxseg.evaluation.folder import SHEET
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter, resize_probability
 from jaxseg.report.figures import save_png
@@ -20,24 +21,26 @@ from jaxseg.runs.workdir import CASES, PICTURES
 from jaxseg.system.files import replacing, write_json
 
 EACH = 12
-"""Worst, median and best cases of each that the page shows."""
+"""Number of worst, of median and of best cases that the page shows."""
 
+
+KINDS = ("worst", "median", "best")
 
 ON_SHEET = 4
-"""Of each, how many are on the sheet too."""
+"""Number of each kind that the sheet shows."""
 
 
 _SIDE = 480  # longer side of a picture on the page, pixels
 
 
-_TOLERANCE = 0.5  # how far a simplified outline may be off, pixels of that picture
+_TOLERANCE = 0.5  # largest error of a simplified outline, pixels of that picture
 
 
 def pick(dice: Sequence[float]) -> dict[str, list[int]]:
-    """Picks the worst, median and best images; of fewer than are shown, the lower, middle and upper third.
+    """Picks the worst, median and best images; a small set is divided into thirds.
 
     Args:
-      dice: of each image.
+      dice: Dice of each image.
 
     Returns:
       Indices under "worst", "median" and "best", each from lower to higher Dice, and none twice.
@@ -48,13 +51,20 @@ def pick(dice: Sequence[float]) -> dict[str, list[int]]:
         parts = order[:EACH], order[middle : middle + EACH], order[-EACH:]
     else:
         parts = np.array_split(order, 3)
-    return {kind: part.tolist() for kind, part in zip(("worst", "median", "best"), parts, strict=True)}
+    return {kind: part.tolist() for kind, part in zip(KINDS, parts, strict=True)}
 
 
 def _of_the_sheet(picked: Mapping[str, list[int]]) -> set[int]:
     """Returns the extremes of the worst and the best, and the middle of the median."""
     first = max((len(picked["median"]) - ON_SHEET) // 2, 0)
     return {*picked["worst"][:ON_SHEET], *picked["median"][first : first + ON_SHEET], *picked["best"][-ON_SHEET:]}
+
+
+def _remove_old_pictures(out: Path) -> None:
+    """Removes the pictures of an evaluation that is replaced: they may have other names than the new ones."""
+    for pattern in (f"{PICTURES}/[0-9][0-9].jpg", *(f"overlays/{kind}_*.png" for kind in KINDS)):
+        for path in out.glob(pattern):
+            path.unlink()
 
 
 def draw_cases(
@@ -67,12 +77,13 @@ def draw_cases(
     """Draws worst, median and best cases into an evaluation's folder.
 
     Args:
-      segmenter: the model, which segments the picked images anew.
-      prediction: makes its masks.
-      each: scores of every image at its own resolution, in the order of `examples`; "dice" picks.
+      segmenter: the model, which segments the picked images again.
+      prediction: how probabilities become masks.
+      each: scores of every image at its own resolution, in the order of `examples`; "dice" decides.
       examples: the split.
       out: the evaluation's folder.
     """
+    _remove_old_pictures(out)
     picked = pick([scores["dice"] for scores in each])
     kinds = {i: kind for kind, indices in picked.items() for i in indices}
     loaded = ((i, examples.load(i)) for i in kinds)
@@ -89,11 +100,11 @@ def draw_cases(
             save_png(overlay(example.image, mask, truth), out / "overlays" / name)
     write_json(out / CASES, {"cases": stored})
     title = f"{segmenter.config.data.name} → {examples.dataset} {examples.split}"
-    overlay_sheet(sheet, out / "cases.png", title, synthetic=examples.dataset == "synthetic")
+    overlay_sheet(sheet, out / SHEET, title, synthetic=examples.dataset == "synthetic")
 
 
 def _picture(example: Example, mask: np.ndarray, path: Path) -> dict[str, Any]:
-    """Writes a small JPEG, and returns what draws the outlines on it."""
+    """Writes a small JPEG file, and returns its size and the outlines to draw on it."""
     image = Image.fromarray(example.image)
     image.thumbnail((_SIDE, _SIDE))
     with replacing(path) as temporary:
@@ -112,18 +123,18 @@ def outlines(mask: np.ndarray, size: tuple[int, int]) -> str:
 
     Args:
       mask: bool or {0, 1} [H, W].
-      size: (width, height) of the picture that they are drawn on, pixels.
+      size: (width, height) of the picture under the outlines, pixels.
 
     Returns:
-      The `d` of an SVG path in that picture's pixels; "" for an empty mask.
+      The `d` attribute of an SVG path in pixels of that picture; "" for an empty mask.
     """
     import contourpy
     from matplotlib.path import Path as Outline
 
-    # Averaged to the picture's size first: the steps between a large image's pixels would make paths of many KiB.
+    # The mask is averaged to the picture's size first: pixel steps of a large image would make paths of many KiB.
     share = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
     parts = []
-    # A rim of skin closes outlines at the border, half a pixel outside the outermost pixels' middles.
+    # A rim of skin closes outlines at the border, half a pixel outside the centres of the outermost pixels.
     for line in contourpy.contour_generator(z=np.pad(np.asarray(share), 1)).lines(127.5):
         outline = Outline(line - 0.5)
         outline.simplify_threshold = _TOLERANCE

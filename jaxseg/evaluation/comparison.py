@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,15 @@ from jaxseg.runs.workdir import METRICS, PER_IMAGE
 from jaxseg.system.files import read_json
 
 _DATA = {"dataset", "split", "images", "synthetic", "fingerprint", "trained_on"}
-"""What must be known of the data to say what is compared."""
+"""Keys that "data" in `metrics.json` must have for a comparison."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` wrote into a folder.
+    """One evaluation as `evaluate` wrote it.
 
     Attributes:
-      folder: where.
+      folder: its folder.
       metrics: content of `metrics.json`.
       images: content of `per_image.csv`.
     """
@@ -40,15 +40,18 @@ class Evaluation:
 
 
 def find(runs: Sequence[Path], dataset: str | None = None, split: str | None = None) -> list[Path]:
-    """Returns the evaluation's folder of each run.
+    """Returns the folder of each run's evaluation.
 
     Args:
-      runs: folders of runs, which hold their evaluations, or of evaluations, which tell what images are meant.
+      runs: folders of runs, which hold evaluations, or of evaluations, which say what images are meant.
       dataset: the evaluations' data set; None for any.
       split: the evaluations' split; None for any.
 
+    Returns:
+      One folder per run, in the same order.
+
     Raises:
-      UserError: a run was not evaluated, the runs share no evaluation as asked for, or several.
+      UserError: a run was not evaluated, or the runs share no such evaluation, or several.
     """
     given = [run for run in runs if _is_evaluation(run)]
     own = {run: _evaluations(run) for run in runs if run not in given}
@@ -60,6 +63,8 @@ def find(runs: Sequence[Path], dataset: str | None = None, split: str | None = N
     if len(shared) > 1 and given:
         shared = _shared(own, dataset, split, _read_data(given[0])["fingerprint"]) or shared
     if not shared:
+        if same := _of_the_same_images(own, dataset, split):
+            return [same.get(run, run) for run in runs]
         there = "; ".join(f"{run} has {', '.join(some)}" for run, some in own.items())
         asked = " as asked for" if dataset or split else ""
         raise UserError(f"no evaluation{asked} is shared: {there}; evaluate all runs on the same set")
@@ -91,6 +96,24 @@ def _shared(own: dict[Path, dict[str, Path]], *wanted: str | None) -> list[str]:
     return sorted(set.intersection(*({n for n, f in some.items() if _fits(f, *wanted)} for some in own.values())))
 
 
+def _of_the_same_images(
+    own: Mapping[Path, Mapping[str, Path]], dataset: str | None, split: str | None
+) -> dict[Path, Path]:
+    """Returns each run's evaluation of the images that all runs were scored on, whatever its folder is called.
+
+    Empty unless there is exactly one choice.
+    """
+    found = [
+        [(_read_data(folder)["fingerprint"], folder) for folder in some.values() if _fits(folder, dataset, split)]
+        for some in own.values()
+    ]
+    shared = set.intersection(*({fingerprint for fingerprint, _ in some} for some in found))
+    chosen = [[folder for fingerprint, folder in some if fingerprint in shared] for some in found]
+    if len(shared) != 1 or any(len(folders) != 1 for folders in chosen):
+        return {}
+    return {run: folders[0] for run, folders in zip(own, chosen, strict=True)}
+
+
 def _fits(folder: Path, dataset: str | None, split: str | None, fingerprint: str | None = None) -> bool:
     data = _read_data(folder)
     # A folder's name is recorded as its whole path.
@@ -107,10 +130,10 @@ def _read_data(folder: Path) -> dict[str, Any]:
 
 
 def _read_metrics(folder: Path) -> dict[str, Any]:
-    """Reads `metrics.json` as far as this command needs it.
+    """Reads `metrics.json` and checks that it describes its data.
 
     Raises:
-      UserError: it cannot be read, or is not what `evaluate` writes.
+      UserError: the file cannot be read, or `evaluate` did not write it.
     """
     metrics = read_json(folder / METRICS)
     if not isinstance(data := metrics.get("data"), dict) or not data.keys() >= _DATA:
@@ -122,7 +145,7 @@ def load(folder: Path) -> Evaluation:
     """Reads an evaluation.
 
     Raises:
-      UserError: a file is missing, damaged, or of an older jaxseg.
+      UserError: a file is missing, damaged, or written by an older jaxseg.
     """
     metrics = _read_metrics(folder)
     if "prediction" not in metrics:
@@ -143,7 +166,12 @@ def check_same_images(evaluations: Sequence[Evaluation]) -> None:
 
 
 def markdown(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Difference]]) -> str:
-    """Returns the report: what is compared, a table for each run but the first, and how to read it."""
+    """Returns the report: what is compared, a table for each run but the first, and how to read the tables.
+
+    Args:
+      evaluations: all runs, the first being the one that others are compared with.
+      compared: lines of each run but the first.
+    """
     first, letters = evaluations[0], [chr(ord("A") + i) for i in range(len(evaluations))]
     lines = [f"# {first.about}", ""]
     if first.metrics["data"]["synthetic"]:
@@ -158,12 +186,12 @@ def markdown(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Diff
 
 
 def _described(evaluation: Evaluation) -> str:
-    """Returns where an evaluation is, how its masks were made, and a warning if it is no honest test."""
+    """Returns an evaluation's folder, how its masks were made, and a warning if it is no honest test."""
     prediction, seen = evaluation.metrics["prediction"], evaluation.metrics["data"]["trained_on"]
     members = [f"{m['workdir']} step {m['step']}" for m in prediction["ensemble"]]
     options = {
         "test_time_augmentation": "test-time augmentation",
-        "largest_component": "largest component alone",
+        "largest_component": "only the largest component",
         "fill_holes": "holes filled",
     }
     parts = [f"`{evaluation.folder}`: {' + '.join(members)}", f"threshold {prediction['threshold']:g}"]
@@ -189,14 +217,19 @@ def _explanation(comparisons: int) -> str:
     corrected = f"corrected by Holm for the {comparisons} runs compared with A, " if comparisons > 1 else ""
     return (
         "Means over images at their own resolution, and pooled scores of summed pixel counts. Hausdorff distances "
-        f"(pixels; relative: of the image's diagonal) are better when lower, all else when higher. Interval: paired "
-        f"bootstrap, {REPLICATES:,} draws of images. p: Wilcoxon's signed-rank test of the images' differences, "
+        f"(pixels; relative: share of the image's diagonal) are better when lower, all others when higher. Interval: "
+        f"paired bootstrap, {REPLICATES:,} draws of images. p: Wilcoxon's signed-rank test of the images' differences, "
         f"two-sided, {corrected}not corrected for the number of scores."
     )
 
 
 def table_csv(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Difference]]) -> str:
-    """Returns all comparisons as one table, a line per run and score."""
+    """Returns all comparisons as one table, a line per run and score.
+
+    Args:
+      evaluations: all runs, the first being the one that others are compared with.
+      compared: lines of each run but the first.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     columns = ("score", "kind", "first", "second", "difference", "low", "high", "p")

@@ -1,4 +1,4 @@
-"""From masks to a record per image, and from records to the tables: `metrics.json`'s and `per_image.csv`."""
+"""Scores of each image, and the tables made of them: those in `metrics.json`, and `per_image.csv`."""
 
 import csv
 import dataclasses
@@ -39,7 +39,7 @@ class Scored:
       native_counts: "tp", "fp", "fn", "tn", pixels at the image's own resolution.
       network: the `OVERLAP_SCORES` at the network's resolution.
       network_counts: pixels at the network's resolution.
-      tally: float64 [3, BINS], the image's part of `calibration`, at the network's resolution.
+      tally: float64 [3, BINS], the image's share of the sums for `calibration`, at the network's resolution.
     """
 
     index: int
@@ -51,7 +51,7 @@ class Scored:
 
     @property
     def lesion_fraction(self) -> float:
-        """The true lesion's share of the image's own pixels."""
+        """Share of the image's own pixels that is lesion in the truth."""
         return (self.native_counts["tp"] + self.native_counts["fn"]) / sum(self.native_counts.values())
 
 
@@ -68,6 +68,9 @@ def score_image(
       native: prediction and truth, bool [H, W], at the image's own resolution.
       network: prediction and truth, bool [S, S], at the network's.
       probability: float32 [S, S], of lesion.
+
+    Returns:
+      The image's scores.
     """
     native_counts, network_counts = count(*native), count(*network)
     return Scored(
@@ -81,7 +84,12 @@ def score_image(
 
 
 def count(prediction: np.ndarray, truth: np.ndarray) -> dict[str, int]:
-    """Returns one image's counts as Python integers, from masks [H, W]."""
+    """Returns one image's counts as Python integers.
+
+    Args:
+      prediction: bool [H, W].
+      truth: bool [H, W].
+    """
     counts = confusion(prediction[None], truth[None])
     return {name: int(counts[name][0]) for name in COUNTS}
 
@@ -93,11 +101,11 @@ def overlap_scores(counts: Mapping[str, int]) -> dict[str, float]:
 
 
 def score_tables(scored: Sequence[Scored], groups: Sequence[str], image_size: int) -> dict[str, Any]:
-    """Returns what `metrics.json` holds of the scores.
+    """Returns the tables of scores in `metrics.json`.
 
     Args:
       scored: at least one image.
-      groups: of the whole split, "" where unknown.
+      groups: group of each image of the whole split, "" where unknown.
       image_size: the network's resolution, pixels.
 
     Returns:
@@ -127,14 +135,14 @@ def _counts(rows: Sequence[Mapping[str, int]]) -> np.ndarray:
 
 
 def _by_group(scored: Sequence[Scored], groups: Sequence[str]) -> dict[str, Any]:
-    """Returns native tables by group, sorted by name; none where the data set has no groups."""
+    """Returns native tables by group, sorted by name; empty where the data set has no groups."""
     named = {s.index: groups[s.index] or "unknown" for s in scored if any(groups)}
     parts = {name: [s for s in scored if named[s.index] == name] for name in sorted(set(named.values()))}
     return {name: {"images": len(part), **_native(part)} for name, part in parts.items()}
 
 
 def _by_lesion_size(scored: Sequence[Scored]) -> dict[str, Any]:
-    """Returns native tables by quarter of the images, by the true lesion's share of the image.
+    """Returns native tables by quarter of the images, ordered by the true lesion's share of the image.
 
     Fewer than four images make fewer quarters, never an empty one.
     """
@@ -149,24 +157,30 @@ def _by_lesion_size(scored: Sequence[Scored]) -> dict[str, Any]:
 
 
 def per_image_csv(scored: Sequence[Scored], names: Sequence[str], groups: Sequence[str]) -> str:
-    """Returns a table with a line per image: name, group, and at its own resolution scores, lesion's share, counts."""
+    """Returns a table with a line per image: name, group, and scores, lesion's share and counts at its own resolution.
+
+    Args:
+      scored: the images.
+      names: name of each image of the whole split.
+      groups: group of each image of the whole split, "" where unknown.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["name", "group", *_NUMBERS])
-    for s in scored:
-        values = [*(s.native[name] for name in NATIVE_SCORES), s.lesion_fraction]
-        row = [names[s.index], groups[s.index], *(f"{value:.6f}" for value in values)]
-        table.writerow([*row, *(s.native_counts[name] for name in COUNTS)])
+    for image in scored:
+        values = [*(image.native[name] for name in NATIVE_SCORES), image.lesion_fraction]
+        line = [names[image.index], groups[image.index], *(f"{value:.6f}" for value in values)]
+        table.writerow([*line, *(image.native_counts[name] for name in COUNTS)])
     return text.getvalue()
 
 
 @dataclasses.dataclass(frozen=True)
 class PerImage:
-    """What `per_image.csv` holds.
+    """Content of `per_image.csv`.
 
     Attributes:
-      names: of the images.
-      groups: of the images, "" where unknown.
+      names: name of each image.
+      groups: group of each image, "" where unknown.
       values: float64 [N] by column: `NATIVE_SCORES`, "lesion_fraction", `COUNTS`.
     """
 
@@ -179,7 +193,7 @@ def read_per_image(folder: Path) -> PerImage:
     """Reads an evaluation's `per_image.csv`.
 
     Raises:
-      UserError: it is missing, holds no image, or not what this jaxseg writes.
+      UserError: the file is missing, holds no image, or has other columns than this version writes.
     """
     path = folder / PER_IMAGE
     try:

@@ -12,35 +12,20 @@ from jaxseg.config import DataConfig
 from jaxseg.data import Examples
 from jaxseg.data.images import resize_mask
 from jaxseg.data.pipeline import read_ahead
-from jaxseg.errors import UserError
 from jaxseg.evaluation import bootstrap as statistics
 from jaxseg.evaluation.cases import draw_cases
+from jaxseg.evaluation.folder import reading_of
 from jaxseg.evaluation.records import OVERLAP_SCORES, Scored, per_image_csv, score_image, score_tables
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter, resize_probability
-from jaxseg.inference.threshold import record, validation_images
+from jaxseg.inference.threshold import describe_masks, validation_images
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import write_page
 from jaxseg.runs.workdir import METRICS, PER_IMAGE
-from jaxseg.system.files import read_json, write_json, write_text
+from jaxseg.system.files import write_json, write_text
 from jaxseg.system.progress_bar import progress
 
 log = logging.getLogger("jaxseg.evaluate")
-
-
-def were_made_otherwise(path: Path, now: dict[str, Any]) -> bool:
-    """Returns whether there are scores whose masks were made with other flags; `now` is as of `prediction.record`."""
-
-    def flags(how: dict[str, Any]) -> dict[str, Any]:
-        # Of a threshold that is chosen anew the value may change, and so may the step of a run that went on.
-        chosen = how["threshold_chosen_on"] is not None
-        members = [Path(member["workdir"]).resolve() for member in how["ensemble"]]
-        return {**how, "ensemble": members, "threshold_chosen_on": chosen, "threshold": chosen or how["threshold"]}
-
-    try:
-        return flags(read_json(path)["prediction"]) != flags(now)
-    except (UserError, KeyError, TypeError):
-        return False  # none are there, or none that could be read
 
 
 def evaluate(
@@ -73,6 +58,7 @@ def evaluate(
             "synthetic": examples.dataset == "synthetic",
             "fingerprint": examples.fingerprint(),
             "trained_on": seen,
+            "reading": reading_of(data_config),
         },
         "model": {
             "workdir": str(segmenter.members[0].workdir),
@@ -80,9 +66,9 @@ def evaluate(
             "trained_on": segmenter.config.data.name,
         },
         "threshold": prediction.threshold,
-        "prediction": record(segmenter, prediction),
+        "prediction": describe_masks(segmenter, prediction),
         **score_tables(scored, examples.groups, segmenter.image_size),
-        "bootstrap": statistics.record(),
+        "bootstrap": statistics.describe_intervals(),
     }
     write_json(out / METRICS, metrics)
     write_text(out / PER_IMAGE, per_image_csv(scored, examples.names, examples.groups))
@@ -105,7 +91,17 @@ def with_overlap(segmenter: Segmenter, prediction: Prediction, examples: Example
 
 
 def score_images(segmenter: Segmenter, prediction: Prediction, examples: Examples, workers: int) -> Iterator[Scored]:
-    """Segments and counts image by image, in order; decoding runs ahead in threads, memory stays bounded."""
+    """Segments and scores images one by one, in order; decoding runs ahead in threads, memory stays bounded.
+
+    Args:
+      segmenter: the model.
+      prediction: how probabilities become masks.
+      examples: the images.
+      workers: number of decoding threads.
+
+    Yields:
+      The scores of each image.
+    """
 
     def load(index: int) -> tuple[tuple[int, np.ndarray], np.ndarray]:
         image, mask = examples.load(index)
@@ -125,7 +121,12 @@ def score_images(segmenter: Segmenter, prediction: Prediction, examples: Example
 
 
 def log_table(metrics: dict[str, Any], out: Path) -> None:
-    """Logs the scores and where the files are."""
+    """Logs the scores and where the files are.
+
+    Args:
+      metrics: content of `metrics.json`.
+      out: the evaluation's folder.
+    """
     about = metrics["data"]
     note = SYNTHETIC_MARK if about["synthetic"] else ""
     log.info("%s %s, %d images%s", about["dataset"], about["split"], about["images"], note)

@@ -19,13 +19,13 @@ class Difference:
     """How one score differs between two runs.
 
     Attributes:
-      score: its name.
+      score: the score's name.
       kind: "per_image" for the mean over images, or "pooled".
-      first: the first run's.
-      second: the second run's.
-      low: lower end of the difference's interval.
-      high: upper end.
-      p: of Wilcoxon's test, two-sided; None where there are no values per image.
+      first: the first run's score.
+      second: the second run's score.
+      low: lower end of the interval of the difference.
+      high: upper end of that interval.
+      p: two-sided p of Wilcoxon's test; None for pooled scores, which have no values per image.
     """
 
     score: str
@@ -45,8 +45,12 @@ class Difference:
 def differences(first: PerImage, second: PerImage) -> list[Difference]:
     """Compares two runs on the same images, in the same order.
 
-    Every replicate of the bootstrap draws the same images for both runs, so that what makes an image hard for both
-    does not widen the interval.
+    Every replicate of the bootstrap draws the same images for both runs, so that images which are hard for both do
+    not widen the interval.
+
+    Args:
+      first: scores of the first run.
+      second: scores of the second run.
 
     Returns:
       A line per score: the means of `NATIVE_SCORES`, then the pooled scores.
@@ -67,10 +71,10 @@ def _table(run: PerImage, names: Sequence[str]) -> np.ndarray:
 
 
 def wilcoxon(differences: np.ndarray) -> float:
-    """Returns the two-sided p of Wilcoxon's signed-rank test; images without a difference are left out.
+    """Returns the two-sided p of Wilcoxon's signed-rank test; images without a difference are dropped.
 
     Args:
-      differences: float64 [N].
+      differences: float64 [N], second minus first of each image.
     """
     some = differences[differences != 0]
     return float(stats.wilcoxon(some).pvalue) if some.size else 1.0
@@ -80,7 +84,10 @@ def correct(compared: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
     """Corrects p for the number of runs that are compared with the same first one, score by score.
 
     Args:
-      compared: what `differences` returned for each run.
+      compared: the result of `differences` for each run but the first.
+
+    Returns:
+      The same lines, with corrected p.
     """
     by_score = []
     for lines in zip(*compared, strict=True):
@@ -91,7 +98,10 @@ def correct(compared: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects for several tests by Holm's step-down method: the chance of any false finding stays at the level.
+    """Corrects for several tests by Holm's step-down method, which bounds the chance of any false finding.
+
+    Args:
+      p_values: one per test.
 
     Returns:
       The corrected values, in the same order, at most 1.

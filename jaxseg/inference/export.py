@@ -14,14 +14,14 @@ log = logging.getLogger("jaxseg.export")
 
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-"""What an exported model runs on."""
+"""Platforms on which an exported model runs."""
 
 
 def export(segmenter: Segmenter) -> jax.export.Exported:
     """Returns a model as one StableHLO program that holds its weights.
 
-    The program is for one device, whatever the segmenter runs on, and computes what the segmenter does between resizing
-    the image and resizing the probabilities.
+    The program is for one device, whatever the segmenter runs on. It computes the step between resizing the image and
+    resizing the probabilities.
 
     Args:
       segmenter: the model, with its ensemble and test-time augmentation.

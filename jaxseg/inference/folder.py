@@ -1,22 +1,24 @@
 """Segments the images of a folder: reads ahead, predicts in batches, writes behind."""
 
 import dataclasses
+import hashlib
+import json
 import logging
-import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from jaxseg.data.images import decode_image
-from jaxseg.data.listing import SUFFIXES
+from jaxseg.data.listing import SUFFIXES, list_images, refuse_empty
 from jaxseg.data.pipeline import read_ahead
-from jaxseg.errors import RunError, UserError, refuse_unreadable
+from jaxseg.errors import RunError, UserError
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter, resize_probability
-from jaxseg.report.figures import save_png
+from jaxseg.inference.threshold import describe_masks
+from jaxseg.report.figures import maker_of_png, save_png
 from jaxseg.report.overlays import overlay
 from jaxseg.system.progress_bar import progress
 
@@ -24,90 +26,182 @@ log = logging.getLogger("jaxseg.predict")
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class InputImage:
     """One image to segment.
 
     Attributes:
       source: the image's file.
-      target: where results go, to be completed by "_mask.png" and the like.
+      products: the files to write, by product: "mask", "overlay", "probability".
     """
 
     source: Path
-    target: Path
-
-    def path(self, product: str) -> Path:
-        """Returns the file of a product: "mask", "overlay" or "probability"."""
-        return self.target.with_name(f"{self.target.name}_{product}.png")
+    products: Mapping[str, Path]
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """An image that was read.
+    """An image in memory.
 
     Attributes:
-      job: where it is from and where results go.
+      files: where it comes from and where results go.
       size: its height and width, pixels.
-      image: uint8 [H, W, 3], or None where nobody will look at it.
+      pixels: uint8 [H, W, 3], or None where no overlay needs them.
     """
 
-    job: Job
+    files: InputImage
     size: tuple[int, int]
-    image: np.ndarray | None
+    pixels: np.ndarray | None
 
 
-def find_images(source: Path, output: Path) -> list[Job]:
-    """Lists the images to segment, sorted, and where their masks go.
+def folder_to_lock(source: Path, output: Path) -> Path:
+    """Returns the folder that predict writes into: `output`, or its parent where it is the one file to write.
 
-    A folder's subfolders are kept; hidden files and folders are left out, such as a Mac's companion files. Images that
-    differ in their suffix alone keep it in the mask's name.
+    Args:
+      source: what `--input` names.
+      output: what `--output` names.
+    """
+    return output.parent if _is_one_file(source, output) else output
+
+
+def _is_one_file(source: Path, output: Path) -> bool:
+    """Tells whether `output` names the mask of a single image, not a folder."""
+    return source.is_file() and output.suffix.lower() in SUFFIXES and not output.is_dir()
+
+
+def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",)) -> list[InputImage]:
+    """Lists the images to segment, sorted, and the files to write for each; logs what is left out.
+
+    The layout of subfolders is kept, and links to folders are followed. Of a data set's folder only images/ is taken.
+    Images that differ only in their ending keep it in the names of their results.
+
+    Args:
+      source: an image, or a folder of images.
+      output: folder for the results; for a single image also a file that ends in .png.
+      products: kinds of results to write: "mask", "overlay", "probability".
+
+    Returns:
+      At least one image.
 
     Raises:
-      UserError: there is no such file or folder, no image in it, or output is a file or the input folder itself.
+      UserError: there is no such file or folder, no image in it, or `output` cannot hold the results.
     """
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file; give a folder for the masks")
     if source.is_file():
-        return [Job(source, output / source.stem)]
+        return [InputImage(source, _results_of_one(source, output, products))]
     if not source.is_dir():
         raise UserError(f"--input {source}: no such file or folder")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file; give a folder for the masks")
+    if output.suffix.lower() in SUFFIXES and not output.exists():
+        raise UserError(f"--output {output}: is named like one image, but --input is a folder; give a folder for masks")
+    if (source / "images").is_dir() and (source / "masks").is_dir():
+        log.info("%s is a data set: the images in its images/ are segmented, not its masks", source)
+        source /= "images"
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output} is the input folder; give another, so that masks and images stay apart")
-    found = []
-    for folder, subfolders, names in os.walk(source, onerror=refuse_unreadable):
-        # The masks of an earlier call are no images.
-        subfolders[:] = [s for s in subfolders if s[0] != "." and (Path(folder) / s).resolve() != output.resolve()]
-        images = (Path(folder, n) for n in names if n[0] != "." and Path(n).suffix.lower() in SUFFIXES)
-        # A link to nowhere is told like an image that cannot be read; a pipe would be waited for for ever.
-        found += [path for path in images if path.is_file() or not path.exists()]
-    if not found:
-        raise UserError(f"--input {source}: no image in it; looked for {', '.join(SUFFIXES)}")
-    found.sort()
-    # "a.jpg" and "a.png" would both be "a", and "a.jpg.png" would be what "a.jpg" is then.
-    taken = Counter([*found, *(path.with_suffix("") for path in found)])
-    names = [path if taken[path.with_suffix("")] > 1 else path.with_suffix("") for path in found]
-    return [Job(path, output / name.relative_to(source)) for path, name in zip(found, names, strict=True)]
+    masks: list[Path] = []
+
+    def is_no_input(folder: Path) -> bool:
+        """Tells of the results of an earlier call, and of the masks of a data set below the input."""
+        if folder.name == "masks" and folder.with_name("images").is_dir():
+            masks.append(folder)
+            return True
+        return folder.resolve() == output.resolve()
+
+    listing = list_images(source, is_no_input)
+    if sentence := listing.sentence():
+        log.warning("%s", sentence)
+    if masks:
+        log.warning("%s: left out the masks of %d data sets in there, as %s", source, len(masks), masks[0])
+    refuse_empty(listing, f"--input {source}")
+    found = listing.images
+    # "a.jpg" and "a.png" would both be "a", and then "a.jpg.png" would be "a.jpg", which is taken.
+    taken = Counter([*found, *map(_without_ending, found)])
+    names = [path if taken[_without_ending(path)] > 1 else _without_ending(path) for path in found]
+    results = [_results(output / name.relative_to(source), products) for name in names]
+    return [InputImage(path, files) for path, files in zip(found, results, strict=True)]
 
 
-def refuse_to_overwrite(jobs: Sequence[Job], products: Sequence[str]) -> None:
-    """Raises UserError if a file that would be written is there already; names the first."""
-    for job in jobs:
-        for product in products:
-            if job.path(product).exists():
+def _without_ending(path: Path) -> Path:
+    return path.with_suffix("")
+
+
+def _results(stem: Path, products: Iterable[str]) -> dict[str, Path]:
+    """Returns the files of an image's products: `stem` with "_mask.png" and so on."""
+    return {product: stem.with_name(f"{stem.name}_{product}.png") for product in products}
+
+
+def _results_of_one(source: Path, output: Path, products: Iterable[str]) -> dict[str, Path]:
+    """Returns the files to write for a single image."""
+    if not _is_one_file(source, output):
+        if output.exists() and not output.is_dir():
+            raise UserError(f"--output {output} is a file; give a folder for the masks, or a name that ends in .png")
+        return _results(output / source.stem, products)
+    if output.suffix.lower() != ".png":
+        raise UserError(f"--output {output}: masks are PNG files; give {output.with_suffix('.png')}, or a folder")
+    if output.resolve() == source.resolve():
+        raise UserError(f"--output {output} is the input image; give another file, or a folder for the mask")
+    return {**_results(output.with_suffix(""), products), "mask": output}
+
+
+def refuse_to_overwrite(images: Iterable[InputImage]) -> None:
+    """Raises UserError if a file that would be written exists already; names the first."""
+    for image in images:
+        for path in image.products.values():
+            if path.exists():
                 raise UserError(
-                    f"{job.path(product)}: is there already; --overwrite replaces it, or give another --output"
+                    f"{path}: is there already; --overwrite replaces it, --skip-existing keeps it and goes on with the "
+                    "other images, or give another --output"
                 )
 
 
-def predict(segmenter: Segmenter, prediction: Prediction, jobs: Sequence[Job], products: Sequence[str]) -> list[str]:
-    """Segments images and writes the products.
+def without_finished(images: Iterable[InputImage], maker: str) -> list[InputImage]:
+    """Returns the images and files that an earlier call did not write.
+
+    Args:
+      images: all images.
+      maker: `maker_of` the model and options in use.
+
+    Raises:
+      UserError: a file was made by another model or with other options, so that the folder would hold a mixture.
+    """
+    left = []
+    for image in images:
+        there = {product for product, path in image.products.items() if path.exists()}
+        for product in there:
+            # A mask that was edited by hand has lost its mark, and is kept.
+            if maker_of_png(image.products[product]) not in ("", maker):
+                raise UserError(
+                    f"{image.products[product]}: was made by another model, checkpoint or threshold than asked for; "
+                    "give another --output, or --overwrite instead of --skip-existing"
+                )
+        missing = {product: path for product, path in image.products.items() if product not in there}
+        if missing:
+            left.append(dataclasses.replace(image, products=missing))
+    return left
+
+
+def maker_of(segmenter: Segmenter, prediction: Prediction) -> str:
+    """Returns a short hash of all that decides a mask: the runs, wherever they lie, their steps, and the options.
+
+    Args:
+      segmenter: the model.
+      prediction: how probabilities become masks.
+    """
+    how = describe_masks(segmenter, prediction)
+    how["ensemble"] = [(member["run"], member["step"]) for member in how["ensemble"]]
+    del how["threshold_chosen_on"]  # the threshold itself counts, not where it comes from
+    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def predict(segmenter: Segmenter, prediction: Prediction, images: Sequence[InputImage]) -> list[str]:
+    """Segments images and writes their products.
 
     Threads decode ahead of the device and write behind it, a bounded number of images each.
 
     Args:
       segmenter: the model.
       prediction: how probabilities become masks.
-      jobs: the images.
-      products: of "mask", "overlay", "probability".
+      images: what to read and what to write.
 
     Returns:
       One line per image that could not be read.
@@ -116,14 +210,16 @@ def predict(segmenter: Segmenter, prediction: Prediction, jobs: Sequence[Job], p
       RunError: a product cannot be written.
     """
     failures: list[str] = []
+    maker = maker_of(segmenter, prediction)
 
-    def load(job: Job) -> tuple[Loaded, np.ndarray] | str:
+    def load(files: InputImage) -> tuple[Loaded, np.ndarray] | str:
         try:
-            image = decode_image(job.source)
+            pixels = decode_image(files.source)
         except UserError as error:
             return str(error)
-        # A batch of large photographs is not kept just for their sizes.
-        return Loaded(job, image.shape[:2], image if "overlay" in products else None), segmenter.resize(image)
+        # Only an overlay needs the pixels again: large photographs of a whole batch would fill the memory.
+        kept = pixels if "overlay" in files.products else None
+        return Loaded(files, pixels.shape[:2], kept), segmenter.resize(pixels)
 
     def readable(results: Iterable[tuple[Loaded, np.ndarray] | str]) -> Iterator[tuple[Loaded, np.ndarray]]:
         for result in results:
@@ -133,11 +229,11 @@ def predict(segmenter: Segmenter, prediction: Prediction, jobs: Sequence[Job], p
                 yield result
 
     workers = segmenter.config.data.workers
-    loaded = read_ahead(load, jobs, workers)
+    loaded = read_ahead(load, images, workers)
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for image, probability in progress(segmenter.stream(readable(loaded)), "segmenting", len(jobs)):
-            waiting.append(pool.submit(write, image, probability, prediction, products))
+        for image, probability in progress(segmenter.stream(readable(loaded)), "segmenting", len(images)):
+            waiting.append(pool.submit(write, image, probability, prediction, maker))
             if len(waiting) > 2 * workers:
                 waiting.popleft().result()
         for future in waiting:
@@ -145,14 +241,14 @@ def predict(segmenter: Segmenter, prediction: Prediction, jobs: Sequence[Job], p
     return failures
 
 
-def write(loaded: Loaded, probability: np.ndarray, prediction: Prediction, products: Sequence[str]) -> None:
+def write(loaded: Loaded, probability: np.ndarray, prediction: Prediction, maker: str = "") -> None:
     """Writes an image's products.
 
     Args:
       loaded: the image.
       probability: float32 [S, S].
       prediction: how probabilities become masks.
-      products: of "mask", "overlay", "probability"; an overlay needs the image's pixels.
+      maker: mark to leave in the files, from `maker_of`; empty for none.
 
     Raises:
       RunError: a file cannot be written.
@@ -161,14 +257,14 @@ def write(loaded: Loaded, probability: np.ndarray, prediction: Prediction, produ
     mask = prediction.mask(probability)
     pictures = {
         "mask": lambda: mask.astype(np.uint8) * np.uint8(255),
-        "overlay": lambda: overlay(loaded.image, mask),
+        "overlay": lambda: overlay(loaded.pixels, mask),
         "probability": lambda: np.rint(probability * 255).astype(np.uint8),
     }
-    for product in products:
-        path = loaded.job.path(product)
+    for product, path in loaded.files.products.items():
         try:
-            save_png(pictures[product](), path)
+            save_png(pictures[product](), path, maker)
         except OSError as error:
             raise RunError(
-                f"{path}: cannot be written ({error.strerror or error}); masks written before are kept"
+                f"{path}: cannot be written ({error.strerror or error}); masks written before are kept, and "
+                "--skip-existing goes on after them"
             ) from error

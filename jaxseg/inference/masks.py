@@ -23,10 +23,11 @@ class Prediction:
 
     Attributes:
       threshold: probability above which a pixel is lesion, in (0, 1).
-      threshold_chosen_on: what it was chosen on, as `choose_threshold` records it; None where it was given.
-      largest_component: whether only the largest connected region stays. Pixels that touch at an edge or a corner
-        connect; of regions of one size the first, from the top left, stays.
-      fill_holes: whether what the mask encloses is filled; background connects at edges alone.
+      threshold_chosen_on: images and criterion by which `choose_threshold` found the threshold; None where the
+        threshold was given.
+      largest_component: whether only the largest connected region is kept. Pixels that touch at an edge or a corner
+        connect; of equally large regions the first from the top left is kept.
+      fill_holes: whether holes in the mask are filled; background pixels connect at edges only.
     """
 
     threshold: float = THRESHOLD
@@ -35,7 +36,7 @@ class Prediction:
     fill_holes: bool = False
 
     def mask(self, probability: np.ndarray) -> np.ndarray:
-        """Cuts at the threshold, keeps the largest component, fills holes, in this order.
+        """Applies the threshold, keeps the largest component, and fills holes, in this order.
 
         Args:
           probability: float32 [H, W] in [0, 1].
@@ -46,7 +47,7 @@ class Prediction:
         mask = probability > self.threshold
         if not (self.largest_component or self.fill_holes):
             return mask
-        from scipy import ndimage  # not at the top: its import takes half as long as JAX's, and few ask for it
+        from scipy import ndimage  # not at the top: its import takes half as long as that of JAX
 
         if self.largest_component:
             labels, count = ndimage.label(mask, _EIGHT_NEIGHBOURS)

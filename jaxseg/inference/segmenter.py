@@ -1,6 +1,7 @@
 """A trained model ready to use: the best weights of a run, or of several, behind one call."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
@@ -12,7 +13,7 @@ from PIL import Image
 from jaxseg import data
 from jaxseg.config import Config
 from jaxseg.data import Examples
-from jaxseg.data.images import resize_image
+from jaxseg.data.images import decode_image, decode_pillow, resize_image
 from jaxseg.errors import UserError
 from jaxseg.runs.checkpoint import restore_best
 from jaxseg.runs.workdir import CONFIG, read_config
@@ -43,10 +44,10 @@ class Member:
 
 
 class Segmenter:
-    """Maps images to probability maps; of several runs, to the mean of theirs.
+    """Maps images to probability maps; an ensemble of runs, to the mean of its members' maps.
 
         segmenter = Segmenter.load("runs/full")
-        probability = segmenter(image)  # float32 [H, W] for uint8 [H, W, 3]
+        probability = segmenter("photo.jpg")  # float32 [H, W]; also for a Pillow image or an array uint8 [H, W, 3]
 
     Attributes:
       members: the runs, at least one, of one image size.
@@ -54,25 +55,29 @@ class Segmenter:
       config: settings of the first run.
       step: training step of the first run's weights.
       image_size: side of the network's square input, pixels.
-      batch_size: images that go through the network at once.
+      batch_size: images that go through the network at once, over all devices.
     """
 
-    def __init__(self, members: Sequence[Member], *, tta: bool):
+    def __init__(self, members: Sequence[Member], *, tta: bool, batch_size: int | None = None):
         self.members = tuple(members)
         self.tta = tta
         self.config = members[0].config
         self.step = members[0].step
         self.image_size = self.config.data.image_size
-        self.batch_size = divisible(self.config.train.batch_size, len(members[0].steps.devices))
+        self.batch_size = divisible(batch_size or self.config.train.batch_size, len(members[0].steps.devices))
 
     @classmethod
-    def load(cls, workdir: Path | str, *more: Path | str, tta: bool = False) -> Self:
+    def load(cls, workdir: Path | str, *more: Path | str, tta: bool = False, batch_size: int | None = None) -> Self:
         """Loads the best checkpoint of a run, or of several as an ensemble, onto all local devices.
 
         Args:
           workdir: the run's folder.
           more: folders of further runs; their networks may differ, but not their image size.
           tta: test-time augmentation: average over flips and quarter turns, at eight times the cost.
+          batch_size: images that go through the network at once, over all devices; default: as in training.
+
+        Returns:
+          The segmenter.
 
         Raises:
           UserError: no run in a folder, no checkpoint yet, or runs of different image sizes.
@@ -86,30 +91,36 @@ class Segmenter:
                     f"{folder}: takes images of {size} pixels, but {workdirs[0]} of {sizes[0]}; runs of one ensemble "
                     "must have been trained with the same data.image_size"
                 )
-        devices = all_devices(configs[0].train.batch_size)
+        devices = all_devices(batch_size or configs[0].train.batch_size)
         compiled = {config.model: Steps(config, devices, tta=tta) for config in configs}
         members = []
         for folder, config in zip(workdirs, configs, strict=True):
             steps = compiled[config.model]
             variables, step = restore_best(folder, state_target(config, steps).variables)
             members.append(Member(folder, config, step, steps, variables))
-        return cls(members, tta=tta)
+        return cls(members, tta=tta, batch_size=batch_size)
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray | Image.Image | str | os.PathLike[str]) -> np.ndarray:
         """Segments one image of any size.
 
         Args:
-          image: uint8 [H, W, 3], RGB in [0, 255].
+          image: a file's path or a Pillow image, which are read as `jaxseg.predict` reads them (turned by their EXIF
+            orientation, of any mode), or an array uint8 [H, W, 3], RGB in [0, 255], which is taken as it is.
 
         Returns:
           float32 [H, W], the probability of lesion.
 
         Raises:
+          UserError: a file or a Pillow image that cannot be read.
           ValueError: an array of another type or shape.
         """
+        if isinstance(image, str | os.PathLike):
+            image = decode_image(Path(image))
+        elif isinstance(image, Image.Image):
+            image = decode_pillow(image)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image is {image.dtype} {list(image.shape)}: must be uint8 [H, W, 3], RGB in [0, 255]")
-        # One image per device: a whole batch would take as long as all its blanks.
+        # One image per device, not a whole batch, which would take the time of its blank images too.
         ((_, probability),) = self.stream([(None, self.resize(image))], len(self.members[0].steps.devices))
         return resize_probability(probability, image.shape[:2])
 
@@ -144,11 +155,11 @@ class Segmenter:
         """Segments images batch by batch; the device works on one batch while the host prepares the next.
 
         Args:
-          items: pairs of anything and an image uint8 [S, S, 3], as from `resize`.
+          items: pairs of a tag of any type and an image uint8 [S, S, 3] from `resize`.
           batch_size: images at once, a multiple of the number of devices; default: `self.batch_size`.
 
         Yields:
-          In the same order, pairs of the same thing and the probability of lesion, float32 [S, S].
+          Pairs of each tag and the probability of lesion, float32 [S, S], in the order of `items`.
         """
         running: tuple[list[T], jax.Array] | None = None
         for tags, images in self._batches(items, batch_size or self.batch_size):
@@ -165,7 +176,7 @@ class Segmenter:
         return sum(m.steps.predict(m.variables, placed) for m in self.members) / len(self.members)
 
     def _batches(self, items: Iterable[tuple[T, np.ndarray]], batch_size: int) -> Iterator[tuple[list[T], np.ndarray]]:
-        """Groups images into batches of one size, so that the network is compiled once; the last has blank images."""
+        """Groups images into batches of one size, so that the network is compiled once; blank images fill the last."""
         tags: list[T] = []
         shape = (batch_size, self.image_size, self.image_size, 3)
         images = np.zeros(shape, np.uint8)

@@ -1,6 +1,6 @@
-"""From probabilities to masks: threshold, largest component, hole filling.
+"""Chooses the threshold of a model on its validation images, and describes how its masks are made.
 
-From Python as from the command line:
+In Python:
 
     segmenter = Segmenter.load("runs/full", tta=True)
     prediction = choose_threshold(segmenter, Prediction(largest_component=True))
@@ -24,6 +24,7 @@ from jaxseg.inference.masks import THRESHOLD, Prediction
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.metrics import confusion, scores
 from jaxseg.runs import workdir as files
+from jaxseg.runs.workdir import run_id
 from jaxseg.system.files import read_json
 from jaxseg.system.progress_bar import progress
 
@@ -31,19 +32,23 @@ log = logging.getLogger(__name__)
 
 
 GRID = tuple(percent / 100 for percent in range(1, 100))
-"""Thresholds that are tried."""
+"""Thresholds to try."""
 
 
 def from_args(args: argparse.Namespace) -> tuple[Segmenter, Prediction]:
-    """Loads the model and settles the masks as the command line says.
+    """Loads the model and decides how masks are made, by the arguments of a command.
 
     Args:
-      args: with the arguments of `cli.add_model_arguments` and `cli.add_mask_arguments`.
+      args: parsed arguments, among them those of `cli.add_model_arguments` and `cli.add_mask_arguments`.
+
+    Returns:
+      The model, and how its probabilities become masks.
 
     Raises:
-      UserError: as `Segmenter.load` and, for `--threshold auto`, `choose_threshold`.
+      UserError: a folder holds no run, or the validation images that `--threshold auto` needs are not available.
     """
-    segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta)
+    batch_size = getattr(args, "batch_size", None)
+    segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta, batch_size=batch_size)
     prediction = Prediction(largest_component=args.largest_component, fill_holes=args.fill_holes)
     if args.threshold == "auto":
         prediction = choose_threshold(segmenter, prediction, args.data_dir)
@@ -52,20 +57,25 @@ def from_args(args: argparse.Namespace) -> tuple[Segmenter, Prediction]:
     return segmenter, prediction
 
 
-def record(segmenter: Segmenter, prediction: Prediction) -> dict[str, Any]:
-    """Returns how masks were made, as `metrics.json` keeps it under "prediction"."""
+def describe_masks(segmenter: Segmenter, prediction: Prediction) -> dict[str, Any]:
+    """Returns how masks are made, as `metrics.json` keeps it under "prediction".
+
+    Args:
+      segmenter: the model.
+      prediction: how its probabilities become masks.
+    """
     return {
         "test_time_augmentation": segmenter.tta,
-        "ensemble": [{"workdir": str(m.workdir), "step": m.step} for m in segmenter.members],
+        "ensemble": [{"workdir": str(m.workdir), "step": m.step, "run": run_id(m.workdir)} for m in segmenter.members],
         **dataclasses.asdict(prediction),
     }
 
 
 def choose_threshold(segmenter: Segmenter, prediction: Prediction, data_dir: str | None = None) -> Prediction:
-    """Finds the threshold of the highest mean Dice on the images that the first run validated on, and on no others.
+    """Finds the threshold of the highest mean Dice on the validation images of the first run, and on no others.
 
-    The Dice of each image is taken at the network's resolution, of masks made as `prediction` says; thresholds that do
-    equally well give way to the one nearest to 0.5.
+    Dice is computed at the network's resolution, for masks that are made as `prediction` says. Of equally good
+    thresholds, the nearest to 0.5 is chosen.
 
     Args:
       segmenter: the model, its ensemble and test-time augmentation included.
@@ -98,15 +108,20 @@ def choose_threshold(segmenter: Segmenter, prediction: Prediction, data_dir: str
 
 
 def best_of_grid(dice: Sequence[float]) -> int:
-    """Returns which threshold of `GRID` has the highest Dice; of equals, the one nearest to 0.5."""
+    """Returns the index of the threshold in `GRID` with the highest Dice; of equals, the one nearest to 0.5."""
     return max(range(len(GRID)), key=lambda i: (dice[i], -abs(GRID[i] - THRESHOLD)))
 
 
 def mean_dice(segmenter: Segmenter, predictions: Sequence[Prediction], examples: Examples) -> np.ndarray:
     """Scores several ways of making masks at the network's resolution; images are decoded ahead in threads.
 
+    Args:
+      segmenter: the model.
+      predictions: the ways of making masks.
+      examples: the images.
+
     Returns:
-      float64 [len(predictions)], the mean of the images' Dice of each.
+      float64 [len(predictions)], the mean Dice of the images for each way.
     """
     size = (segmenter.image_size, segmenter.image_size)
 

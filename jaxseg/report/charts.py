@@ -13,7 +13,7 @@ import numpy as np
 from jaxseg.report.curves import draw_curves
 
 if TYPE_CHECKING:
-    # Imported where it draws: it takes as long as JAX does, and training draws when the first epoch is over.
+    # Imported only to draw: the import takes as long as that of JAX, and training draws after its first epoch.
     from matplotlib.figure import Figure
 
 _WIDTH_INCHES = 3.75  # 360 px at the size of the page's text: a phone's width
@@ -25,7 +25,7 @@ _RC = {
     "legend.frameon": False,
     "font.size": 9,
 }
-# What matplotlib and report.py draw with, and what the page calls it, in light and in dark.
+# Colours that matplotlib draws with, and the page's variables for them, which differ in light and dark mode.
 _COLOURS = {
     "#0072b2": "var(--first)",
     "#d55e00": "var(--second)",
@@ -36,11 +36,11 @@ _COLOURS = {
 
 
 def curves(history: Sequence[Mapping[str, Any]], ids: str) -> tuple[str, str, str]:
-    """Returns loss, validation scores and learning rate over the epochs.
+    """Returns charts of loss, validation scores and learning rate over the epochs.
 
     Args:
       history: the lines of `metrics.jsonl`.
-      ids: what the charts' ids begin with, unique on the page.
+      ids: prefix of the charts' ids, unique on the page.
     """
     from matplotlib import rc_context
 
@@ -52,7 +52,12 @@ def curves(history: Sequence[Mapping[str, Any]], ids: str) -> tuple[str, str, st
 
 
 def histogram(dice: Sequence[float], ids: str) -> str:
-    """Returns a histogram of Dice per image over [0, 1] in steps of 0.05, with the median marked."""
+    """Returns a histogram of Dice per image over [0, 1] in steps of 0.05, with the median marked.
+
+    Args:
+      dice: Dice of each image.
+      ids: prefix of the chart's ids, unique on the page.
+    """
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
@@ -69,11 +74,11 @@ def histogram(dice: Sequence[float], ids: str) -> str:
 
 
 def reliability(bins: Sequence[Mapping[str, float]], ids: str) -> str:
-    """Returns the share of lesion over the predicted probability, above the number of pixels in each bin.
+    """Returns a chart of the share of lesion over the predicted probability, above the pixels in each bin.
 
     Args:
-      bins: "from", "to", "pixels", "probability" (mean) and "lesion" (share), each in [0, 1] but "pixels".
-      ids: what the chart's ids begin with, unique on the page.
+      bins: "from", "to", "probability" (mean) and "lesion" (share) of each bin, in [0, 1], and "pixels", a count.
+      ids: prefix of the chart's ids, unique on the page.
     """
     from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
@@ -120,9 +125,13 @@ def _svg(figure: "Figure", ids: str) -> str:
     figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)  # a style would rule the page
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL
+    )  # a style sheet here would rule the whole page
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{ids}", svg)
-    svg = re.sub(r' width="[^"]*pt" height="[^"]*pt"', ' aria-hidden="true"', svg, count=1)  # its caption says it all
+    svg = re.sub(
+        r' width="[^"]*pt" height="[^"]*pt"', ' aria-hidden="true"', svg, count=1
+    )  # the caption tells its content
     svg = re.sub(r"font-family: [^;]*;|\s*font: [^;]*;", "", svg)
     for colour, name in _COLOURS.items():
         svg = svg.replace(colour, name)

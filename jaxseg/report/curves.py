@@ -1,8 +1,4 @@
-"""Pictures of a run: training curves, outlines on images, sheets of cases.
-
-Whoever draws from synthetic data says so (`synthetic=True`) and gets a red note on the picture, so that nobody takes
-it for a result on real lesions. Files are written under a temporary name and renamed: a reader never sees half of one.
-"""
+"""Training curves: loss, validation scores and learning rate over the epochs."""
 
 import math
 import os
@@ -28,8 +24,8 @@ def plot_curves(
 
     Args:
       history: the lines of `metrics.jsonl`: `epoch` (from 1) and, where known, `train_loss`, `val_loss`, `val_dice`,
-        `val_jaccard`, `learning_rate`. What is missing, null, or not finite leaves a gap.
-      path: the PNG file; replaced in one step, its folder made.
+        `val_jaccard`, `learning_rate`. A value that is missing, null, or not finite leaves a gap.
+      path: the PNG file, replaced in one step; its folder is made if necessary.
       title: names the model and the data set.
       synthetic: whether to put the red note on the picture.
       best_epoch: the epoch to mark; by default the first of the lowest validation loss.
@@ -43,7 +39,13 @@ def plot_curves(
 
 
 def draw_curves(panels: Sequence["Axes"], history: Sequence[Mapping[str, Any]], best_epoch: int | None = None) -> None:
-    """Draws loss, validation scores and learning rate on three axes; arguments as for `plot_curves`."""
+    """Draws loss, validation scores and learning rate on three axes.
+
+    Args:
+      panels: three axes.
+      history: the lines of `metrics.jsonl`.
+      best_epoch: the epoch to mark; default: the first with the lowest validation loss.
+    """
     epochs = _column(history, "epoch")
     if best_epoch is None:
         best_epoch = _best_epoch(epochs, _column(history, "val_loss"))
@@ -89,7 +91,7 @@ def _curves(axes: "Axes", epochs: np.ndarray, curves: dict[str, np.ndarray], *, 
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    # A single epoch, or one between two gaps, is a point, which a line alone would not show.
+    # Markers show a single epoch, or one between two gaps, which a line alone would not.
     marker = "o" if epochs.size <= 60 else "."
     for (name, values), colour in zip(curves.items(), ("#0072b2", "#d55e00"), strict=False):
         if np.isfinite(values).any():

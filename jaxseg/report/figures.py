@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from jaxseg.system.files import replacing
 
@@ -14,25 +15,54 @@ if TYPE_CHECKING:
 
 
 SYNTHETIC_NOTE = "SYNTHETIC DATA: no result on real lesions"
-"""On pictures, in red."""
+"""Note on pictures, in red."""
 
 
 SYNTHETIC_MARK = "  *** SYNTHETIC DATA ***"
-"""At the end of log lines."""
+"""End of log lines."""
 
 
 _DPI = 100
 
 
-def save_png(pixels: np.ndarray, path: str | os.PathLike[str]) -> None:
-    """Writes uint8 [H, W, 3] (RGB) or [H, W] (grey, as a {0, 255} mask) as a PNG, replaced in one step."""
+_MAKER = "jaxseg"
+"""Key of the text in a PNG file that says what made it."""
+
+
+def save_png(pixels: np.ndarray, path: str | os.PathLike[str], maker: str = "") -> None:
+    """Writes a PNG file, replaced in one step.
+
+    Args:
+      pixels: uint8 [H, W, 3] in RGB, or [H, W] for grey, such as a {0, 255} mask.
+      path: the file.
+      maker: mark that says what made the picture, for `maker_of_png`; empty for none.
+    """
+    about = PngInfo()
+    if maker:
+        about.add_text(_MAKER, maker)
     with replacing(path) as temporary:
         # Level 1 is several times as fast as the default and hardly larger.
-        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1)
+        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=1, pnginfo=about)
+
+
+def maker_of_png(path: str | os.PathLike[str]) -> str:
+    """Returns the mark that `save_png` left in a file; empty where there is none, or no PNG file."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return str(image.info.get(_MAKER, ""))
+    except Exception:  # Pillow reports damage with a dozen kinds of exceptions
+        return ""
 
 
 def empty_figure(width: float, height: float, title: str, synthetic: bool) -> "Figure":
-    """Returns an empty figure of width x height inches with its head, free of pyplot's global state and display."""
+    """Returns an empty figure with a head, free of pyplot's global state and of any display.
+
+    Args:
+      width: inches.
+      height: inches.
+      title: first line of the head; may be empty.
+      synthetic: whether the head says that the data are synthetic.
+    """
     # Not imported at the top: the first import on a machine indexes its fonts for seconds, which predict need not.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -50,7 +80,12 @@ def empty_figure(width: float, height: float, title: str, synthetic: bool) -> "F
 
 
 def save_figure(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Writes a figure as a PNG, replaced in one step."""
+    """Writes a figure as a PNG file, replaced in one step.
+
+    Args:
+      figure: a matplotlib figure.
+      path: the file.
+    """
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script that the font lacks
         # No version stamp: equal pictures are equal files.

@@ -29,14 +29,14 @@ _PANEL_INCHES = (2.7, 2.05)  # one picture of a sheet, nearly 4:3
 _HEAD_INCHES = 0.75  # title, synthetic note
 
 
-_LARGEST_SIDE = 800  # of a picture on a sheet, pixels; more would be thrown away in drawing
+_LARGEST_SIDE = 800  # largest side of a picture on a sheet, pixels; drawing would discard more
 
 
 class Case(NamedTuple):
     """One image and what was found in it, for `overlay_sheet`.
 
     Attributes:
-      name: shown beside the picture, as "worst: IMD003".
+      name: caption of the picture, as "worst: IMD003".
       image: uint8 [H, W, 3], RGB in [0, 255].
       truth: [H, W], bool or {0, 1}.
       prediction: [H, W], bool or {0, 1}.
@@ -53,13 +53,13 @@ class Case(NamedTuple):
 def overlay(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None = None) -> np.ndarray:
     """Draws the outlines of masks on an image: truth green, prediction magenta, white where both coincide.
 
-    An outline lies inside its mask, along the image's border too, so that a mask of the whole image is seen as a frame.
-    It is one pixel wide for each 400 of the longer side, and at least one.
+    An outline lies inside its mask, also along the image's border: a mask of the whole image appears as a frame. Its
+    width is one pixel per 400 pixels of the image's longer side, at least one.
 
     Args:
-      image: uint8 [H, W, 3], RGB in [0, 255]; left as it is.
+      image: uint8 [H, W, 3], RGB in [0, 255]; not modified.
       prediction: [H, W], bool or {0, 1}.
-      truth: likewise, or None where unknown.
+      truth: [H, W], bool or {0, 1}; None where unknown.
 
     Returns:
       uint8 [H, W, 3].
@@ -83,16 +83,16 @@ def overlay(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None 
 def overlay_sheet(
     cases: Sequence[Case], path: str | os.PathLike[str], title: str = "", *, synthetic: bool = False
 ) -> None:
-    """Draws cases into one PNG, each as image, truth, and prediction with truth; from five on, two cases abreast.
+    """Draws cases into one PNG file, each as image, truth, and prediction with truth; two abreast from five cases on.
 
     Args:
       cases: at least one, in the order to show.
-      path: the PNG file; replaced in one step, its folder made.
+      path: the PNG file, replaced in one step; its folder is made if necessary.
       title: names the model and the data set.
       synthetic: whether to put the red note on the picture.
 
     Raises:
-      ValueError: no cases, or as `overlay`.
+      ValueError: no cases, or an image or mask of another shape, type or range.
     """
     if not cases:
         raise ValueError("overlay_sheet needs at least one case")
@@ -126,7 +126,7 @@ def _draw_case(panels: Sequence["Axes"], case: Case) -> None:
     nothing = np.zeros(truth.shape, bool)
     pictures = image, overlay(image, nothing, truth), overlay(image, prediction, truth)
     score = f"Dice {case.dice:.3f}" if math.isfinite(case.dice) else "Dice unknown"
-    name = case.name if len(case.name) <= 40 else f"…{case.name[-39:]}"  # as much as fits above a picture
+    name = case.name if len(case.name) <= 40 else f"…{case.name[-39:]}"  # as many characters as fit above a picture
     captions = (name, "black"), ("truth", "#008a32"), (f"prediction, {score}", "#c000ad")
     for axes, picture, (caption, colour) in zip(panels, pictures, captions, strict=True):
         axes.imshow(picture)

@@ -1,7 +1,7 @@
-"""`report.html`: what a run is and how well it does on one page, for people who read no logs.
+"""`report.html`: a run and its scores on one page, for people who read no logs.
 
-The page is a function of the files that training and evaluation leave, and is written anew by both. It is a single
-file: it loads nothing and runs no script. What older files lack is left out.
+The page is a function of the files that training and evaluation leave, and both write it again. It is a single file
+that loads nothing and runs no script. Sections whose values older files lack are left out.
 """
 
 import base64
@@ -39,12 +39,12 @@ SCORES = {
     "thresholded_jaccard": ("Thresholded Jaccard", "Jaccard, but 0 where it is below 0.65: a segmentation that failed"),
     "sensitivity": ("Sensitivity", "share of the lesion that was found"),
     "specificity": ("Specificity", "share of the skin that was left unmarked"),
-    "accuracy": ("Accuracy", "share of all pixels told rightly; high wherever lesions are small"),
+    "accuracy": ("Accuracy", "share of all pixels that are labelled correctly; high wherever lesions are small"),
     "boundary_iou": ("Boundary IoU", "Jaccard of the narrow bands along both outlines: how well the border is met"),
-    "hausdorff95": ("Hausdorff 95%, pixels", "how far apart the outlines are, but for the worst 5%; lower is better"),
+    "hausdorff95": ("Hausdorff 95%, pixels", "distance between the outlines, without the worst 5%; lower is better"),
     "hausdorff95_relative": ("Hausdorff 95%, of the diagonal", "the same, by the length of the image's diagonal"),
 }
-"""Every score's name and what it means."""
+"""Title and meaning of every score."""
 
 
 def write_page(workdir: Path, evaluation: Path | None = None) -> Path:
@@ -52,8 +52,8 @@ def write_page(workdir: Path, evaluation: Path | None = None) -> Path:
 
     Args:
       workdir: the run's folder.
-      evaluation: the folder of the evaluation that is new; one that lies elsewhere than in `workdir/evaluation` gets
-        a page of its own, with no other evaluation on it.
+      evaluation: the folder of the new evaluation. An evaluation outside `workdir/evaluation` gets a page of its own,
+        without any other evaluation.
 
     Returns:
       The page's path: `report.html` in `workdir`, or in an `evaluation` that lies elsewhere.
@@ -73,7 +73,7 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
 
     Args:
       workdir: the run's folder.
-      evaluations: the evaluations' folders, in the order to show.
+      evaluations: folders of evaluations, in the order to show.
     """
     run = _read_json(workdir / files.CONFIG)
     history = _read_lines(workdir / files.HISTORY)
@@ -96,7 +96,7 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
 
 
 def _environment() -> Environment:
-    """Returns what fills the template: every value is escaped, and what is missing counts as empty at any depth."""
+    """Returns the template engine: it escapes every value, and a missing value is empty at any depth."""
     environment = Environment(
         loader=PackageLoader("jaxseg.report"),
         autoescape=True,
@@ -117,7 +117,7 @@ def _environment() -> Environment:
 
 
 def _evaluation(folder: Path, ids: str, run: Mapping[str, Any], best_step: int | None) -> dict[str, Any]:
-    """Returns what the page says of an evaluation; "metrics" is empty where they cannot be read."""
+    """Returns the content of an evaluation's section; "metrics" is empty where the file cannot be read."""
     metrics = _read_json(folder / METRICS)
     rows = _read_rows(folder / PER_IMAGE)
     dice = [float(row["dice"]) for row in rows if row.get("dice")]
@@ -138,15 +138,15 @@ def _evaluation(folder: Path, ids: str, run: Mapping[str, Any], best_step: int |
 
 
 def _skyline(dice: Sequence[float]) -> str:
-    """Returns an SVG path of a bar for each hundredth of Dice, 100 wide and 1 high."""
+    """Returns an SVG path with a bar for each hundredth of Dice, 100 wide and 1 high."""
     counts, _ = np.histogram(dice, 100, (0, 1))
-    # By the root, so that a single failure among hundreds of images is seen.
+    # The square root keeps a single failure among hundreds of images visible.
     heights = np.sqrt(counts / counts.max())
     return "".join(f"M{i + 0.5} 1V{1 - height:.3f}" for i, height in enumerate(heights) if height)
 
 
 def _cases(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Returns the stored cases by kind, those to look at first in front, each with its picture as a data URI."""
+    """Returns the stored cases by kind, the most telling first, each with its picture as a data URI."""
     result: dict[str, list[dict[str, Any]]] = {}
     for case in _read_json(folder / CASES).get("cases", []):
         picture = folder / PICTURES / Path(case["image"]).name
@@ -154,12 +154,12 @@ def _cases(folder: Path) -> dict[str, list[dict[str, Any]]]:
             uri = f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
             result.setdefault(case["kind"], []).append({**case, "uri": uri})
     if "best" in result:
-        result["best"].reverse()  # the best first, as the worst comes first of the worst
+        result["best"].reverse()  # best first, as worst first among the worst
     return result
 
 
 def _prediction(metrics: Mapping[str, Any]) -> list[str]:
-    """Returns what was done to predict beyond one run's network and a threshold of 0.5."""
+    """Returns a line for each departure from one run's network with a threshold of 0.5."""
     about = metrics.get("prediction", {})
     result = []
     if len(members := about.get("ensemble", [])) > 1:
@@ -178,7 +178,7 @@ def _prediction(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _warnings(metrics: Mapping[str, Any], run: Mapping[str, Any], best_step: int | None) -> list[str]:
-    """Returns why the scores may flatter the model, or not be of its present weights."""
+    """Returns reasons why the scores may flatter the model, or belong to other weights than its present ones."""
     data, result = metrics.get("data", {}), []
     if seen := data.get("trained_on"):
         result.append(f"{seen} of the {data.get('images')} scored images were trained on: this is not an honest test.")
@@ -191,13 +191,14 @@ def _warnings(metrics: Mapping[str, Any], run: Mapping[str, Any], best_step: int
     step = metrics.get("model", {}).get("step")
     if best_step and step and step != best_step:
         result.append(
-            f"Scored at step {step}, but the run went on: its best weights are of step {best_step}. Evaluate again."
+            f"Scored at step {step}, but the run went on: its best weights are of step {best_step}. Evaluate again, "
+            "with --overwrite."
         )
     return result
 
 
 def _settings(config: Mapping[str, Mapping[str, Any]]) -> dict[str, list[tuple[str, str, str, bool]]]:
-    """Returns by section each setting's name, value, meaning, and whether it is not the default."""
+    """Returns each setting's name, value, meaning, and whether it differs from the default, by section."""
     known = dict(Config.settings())
     result = {}
     for section, values in config.items():
@@ -224,7 +225,7 @@ def _model_name(run: Mapping[str, Any]) -> str:
 
 
 def _data_name(name: Any) -> str:
-    """Returns what people call a data set; of a folder, its name."""
+    """Returns a data set's title; for a folder, the folder's name."""
     return data_set(str(name)).title or Path(str(name or "unknown data")).name
 
 
@@ -239,13 +240,13 @@ def _interval(value: Any, digits: int = 3) -> str:
 
 
 def _scale_start(tables: Iterable[Mapping[str, Any]]) -> float:
-    """Returns where a scale of Dice up to 1 begins, so that intervals are wide enough to be compared."""
+    """Returns the lower end of a scale of Dice up to 1 on which intervals are wide enough to compare."""
     lows = [table.get("per_image_interval", {}).get("dice", [0])[0] for table in tables]
     return min(math.floor(10 * min(lows)) / 10, 0.9)
 
 
 def duration(seconds: Any) -> str:
-    """Returns a time as text: whole seconds, from a minute on hours and minutes; a dash where there is none."""
+    """Returns a time as text: whole seconds, or hours and minutes from one minute on; a dash for no number."""
     if not isinstance(seconds, int | float):
         return _DASH
     if seconds < 60:
@@ -255,7 +256,7 @@ def duration(seconds: Any) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; returns an empty one where there is none: half a page tells more than no page."""
+    """Reads a JSON object; returns an empty one where there is none, because half a page is better than none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxseg.config import Config
-from jaxseg.errors import RunError
+from jaxseg.errors import RunError, UserError
 from jaxseg.metrics import COUNTS, SCORES, scores
 from jaxseg.optim import EarlyStopState, PlateauState, early_stop_update, plateau_update
 
@@ -146,6 +146,32 @@ def after_epoch(progress: Progress, validated: Mapping[str, float], config: Conf
         history=(*progress.history, line),
         seconds=progress.seconds + sums.seconds + seconds,
     )
+
+
+def resumed(progress: Progress, config: Config, planned_epochs: int | None) -> Progress:
+    """Returns the progress of a run that is resumed, judged by the patience that it is resumed with.
+
+    Args:
+      progress: what the latest checkpoint holds.
+      config: settings to go on with.
+      planned_epochs: epochs that the run was started with; None for a run that only starts.
+
+    Returns:
+      The progress, with `early_stop.should_stop` by `early_stop_patience` of these settings.
+
+    Raises:
+      UserError: more epochs are asked for than were planned, but early stopping allows none.
+    """
+    stop, patience = progress.early_stop, config.optim.early_stop_patience
+    stop = stop._replace(should_stop=stop.wait >= patience)
+    epochs = config.train.epochs
+    if planned_epochs and stop.should_stop and progress.epoch <= planned_epochs < epochs:
+        raise UserError(
+            f"train.epochs = {epochs}: the run stopped early after epoch {progress.epoch}, {stop.wait} epochs after "
+            f"its best, so more epochs alone train nothing; to train on, add --optim.early-stop-patience "
+            f"{stop.wait + max(patience, 10)}"
+        )
+    return dataclasses.replace(progress, early_stop=stop)
 
 
 def check_finite(metrics: Mapping[str, Any], step: int, where: str) -> None:

@@ -5,6 +5,7 @@ Every file is replaced atomically.
 
 import contextlib
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -94,6 +95,27 @@ def read_config(workdir: Path) -> Config:
         raise UserError(f"{path}: {error}") from error
 
 
+def planned_epochs(workdir: Path) -> int | None:
+    """Returns the epochs that a run was started with; None where the folder holds no run.
+
+    Raises:
+      UserError: another version of jaxseg wrote the run.
+    """
+    return read_config(workdir).train.epochs if (workdir / CONFIG).exists() else None
+
+
+def run_id(workdir: Path) -> str:
+    """Returns a short hash of `config.json` (settings, start time), which tells runs apart wherever they lie.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256((workdir / CONFIG).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{workdir / CONFIG}: cannot be read ({error.strerror})") from error
+
+
 def check_is_free(workdir: Path) -> None:
     """Checks that a folder without `config.json` holds no file that a run would take for its own, or replace.
 
@@ -125,7 +147,8 @@ def check_same_run(saved: Config, config: Config, workdir: Path) -> None:
         if old != new and not field.metadata["resumable"]:
             raise UserError(
                 f"{workdir} holds a run with {dotted} = {old!r}, not {new!r}; "
-                "leave the setting out to resume that run, or give another --workdir"
+                "leave the setting out to resume that run; for a new run with its other settings, give --config "
+                f"{workdir / CONFIG} and another --workdir"
             )
 
 

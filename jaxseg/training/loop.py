@@ -16,7 +16,7 @@ from jaxseg.data import pipeline
 from jaxseg.data.plausibility import check_masks
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import CheckpointStore
-from jaxseg.runs.progress import Progress, add_step, after_epoch, check_finite, validation_scores
+from jaxseg.runs.progress import Progress, add_step, after_epoch, check_finite, resumed, validation_scores
 from jaxseg.steps import Steps, TrainState, create_train_state, state_target
 from jaxseg.system import processes
 from jaxseg.system.devices import divisible, pick_devices
@@ -123,10 +123,12 @@ def train_job(job: Job, run: Run, key: jax.Array, hooks: Sequence[Hook]) -> tupl
       The state with the best weights, and the content of `summary.json`.
 
     Raises:
+      UserError: more epochs are asked for after early stopping, which allows none.
       Stopped: the run was asked to stop.
       RunError: a loss was not finite, or no checkpoint can be read.
     """
     state, progress = start_or_resume(job, key)
+    progress = resumed(progress, job.config, files.planned_epochs(run.workdir))
     with started(hooks, run, progress) as told:
         with jax.transfer_guard("disallow"):
             progress = run_epochs(state, progress, job, told)

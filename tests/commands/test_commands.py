@@ -22,7 +22,7 @@ def evaluation(tiny_run, tmp_path_factory):
 
 
 def test_metrics_equal_an_independent_scoring(tiny, tiny_run, evaluation):
-    """Broken: a score is computed at the wrong resolution, of the wrong pairs, or averaged wrongly."""
+    """If broken, a score is computed at the wrong resolution, of the wrong pairs, or averaged wrongly."""
     metrics = json.loads((evaluation / "metrics.json").read_text())
     segmenter = jaxseg.Segmenter.load(tiny_run)
     examples = open_split(tiny.data, "test")
@@ -44,7 +44,7 @@ def test_metrics_equal_an_independent_scoring(tiny, tiny_run, evaluation):
 
 
 def test_validation_scores_equal_trainings(tiny_run, tmp_path):
-    """Broken: evaluate loads other weights than the best, or scores at the network's resolution differ from training's.
+    """If broken, evaluate loads other weights than the best, or its scores differ from those of training.
 
     The set's 6 images do not fill the last batch of 4: the padded tail is part of the comparison.
     """
@@ -57,7 +57,7 @@ def test_validation_scores_equal_trainings(tiny_run, tmp_path):
 
 
 def test_pictures_are_left(evaluation):
-    """Broken: evaluate leaves numbers alone, and nobody sees where the model fails."""
+    """If broken, evaluate leaves numbers alone, and nobody sees where the model fails."""
     assert (evaluation / "cases.png").read_bytes().startswith(b"\x89PNG")
     assert list((evaluation / "overlays").glob("worst_*.png"))
     assert len(json.loads((evaluation / "cases.json").read_text())["cases"]) == 6
@@ -65,7 +65,7 @@ def test_pictures_are_left(evaluation):
 
 
 def test_scoring_training_images_is_said(tiny_run, tmp_path, capsys):
-    """Broken: a score on the training images passes for a test score."""
+    """If broken, a score on the training images passes for a test score."""
     evaluate.main(["--workdir", str(tiny_run), "--split", "train", "--out", str(tmp_path)])
     assert "12 of the 12 images were TRAINED ON" in capsys.readouterr().err
     assert json.loads((tmp_path / "metrics.json").read_text())["data"]["trained_on"] == 12
@@ -80,7 +80,7 @@ def test_scoring_training_images_is_said(tiny_run, tmp_path, capsys):
     ],
 )
 def test_evaluate_refuses_in_one_line(tiny_run, flags, said):
-    """Broken: a mistyped folder, set or split ends in a traceback."""
+    """If broken, a mistyped folder, set or split ends in a traceback."""
     with pytest.raises(UserError) as error:
         evaluate.main(["--workdir", str(tiny_run), *flags])
     assert said in str(error.value)

@@ -53,7 +53,7 @@ def said(capsys, *args):
 
 
 def test_differences_equal_scipys(pair):
-    """Broken: runs are subtracted the wrong way round, or the bootstrap draws each run's images by themselves."""
+    """If broken, runs are subtracted the wrong way round, or the bootstrap draws each run's images by themselves."""
     first, second = (read_per_image(run / "evaluation/ph2-validation") for run in pair)
     lines = {(line.score, line.kind): line for line in differences(first, second)}
     assert list(lines) == [*((n, "per_image") for n in NATIVE_SCORES), ("dice", "pooled"), ("jaccard", "pooled")]
@@ -71,7 +71,7 @@ def test_differences_equal_scipys(pair):
 
 
 def test_pooled_difference_equals_a_plain_loop(pair):
-    """Broken: pooled scores are averaged, or the two runs' replicates are of different images."""
+    """If broken, pooled scores are averaged, or the two runs' replicates are of different images."""
     runs = [read_per_image(run / "evaluation/ph2-validation").values for run in pair]
 
     def jaccard(run, drawn):
@@ -87,7 +87,7 @@ def test_pooled_difference_equals_a_plain_loop(pair):
 
 
 def test_a_run_does_not_differ_from_itself(pair, capsys):
-    """Broken: differences that are all zero crash Wilcoxon's test, warn, or come out as significant."""
+    """If broken, differences that are all zero crash Wilcoxon's test, warn, or come out as significant."""
     folder = pair[0] / "evaluation/ph2-validation"
     text = said(capsys, folder, folder)
     assert text.count("| +0.0000 | [+0.0000, +0.0000] | 1.0000 |") == len(NATIVE_SCORES) - 1
@@ -96,19 +96,19 @@ def test_a_run_does_not_differ_from_itself(pair, capsys):
 
 @pytest.mark.parametrize("values", [[0.1], [0, 0, 0.2], [0.1, 0.1, 0.1, -0.1], [0.0, 0.0]])
 def test_few_images_and_ties(values):
-    """Broken: a single image, or differences that are equal, end in a warning or in NaN."""
+    """If broken, a single image, or differences that are equal, end in a warning or in NaN."""
     assert 0 < wilcoxon(np.array(values)) <= 1
 
 
 def test_holm_by_hand():
-    """Broken: p values are corrected by their place in the list, or one comes out smaller than a smaller one's."""
+    """If broken, p values are corrected by their place in the list, or one comes out smaller than a smaller one's."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.6, 0.9]) == [1, 1]
     assert holm([0.2]) == [0.2]
 
 
 def test_more_than_two_runs(pair, tmp_path, capsys):
-    """Broken: the third run is compared with the second, or p values are not corrected for their number."""
+    """If broken, the third run is compared with the second, or p values are not corrected for their number."""
     write(tmp_path / "c" / "evaluation" / "ph2-validation", 2)
     text = said(capsys, *pair, tmp_path / "c", "--out", tmp_path / "out")
     assert text.count("| Score | A |") == 2
@@ -126,7 +126,7 @@ def test_more_than_two_runs(pair, tmp_path, capsys):
 
 
 def test_results_are_written_only_where_asked(pair, tmp_path, capsys):
-    """Broken: compare leaves files in a run's folder or the current one, or the file differs from what is printed."""
+    """If broken, compare leaves files in a run's folder or the current one, or the file is not what is printed."""
     before = sorted(tmp_path.rglob("*"))
     text = said(capsys, *pair)
     assert sorted(tmp_path.rglob("*")) == before
@@ -135,7 +135,7 @@ def test_results_are_written_only_where_asked(pair, tmp_path, capsys):
 
 
 def test_what_makes_a_score_worthless_is_said(pair, tmp_path, capsys):
-    """Broken: a comparison on synthetic or on training images passes for one on real, unseen lesions."""
+    """If broken, a comparison on synthetic or on training images passes for one on real, unseen lesions."""
     assert "SYNTHETIC" not in said(capsys, *pair)
     folder = write(tmp_path / "c", 2, synthetic=True, trained_on=3, chosen_on={"scored_images": 5})
     text = said(capsys, folder, folder)
@@ -146,7 +146,7 @@ def test_what_makes_a_score_worthless_is_said(pair, tmp_path, capsys):
 
 
 def test_which_evaluation_is_taken(pair, tmp_path, capsys):
-    """Broken: of several evaluations the first is taken without a word, or --data and --split do not choose."""
+    """If broken, of several evaluations the first is taken without a word, or --data and --split do not choose."""
     a, b = pair
     write(a / "evaluation" / "only-a", 0, dataset="only", fingerprint="a")
     assert "ph2 validation" in said(capsys, a, b)
@@ -179,7 +179,7 @@ def test_which_evaluation_is_taken(pair, tmp_path, capsys):
     ],
 )
 def test_refused_in_one_line(pair, change, message):
-    """Broken: runs on different images are compared, or a wrong folder ends in a traceback."""
+    """If broken, runs on different images are compared, or a wrong folder ends in a traceback."""
     with pytest.raises(UserError, match=message) as error:
         compare.main([str(pair[0]), str(change(pair[1]))])
     assert "\n" not in str(error.value)
@@ -193,19 +193,19 @@ def spoilt(run, name, old, new=None):
 
 
 def test_one_run_is_not_compared(pair):
-    """Broken: a single run gives an empty table."""
+    """If broken, a single run gives an empty table."""
     with pytest.raises(UserError, match="name at least two runs"):
         compare.main([str(pair[0])])
 
 
 def test_needs_no_jax(pair):
-    """Broken: reading two tables takes seconds, or the memory of an accelerator."""
+    """If broken, reading two tables takes seconds, or the memory of an accelerator."""
     code = "import sys; from jaxseg import compare; compare.main(sys.argv[1:]); sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, *pair], capture_output=True).returncode == 0
 
 
 def test_takes_what_evaluate_writes(tiny_run, tmp_path, capsys):
-    """Broken: evaluate's files have changed and compare cannot read them."""
+    """If broken, evaluate's files have changed and compare cannot read them."""
     for out in ("a", "b"):
         evaluate.main(["--workdir", str(tiny_run), "--out", str(tmp_path / out)])
     assert "# synthetic test, 6 images" in said(capsys, tmp_path / "a", tmp_path / "b")

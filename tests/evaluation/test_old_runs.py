@@ -26,8 +26,12 @@ from PIL import Image
 
 from jaxseg import evaluate, predict, train
 from jaxseg.config import Config
+from jaxseg.metrics import COUNTS
 from jaxseg.runs.workdir import read_config
 from tests.helpers.paths import FIXTURES
+
+MOVED = 10
+"""Most pixels of an image that another processor or version of XLA may round to the other side of the threshold."""
 
 RELEASES = sorted(FIXTURES.glob("run-*"))
 
@@ -55,11 +59,17 @@ def test_an_old_run_is_scored_as_it_was(old, tmp_path):
     evaluate.main(flags)
     tables = [(folder / "per_image.csv").read_text().splitlines() for folder in (tmp_path / "out", old / "expected")]
     for got, want in zip(*map(csv.DictReader, tables), strict=True):
-        for name, value in want.items():
-            if name in ("name", "group"):
-                assert got[name] == value
-            elif name in ("tp", "fp", "fn", "tn"):  # another processor or version rounds a few pixels to the other side
-                assert abs(int(got[name]) - int(value)) <= 10
+        assert got.keys() >= want.keys()
+        assert (got["name"], got["group"]) == (want["name"], want["group"])
+        # A pixel that moves leaves one count and enters another.
+        moved = sum(abs(int(got[name]) - int(want[name])) for name in COUNTS) / 2
+        assert moved <= MOVED
+        lesion = int(want["tp"]) + int(want["fn"])
+        for name in want.keys() - {"name", "group", *COUNTS}:
+            # The table has six decimals. A moved pixel changes a share by at most twice its part of the lesion, which
+            # is the smallest denominator; an outline that moves by a pixel or two moves its distances as much.
+            per_pixel = {"hausdorff95": 1.0, "hausdorff95_relative": 0.02}.get(name, 2 / lesion)
+            assert float(got[name]) == pytest.approx(float(want[name]), abs=2e-6 + per_pixel * moved), name
 
 
 def test_an_old_run_segments_as_it_did(old, tmp_path):

@@ -38,7 +38,7 @@ def squares(*areas, side=20):
 
 
 def test_scores_equal_scikit_learns():
-    """Broken: a score of `per_image.csv` is another one than its name says."""
+    """If broken, a score of `per_image.csv` is another one than its name says."""
     rng = np.random.default_rng(0)
     prediction, truth = rng.random((2, 31, 17)) < 0.4
     got, flat = record(0, prediction, truth), (truth.ravel(), prediction.ravel())
@@ -55,14 +55,14 @@ def test_scores_equal_scikit_learns():
     ("hit", "missed", "expected"), [(65, 35, 0.65), (64, 36, 0), (100, 0, 1), (0, 100, 0), (0, 0, 1)]
 )
 def test_thresholded_jaccard(hit, missed, expected):
-    """Broken: 0.65 itself counts as missed, 0.64 counts, or an empty image that is found empty does not score 1."""
+    """If broken, 0.65 itself counts as missed, 0.64 counts, or an empty image that is found empty does not score 1."""
     truth = np.arange(400).reshape(20, 20) < hit + missed
     prediction = np.arange(400).reshape(20, 20) < hit
     assert record(0, prediction, truth).native["thresholded_jaccard"] == expected
 
 
 def test_groups_have_tables_of_their_own():
-    """Broken: a subgroup's numbers are another's, or a group of one image ends in a warning."""
+    """If broken, a subgroup's numbers are another's, or a group of one image ends in a warning."""
     records = squares(40, 80, 120, 160, 200)
     tables = score_tables(records, ("melanoma", "", "nevus", "nevus", "nevus"), 20)
     groups = tables["subgroups"]["group"]
@@ -77,7 +77,7 @@ def test_groups_have_tables_of_their_own():
     ("areas", "images"), [((9, 3, 7, 5, 1, 8, 2, 6), [2, 2, 2, 2]), ((1, 2, 3, 4, 5), [2, 1, 1, 1]), ((5,), [1])]
 )
 def test_lesions_by_size(areas, images):
-    """Broken: quarters are of unequal size, in the order of the images, or empty for a set of fewer than four."""
+    """If broken, quarters are of unequal size, in the order of the images, or empty for a set of fewer than four."""
     parts = score_tables(squares(*areas), ("",) * len(areas), 20)["subgroups"]["lesion_size"]
     assert [part["images"] for part in parts.values()] == images
     ordered = np.sort(areas) / 400
@@ -87,7 +87,7 @@ def test_lesions_by_size(areas, images):
 
 
 def test_the_table_of_images_comes_back(tmp_path):
-    """Broken: a name with a comma or a quote shifts the columns, or reading mixes them up."""
+    """If broken, a name with a comma or a quote shifts the columns, or reading mixes them up."""
     records = squares(40, 80, 120)
     names, groups = ("a,b", 'c "d"', "ü"), ("nevus, common", "", "x")
     (tmp_path / PER_IMAGE).write_text(per_image_csv(records, names, groups), encoding="utf-8")
@@ -110,7 +110,7 @@ def test_the_table_of_images_comes_back(tmp_path):
     ],
 )
 def test_a_damaged_table_is_refused_in_one_line(tmp_path, change, said):
-    """Broken: a table that was cut off, edited or written by an older version ends in a traceback, or is believed."""
+    """If broken, a table that was cut off, edited or written by an older version is a traceback, or is believed."""
     text = per_image_csv(squares(40, 80), ("a", "b"), ("", ""))
     (tmp_path / PER_IMAGE).write_text(change(text))
     with pytest.raises(UserError, match=said) as error:
@@ -127,7 +127,7 @@ def evaluation(tiny_run, tmp_path_factory):
 
 
 def test_metrics_hold_what_is_promised(evaluation, tiny_run):
-    """Broken: a key that the HTML page, `compare` or a user's script reads is gone or has moved."""
+    """If broken, a key that the HTML page, `compare` or a user's script reads is gone or has moved."""
     metrics = json.loads((evaluation / "metrics.json").read_text())
     assert list(metrics["data"]) == ["dataset", "split", "images", "synthetic", "fingerprint", "trained_on"]
     assert metrics["model"]["workdir"] == str(tiny_run)
@@ -147,7 +147,7 @@ def test_metrics_hold_what_is_promised(evaluation, tiny_run):
 
 
 def test_the_table_of_images_averages_to_the_metrics(evaluation):
-    """Broken: per_image.csv and metrics.json are of different masks or resolutions. 1e-6: the table's last digit."""
+    """If broken, per_image.csv and metrics.json are of different masks or resolutions. 1e-6: the table's last digit."""
     native = json.loads((evaluation / "metrics.json").read_text())["native"]
     columns = read_per_image(evaluation).values
     for name in NATIVE_SCORES:

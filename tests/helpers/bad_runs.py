@@ -213,7 +213,7 @@ PREDICT = {
             "--output",
             place / "o",
         ],
-        "no image in it; looked for .*png",
+        "no images in there .*png",
     ),
     "output the input": (
         lambda place, run: [

@@ -25,7 +25,7 @@ def loader() -> str:
 
 @pytest.mark.parametrize("better", [False, True])
 def test_the_file_equals_the_model_without_jaxseg(tiny, tiny_run, other_run, tmp_path, better):
-    """Broken: the exported model computes something else, needs jaxseg, or takes one size of batch alone.
+    """If broken, the exported model computes something else, needs jaxseg, or takes one size of batch alone.
 
     1e-5: XLA may sum in another order for another size of batch.
     """
@@ -57,7 +57,7 @@ def test_the_file_equals_the_model_without_jaxseg(tiny, tiny_run, other_run, tmp
 
 
 def test_the_file_is_for_one_device_and_every_platform(tiny_run, tmp_path, capsys):
-    """Broken: a model exported on a machine of four GPUs does not run on one, or nobody is told what was written."""
+    """If broken, a model exported on a machine of four GPUs does not run on one, or nobody is told what was written."""
     export.main(["--workdir", str(tiny_run), "--output", str(tmp_path / "new/model")])
     exported = jax.export.deserialize(bytearray((tmp_path / "new/model").read_bytes()))
     assert exported.nr_devices == 1
@@ -68,7 +68,7 @@ def test_the_file_is_for_one_device_and_every_platform(tiny_run, tmp_path, capsy
 
 
 def test_nothing_is_overwritten_unless_asked(tiny_run, tmp_path):
-    """Broken: a model that is in use is replaced, or half a file is left."""
+    """If broken, a model that is in use is replaced, or half a file is left."""
     flags = ["--workdir", str(tiny_run), "--output", str(tmp_path / "model")]
     (tmp_path / "model").write_text("mine")
     with pytest.raises(UserError, match="is there already; --overwrite replaces it"):
@@ -81,8 +81,16 @@ def test_nothing_is_overwritten_unless_asked(tiny_run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "model.PT", "model.h5"])
+def test_another_formats_name_is_refused(tiny_run, tmp_path, name):
+    """If broken, a file called model.onnx holds StableHLO, which fails in another program a week later."""
+    with pytest.raises(UserError, match=r"export writes StableHLO, not .*; give a name as .*model\.stablehlo"):
+        export.main(["--workdir", str(tiny_run), "--output", str(tmp_path / name)])
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_cannot_be_written_is_one_line(tiny_run, tmp_path):
-    """Broken: a mistyped folder ends in a traceback."""
+    """If broken, a mistyped folder ends in a traceback."""
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"cannot write .*file/model: "):
         export.main(["--workdir", str(tiny_run), "--output", str(tmp_path / "file/model")])

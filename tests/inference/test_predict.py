@@ -12,7 +12,9 @@ from PIL import Image
 import jaxseg
 from jaxseg import evaluate, predict
 from jaxseg.data import open_split
+from jaxseg.data.images import decode_image
 from jaxseg.errors import RunError, UserError
+from jaxseg.inference import folder as inference_folder
 from jaxseg.inference.folder import find_images
 from jaxseg.metrics import COUNTS, SCORES, scores
 
@@ -61,7 +63,7 @@ def turned(orientation: int) -> Image.Exif:
 
 
 def test_every_kind_of_file_is_segmented_as_it_is_displayed(tiny, tiny_run, tmp_path):
-    """Broken: a 16-bit, grey, palette, CMYK or EXIF-turned photograph is segmented in other colours, or on its side.
+    """If broken, a 16-bit, grey, palette, CMYK or EXIF-turned photograph is segmented in other colours, or on its side.
 
     The last has its mask at the size and the way up that viewers show.
     """
@@ -102,7 +104,7 @@ def test_every_kind_of_file_is_segmented_as_it_is_displayed(tiny, tiny_run, tmp_
 
 
 def test_a_cmyk_jpeg_is_read(tiny, tiny_run, tmp_path):
-    """Broken: photographs that a print shop saved come out inverted, or end in an error."""
+    """If broken, photographs that a print shop saved come out inverted, or end in an error."""
     image = open_split(tiny.data, "test").load(0).image
     (tmp_path / "print.jpg").write_bytes(encoded(Image.fromarray(image).convert("CMYK"), "jpeg", quality=95))
     flags = ["--workdir", str(tiny_run), "--input", str(tmp_path / "print.jpg"), "--output", str(tmp_path / "out")]
@@ -113,7 +115,7 @@ def test_a_cmyk_jpeg_is_read(tiny, tiny_run, tmp_path):
 
 @pytest.mark.parametrize("better", [False, True])
 def test_saved_masks_score_what_evaluate_says(tiny, tiny_run, other_run, tmp_path, better):
-    """Broken: predict makes other masks than evaluate scores, with or without what makes predictions better."""
+    """If broken, predict makes other masks than evaluate scores, with or without what makes predictions better."""
     flags = ["--workdir", str(tiny_run)]
     if better:
         flags += ["--ensemble", str(other_run), "--tta", "--threshold", "0.4", "--largest-component", "--fill-holes"]
@@ -140,7 +142,7 @@ def test_saved_masks_score_what_evaluate_says(tiny, tiny_run, other_run, tmp_pat
 
 
 def test_predict_keeps_sizes_names_and_folders(tiny_run, pictures, tmp_path):
-    """Broken: a mask has the network's size, loses its folder, or overwrites that of a.jpg with that of a.tif."""
+    """If broken, a mask has the network's size, loses its folder, or overwrites that of a.jpg with that of a.tif."""
     out = tmp_path / "out"
     flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(out)]
     assert predict.main([*flags, "--overlay", "--probabilities"]) == 0
@@ -162,7 +164,7 @@ def test_predict_keeps_sizes_names_and_folders(tiny_run, pictures, tmp_path):
 
 
 def test_a_bad_image_does_not_stop_the_rest(tiny_run, pictures, tmp_path, capsys):
-    """Broken: one truncated file among a thousand ends the run, or goes unnoticed."""
+    """If broken, one truncated file among a thousand ends the run, or goes unnoticed."""
     (pictures / "sub/bad.jpg").write_bytes((pictures / "a.jpg").read_bytes()[:300])
     (pictures / "empty.png").write_bytes(b"")
     flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(tmp_path / "out")]
@@ -176,7 +178,7 @@ def test_a_bad_image_does_not_stop_the_rest(tiny_run, pictures, tmp_path, capsys
 
 
 def test_predict_overwrites_nothing(tiny_run, pictures, tmp_path):
-    """Broken: a user's corrected masks are replaced by running predict again."""
+    """If broken, a user's corrected masks are replaced by running predict again."""
     flags = ["--workdir", str(tiny_run), "--input", str(pictures / "a.jpg"), "--output", str(tmp_path / "out")]
     assert predict.main(flags) == 0
     with pytest.raises(UserError, match=r"a_mask.png: is there already; --overwrite replaces it"):
@@ -185,7 +187,7 @@ def test_predict_overwrites_nothing(tiny_run, pictures, tmp_path):
 
 
 def test_an_output_inside_the_input_is_no_input(tiny_run, pictures):
-    """Broken: running twice segments the first run's masks."""
+    """If broken, running twice segments the first run's masks."""
     flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(pictures / "masks"), "--overwrite"]
     for _ in range(2):
         assert predict.main(flags) == 0
@@ -193,37 +195,196 @@ def test_an_output_inside_the_input_is_no_input(tiny_run, pictures):
 
 
 def test_no_two_images_share_a_mask(tmp_path):
-    """Broken: the mask of one image silently replaces that of another."""
+    """If broken, the mask of one image silently replaces that of another."""
     names = ["a.jpg", "a.png", "a.jpg.png", "b.jpg", "b.jpg.png", "sub/a.jpg"]
     (tmp_path / "in/sub").mkdir(parents=True)
     for name in names:
         (tmp_path / "in" / name).touch()
-    jobs = find_images(tmp_path / "in", tmp_path / "out")
-    assert sorted(str(job.source.relative_to(tmp_path / "in")) for job in jobs) == sorted(names)
-    assert len({job.target for job in jobs}) == len(names)
+    images = find_images(tmp_path / "in", tmp_path / "out")
+    assert sorted(str(image.source.relative_to(tmp_path / "in")) for image in images) == sorted(names)
+    assert len({image.products["mask"] for image in images}) == len(names)
 
 
 def test_a_mask_that_cannot_be_written_ends_in_one_line(tiny_run, pictures, tmp_path, monkeypatch):
-    """Broken: a full disk is a traceback out of a thread, or goes unnoticed."""
+    """If broken, a full disk is a traceback out of a thread, or goes unnoticed."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(predict, "save_png", full)
+    monkeypatch.setattr(inference_folder, "save_png", full)
     with pytest.raises(RunError, match=r"a\.jpg_mask\.png: cannot be written \(No space left on device\)"):
         predict.main(["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(tmp_path / "out")])
 
 
+def test_predict_goes_on_where_it_stopped(tiny_run, pictures, tmp_path, capsys):
+    """If broken, a call that ran out of memory or time at image 9,000 of 10,000 begins again, or replaces masks."""
+    out = tmp_path / "out"
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(out)]
+    assert predict.main(flags) == 0
+    whole = {path: path.read_bytes() for path in out.rglob("*.png")}
+    (out / "c_mask.png").unlink()
+    corrected = out / "sub/b_mask.png"
+    Image.fromarray(np.full((33, 32), 255, np.uint8)).save(corrected)
+    by_hand = corrected.read_bytes()
+    capsys.readouterr()
+    assert predict.main([*flags, "--skip-existing", "--batch-size", "1"]) == 0
+    said = capsys.readouterr().err
+    assert "3 of 4 images were segmented before and are kept" in said
+    assert "1 of 1 images segmented" in said
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == {**whole, corrected: by_hand}
+    assert predict.main([*flags, "--skip-existing", "--probabilities"]) == 0, "the missing kind alone is written"
+    assert corrected.read_bytes() == by_hand
+    assert len(list(out.rglob("*_probability.png"))) == 4
+
+
+@pytest.mark.parametrize("other", [["--threshold", "0.4"], ["--tta"], ["--fill-holes"], ["--workdir"]])
+def test_masks_of_two_kinds_are_not_mixed(tiny_run, other_run, pictures, tmp_path, other):
+    """If broken, `--skip-existing` leaves a folder of masks by two models or thresholds, and nobody can tell."""
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures / "a.jpg"), "--output", str(tmp_path / "out")]
+    assert predict.main(flags) == 0
+    other = [*other, str(other_run)] if other == ["--workdir"] else other
+    with pytest.raises(UserError, match=r"a_mask\.png: was made by another model, checkpoint or threshold"):
+        predict.main([*flags, *other, "--skip-existing"])
+    assert predict.main([*flags, *other, "--overwrite"]) == 0
+    assert predict.main([*flags, *other, "--skip-existing"]) == 0
+
+
+def test_skipping_and_overwriting_exclude_each_other(capsys):
+    """If broken, one of two contrary flags is ignored in silence."""
+    with pytest.raises(SystemExit):
+        predict.main(["--workdir", "w", "--input", "i", "--output", "o", "--overwrite", "--skip-existing"])
+    assert "--skip-existing: not allowed with argument --overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many"])
+def test_a_wrong_batch_size_is_one_line(value, capsys):
+    """If broken, an impossible batch size is a traceback after the model was loaded."""
+    with pytest.raises(SystemExit):
+        predict.main(["--workdir", "w", "--input", "i", "--output", "o", "--batch-size", value])
+    assert value in capsys.readouterr().err
+
+
+def test_a_batch_of_its_own_gives_the_same_masks(tiny_run, pictures, tmp_path):
+    """If broken, less memory means other masks."""
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output"]
+    assert predict.main([*flags, str(tmp_path / "a")]) == 0
+    assert predict.main([*flags, str(tmp_path / "b"), "--batch-size", "3"]) == 0
+    for path in (tmp_path / "a").rglob("*.png"):
+        # XLA may sum in another order for another size of batch, which may move a pixel at the threshold.
+        other = pixels(tmp_path / "b" / path.relative_to(tmp_path / "a"))
+        assert np.mean(pixels(path) != other) < 1e-2
+
+
+def test_a_single_image_may_name_its_mask(tiny_run, pictures, tmp_path):
+    """If broken, `--output mask.png` makes a folder of that name."""
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures / "a.jpg"), "--output", str(tmp_path / "new/m.png")]
+    assert predict.main([*flags, "--overlay"]) == 0
+    assert pixels(tmp_path / "new/m.png").shape == (40, 61)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["m.png", "m_overlay.png"]
+    with pytest.raises(UserError, match=r"m\.png: is there already"):
+        predict.main(flags)
+    (tmp_path / "folder.png").mkdir()
+    assert predict.main([*flags[:-1], str(tmp_path / "folder.png")]) == 0
+    assert (tmp_path / "folder.png/a_mask.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "said"),
+    [
+        ("a.jpg", "mask.jpg", r"masks are PNG files; give .*mask\.png, or a folder"),
+        ("", "masks.png", "is named like one image, but --input is a folder"),
+        ("a.png", "in/a.png", "is the input image; give another file"),
+    ],
+)
+def test_an_output_that_cannot_be_meant_is_one_line(pictures, tmp_path, source, output, said):
+    """If broken, a slip makes a folder named like an image, a JPEG mask, or replaces the photograph itself."""
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(pictures / "a.png")
+    with pytest.raises(UserError, match=said):
+        find_images(pictures / source, tmp_path / output)
+
+
+def test_what_is_left_out_is_named(tiny_run, pictures, tmp_path, capsys):
+    """If broken, photographs vanish without a word: "3 of 3 images segmented", though there were nine (case 08)."""
+    picture = Image.open(pictures / "a.tif").convert("RGB")
+    for name, kind in {
+        "b.jfif": "jpeg",
+        "e.jp2": "jpeg2000",
+        "d.gif": "gif",
+        "IMG_0001": "jpeg",
+        "f.ppm": "ppm",
+    }.items():
+        picture.save(pictures / name, kind)
+    (pictures / "x.raw").write_bytes(b"\0" * 100)
+    (pictures / "README").write_text("no image")
+    (pictures / "Thumbs.db").write_bytes(b"of the system")
+    (tmp_path / "elsewhere").mkdir()
+    picture.save(tmp_path / "elsewhere/x.png")
+    (pictures / "patient2").symlink_to(tmp_path / "elsewhere")
+    (pictures / "patient2/again").symlink_to(pictures)
+    out = tmp_path / "out"
+    assert predict.main(["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(out)]) == 0
+    said = capsys.readouterr().err
+    assert "10 of 10 images segmented" in said
+    masks = {str(path.relative_to(out)) for path in out.rglob("*_mask.png")}
+    names = {"a.jpg", "a.tif", "c", "sub/b", "b", "d", "e", "f", "IMG_0001", "patient2/x"}
+    assert masks == {f"{name}_mask.png" for name in names}
+    (line,) = [line for line in said.splitlines() if "left out" in line]
+    for named in ("notes.txt", "x.raw", "README", "patient2/again"):
+        assert named in line
+
+
+def test_of_a_data_set_only_the_images_are_segmented(tiny_run, pictures, tmp_path, capsys):
+    """If broken, `predict --input` of a data set segments its masks too, as if they were photographs (case 14)."""
+    (pictures / "sub").rename(tmp_path / "images")
+    for folder in (tmp_path / "set", tmp_path / "all/train"):
+        (folder / "masks").mkdir(parents=True)
+        Image.fromarray(np.zeros((33, 32), np.uint8)).save(folder / "masks/b.png")
+        (folder / "images").mkdir()
+        (folder / "images/b.png").write_bytes((tmp_path / "images/b.png").read_bytes())
+    flags = ["--workdir", str(tiny_run), "--input"]
+    assert predict.main([*flags, str(tmp_path / "set"), "--output", str(tmp_path / "out")]) == 0
+    assert "set is a data set: the images in its images/ are segmented, not its masks" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["b_mask.png"]
+    assert predict.main([*flags, str(tmp_path / "all"), "--output", str(tmp_path / "out2")]) == 0
+    assert "left out the masks of 1 data sets" in capsys.readouterr().err
+    assert [str(p.relative_to(tmp_path / "out2")) for p in (tmp_path / "out2").rglob("*.png")] == [
+        "train/images/b_mask.png"
+    ]
+
+
+def test_the_segmenter_reads_what_predict_reads(tiny, tiny_run, tmp_path):
+    """If broken, a notebook that gives a path or a Pillow image sees other colours, or the image on its side."""
+    segmenter = jaxseg.Segmenter.load(tiny_run)
+    image = open_split(tiny.data, "test").load(0).image
+    turned_file = tmp_path / "turned.jpg"
+    turned_file.write_bytes(encoded(Image.fromarray(image[:, :20]), "jpeg", exif=turned(6)))
+    picture = Image.fromarray(np.dstack([image, np.full(image.shape[:2], 255, np.uint8)]))
+    np.testing.assert_array_equal(segmenter(picture), segmenter(image))
+    expected = segmenter(decode_image(turned_file))
+    assert expected.shape == (20, image.shape[0])
+    with Image.open(turned_file) as opened:
+        np.testing.assert_array_equal(segmenter(opened), expected)
+    np.testing.assert_array_equal(segmenter(turned_file), expected)
+    np.testing.assert_array_equal(segmenter(str(turned_file)), expected)
+    with pytest.raises(UserError, match="no such file"):
+        segmenter("gone.png")
+    (tmp_path / "cut.png").write_bytes(encoded(Image.fromarray(image), "png")[:200])
+    with Image.open(tmp_path / "cut.png") as cut, pytest.raises(UserError, match="cannot be decoded"):
+        segmenter(cut)
+    with pytest.raises(ValueError, match=r"must be uint8 \[H, W, 3\]"):
+        segmenter(image.astype(float))
+
+
 def test_an_output_that_is_a_file_is_refused(tiny_run, pictures, tmp_path):
-    """Broken: --output and --input mixed up ends in a traceback."""
+    """If broken, --output and --input mixed up ends in a traceback."""
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError, match="is a file; give a folder"):
         predict.main(["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(tmp_path / "out")])
 
 
-@pytest.mark.parametrize(("name", "said"), [("nowhere", "no such file or folder"), ("empty", "no image in it")])
+@pytest.mark.parametrize(("name", "said"), [("nowhere", "no such file or folder"), ("empty", "no images in there")])
 def test_predict_without_images(tiny_run, tmp_path, name, said):
-    """Broken: a mistyped input folder is "0 images segmented" with exit code 0."""
+    """If broken, a mistyped input folder is "0 images segmented" with exit code 0."""
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=said):
         predict.main(["--workdir", str(tiny_run), "--input", str(tmp_path / name), "--output", str(tmp_path / "out")])

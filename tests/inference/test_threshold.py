@@ -14,6 +14,7 @@ from jaxseg.errors import UserError
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.inference.threshold import GRID, choose_threshold
+from jaxseg.runs.workdir import run_id
 
 
 def turn(array, quarters, mirrored):
@@ -48,7 +49,7 @@ def image():
 
 
 def test_test_time_augmentation_is_the_mean_of_eight_calls(plain, augmented, image):
-    """Broken: a symmetry is left out, taken twice, or turned back the wrong way."""
+    """If broken, a symmetry is left out, taken twice, or turned back the wrong way."""
     calls = [turn_back(plain(turn(image, *symmetry)), *symmetry) for symmetry in SYMMETRIES]
     np.testing.assert_allclose(augmented(image), np.mean(calls, axis=0), atol=1e-6)
     assert np.std(calls, axis=0).max() > 1e-3, "the calls must differ for this to compare anything"
@@ -56,12 +57,12 @@ def test_test_time_augmentation_is_the_mean_of_eight_calls(plain, augmented, ima
 
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
 def test_test_time_augmentation_turns_with_the_image(augmented, image, symmetry):
-    """Broken: a photograph of a turned camera gets another mask."""
+    """If broken, a photograph of a turned camera gets another mask."""
     np.testing.assert_allclose(augmented(turn(image, *symmetry)), turn(augmented(image), *symmetry), atol=1e-6)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(tiny_run, other_run, plain, image):
-    """Broken: a member is left out, or counts more than another; networks may differ."""
+    """If broken, a member is left out, or counts more than another; networks may differ."""
     both = Segmenter.load(tiny_run, other_run)
     alone = [plain(image), Segmenter.load(other_run)(image)]
     np.testing.assert_allclose(both(image), np.mean(alone, axis=0), atol=1e-6)
@@ -69,7 +70,7 @@ def test_an_ensemble_is_the_mean_of_its_members(tiny_run, other_run, plain, imag
 
 
 def test_the_same_weights_twice_are_one_member(tiny_run, plain, image):
-    """Broken: the mean is no mean, or members of equal networks are compiled one by one."""
+    """If broken, the mean is no mean, or members of equal networks are compiled one by one."""
     twice = Segmenter.load(tiny_run, tiny_run)
     np.testing.assert_array_equal(twice(image), plain(image))
     assert twice.members[0].steps is twice.members[1].steps
@@ -85,7 +86,7 @@ def with_config(run, folder, change):
 
 
 def test_members_of_other_image_sizes_are_refused(tiny_run, tmp_path):
-    """Broken: probability maps of other sizes end in a traceback, or in nonsense."""
+    """If broken, probability maps of other sizes end in a traceback, or in nonsense."""
     larger = with_config(tiny_run, tmp_path / "larger", lambda c: c["config"]["data"].update(image_size=64))
     with pytest.raises(UserError, match=r"larger: takes images of 64 pixels, but .*tiny of 32"):
         Segmenter.load(tiny_run, larger)
@@ -93,7 +94,7 @@ def test_members_of_other_image_sizes_are_refused(tiny_run, tmp_path):
 
 @pytest.mark.parametrize("wrong", [np.zeros((8, 8)), np.zeros((8, 8, 3)), np.zeros((8, 8, 4), np.uint8)])
 def test_what_is_no_image_is_refused(plain, wrong):
-    """Broken: floats in [0, 1] are segmented as if they were nearly black."""
+    """If broken, floats in [0, 1] are segmented as if they were nearly black."""
     with pytest.raises(ValueError, match=r"must be uint8 \[H, W, 3\]"):
         plain(wrong)
 
@@ -118,7 +119,7 @@ RINGS = picture(
 
 
 def test_largest_component_and_holes():
-    """Broken: the wrong region stays, corners do not connect, or a hole that is open at a corner is left open."""
+    """If broken, the wrong region stays, corners do not connect, or a hole that is open at a corner is left open."""
     assert drawn(Prediction().mask(RINGS)) == ["####....", "#..#..##", "#.##..##", "####....", "....#...", "......#."]
     largest = Prediction(largest_component=True).mask(RINGS)
     assert drawn(largest) == ["####....", "#..#....", "#.##....", "####....", "....#...", "........"]
@@ -130,7 +131,7 @@ def test_largest_component_and_holes():
 
 
 def test_what_lies_in_a_hole_comes_back_filled():
-    """Broken: holes are filled first, or an island in the lesion's hole counts as another lesion."""
+    """If broken, holes are filled first, or an island in the lesion's hole counts as another lesion."""
     island = picture("#####", "#...#", "#.#.#", "#...#", "#####")
     assert Prediction(largest_component=True, fill_holes=True).mask(island).all()
     diagonal = picture(".#.", "#.#", ".#.")
@@ -138,7 +139,7 @@ def test_what_lies_in_a_hole_comes_back_filled():
 
 
 def test_an_empty_mask_stays_empty_and_of_equal_regions_the_first_stays():
-    """Broken: post-processing fails where nothing is found, or picks at random."""
+    """If broken, post-processing fails where nothing is found, or picks at random."""
     every = Prediction(largest_component=True, fill_holes=True)
     assert not every.mask(np.zeros((5, 4), np.float32)).any()
     assert every.mask(np.ones((5, 4), np.float32)).all()
@@ -146,7 +147,7 @@ def test_an_empty_mask_stays_empty_and_of_equal_regions_the_first_stays():
 
 
 def test_the_threshold_is_the_best_on_the_validation_images_alone(plain, tiny, monkeypatch):
-    """Broken: the threshold is not the best there, or other images than the run's validation images have a say."""
+    """If broken, the threshold is not the best there, or other images than the run's validation images have a say."""
     train, validation = training_splits(tiny.data)
 
     def never(index):
@@ -188,7 +189,7 @@ def test_the_threshold_is_the_best_on_the_validation_images_alone(plain, tiny, m
     ],
 )
 def test_without_its_validation_images_no_threshold_is_chosen(tiny_run, tmp_path, change, said):
-    """Broken: a traceback where the data are elsewhere, or a threshold from images that the run was trained on."""
+    """If broken, a traceback where the data are elsewhere, or a threshold from images that the run was trained on."""
     segmenter = Segmenter.load(with_config(tiny_run, tmp_path / "run", change))
     with pytest.raises(UserError, match=said) as error:
         choose_threshold(segmenter, Prediction())
@@ -196,7 +197,7 @@ def test_without_its_validation_images_no_threshold_is_chosen(tiny_run, tmp_path
 
 
 def test_an_ensemble_that_trained_on_the_validation_images_says_so(tiny, tiny_run, tmp_path):
-    """Broken: a member that was trained on the scored images, or on those of the threshold, goes unnoticed."""
+    """If broken, a member that was trained on the scored images, or on those of the threshold, goes unnoticed."""
     folds = [
         with_config(tiny_run, tmp_path / str(k), lambda c, k=k: c["config"]["data"].update(folds=6, fold=k))
         for k in range(2)
@@ -209,7 +210,7 @@ def test_an_ensemble_that_trained_on_the_validation_images_says_so(tiny, tiny_ru
 
 
 def test_unknown_training_images_are_not_none(tiny, tiny_run, tmp_path):
-    """Broken: where the training images were moved, a score on them passes for an honest one."""
+    """If broken, where the training images were moved, a score on them passes for an honest one."""
     examples, _ = training_splits(tiny.data)
     moved = with_config(tiny_run, tmp_path / "moved", lambda c: c["config"]["data"].update(name="nowhere"))
     assert Segmenter.load(moved).trained_on(examples, "") is None
@@ -231,7 +232,7 @@ def chosen_and_scored(tiny_run, other_run, tmp_path_factory):
 
 
 def test_everything_asked_for_is_recorded(chosen_and_scored, tiny_run, other_run):
-    """Broken: nobody can tell from metrics.json how the masks were made."""
+    """If broken, nobody can tell from metrics.json how the masks were made."""
     metrics = chosen_and_scored["test"]
     record = metrics["prediction"]
     assert metrics["threshold"] == record["threshold"] == chosen_and_scored["validation"]["threshold"]
@@ -243,7 +244,7 @@ def test_everything_asked_for_is_recorded(chosen_and_scored, tiny_run, other_run
 
 
 def test_scoring_what_the_threshold_was_chosen_on_is_said(chosen_and_scored):
-    """Broken: a score on the images that chose the threshold passes for a test score."""
+    """If broken, a score on the images that chose the threshold passes for a test score."""
     overlap = {s: m["prediction"]["threshold_chosen_on"]["scored_images"] for s, m in chosen_and_scored.items()}
     assert overlap == {"validation": 6, "test": 0}
     metrics = chosen_and_scored["validation"]
@@ -252,11 +253,11 @@ def test_scoring_what_the_threshold_was_chosen_on_is_said(chosen_and_scored):
 
 
 def test_nothing_is_on_unless_asked_for(tiny_run, tmp_path, capsys):
-    """Broken: predictions change though nobody asked, or a log line about the threshold comes without reason."""
+    """If broken, predictions change though nobody asked, or a log line about the threshold comes without reason."""
     evaluate.main(["--workdir", str(tiny_run), "--out", str(tmp_path)])
     assert json.loads((tmp_path / "metrics.json").read_text())["prediction"] == {
         "test_time_augmentation": False,
-        "ensemble": [{"workdir": str(tiny_run), "step": 6}],
+        "ensemble": [{"workdir": str(tiny_run), "step": 6, "run": run_id(tiny_run)}],
         "threshold": 0.5,
         "threshold_chosen_on": None,
         "largest_component": False,
@@ -265,22 +266,9 @@ def test_nothing_is_on_unless_asked_for(tiny_run, tmp_path, capsys):
     assert "CHOSEN ON" not in capsys.readouterr().err
 
 
-def test_scores_of_other_flags_are_not_replaced_in_silence(tiny_run, tmp_path, capsys):
-    """Broken: plain scores are gone after a try with other flags, or every second evaluation warns."""
-    flags = ["--workdir", str(tiny_run), "--split", "test", "--out", str(tmp_path / "scores")]
-
-    def warned(*more):
-        evaluate.main([*flags, *more])
-        return "scores of other flags, which are replaced" in capsys.readouterr().err
-
-    assert [warned(), warned(), warned("--fill-holes"), warned("--threshold", "0.4")] == [False, False, True, True]
-    (tmp_path / "scores/metrics.json").write_text("[]")
-    assert not warned()
-
-
 @pytest.mark.parametrize("value", ["0", "1", "-0.1", "1.5", "nan", "best"])
 def test_a_wrong_threshold_is_one_line(value, capsys):
-    """Broken: a threshold that makes every mask empty or full is taken."""
+    """If broken, a threshold that makes every mask empty or full is taken."""
     parser = cli.Parser("predict", "", "")
     cli.add_mask_arguments(parser)
     with pytest.raises(SystemExit) as exit:

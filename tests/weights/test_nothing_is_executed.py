@@ -19,6 +19,11 @@ SOURCE = Path(jaxseg.__file__).parent
 FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "torch", "tarfile"}
 """Modules whose readers execute or unpack what they read."""
 
+ALLOWED = {"config/settings_file.py": {"yaml"}}
+"""The one file that imports such a module, of which it may call only what `YAML_CALLS` names."""
+
+YAML_CALLS = {"yaml.safe_load", "yaml.scan"}
+
 # Python tells an audit hook whenever a pickle asks for a class or function, in whatever library.
 AUDITED = """
 import sys
@@ -63,9 +68,12 @@ def test_the_source_has_no_way_to_execute_data(path):
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = node.module if isinstance(node, ast.ImportFrom) else None
             names = [module] if module else [alias.name for alias in node.names]
-            assert not {name.split(".")[0] for name in names} & FORBIDDEN, ast.unparse(node)
+            allowed = ALLOWED.get(path.relative_to(SOURCE).as_posix(), set())
+            assert not {name.split(".")[0] for name in names} & (FORBIDDEN - allowed), ast.unparse(node)
+            assert not (isinstance(node, ast.ImportFrom) and node.module == "yaml"), "yaml's readers keep their prefix"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
+            assert not called.startswith("yaml.") or called in YAML_CALLS, ast.unparse(node)
             assert called not in ("eval", "exec", "compile", "os.system", "__import__"), ast.unparse(node)
             words = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             assert words.get("shell", "False") == "False", ast.unparse(node)

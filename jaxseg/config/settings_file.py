@@ -1,0 +1,113 @@
+"""Settings from a file: JSON or YAML by section, or the `config.json` of a run."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxseg.config.sections import SCHEMA_VERSION, Config
+from jaxseg.errors import UserError, shown
+
+_YAML = (".yaml", ".yml")
+_LIMIT = 2**20
+"""Largest file that is read, bytes: settings take a few thousand."""
+
+
+def is_meant(chosen: str) -> bool:
+    """Tells whether a `--config` that is no preset is a file, by its ending or because there is one."""
+    path = Path(chosen)
+    return path.suffix.lower() in (".json", *_YAML) or "/" in chosen or path.exists()
+
+
+def read(path: Path) -> Config:
+    """Reads settings; settings that the file leaves out keep their defaults.
+
+    The file holds sections of settings (`optim: {learning_rate: 0.001}`), or settings by dotted name
+    (`optim.learning_rate: 0.001`), with dashes or underscores. The settings in a run's `config.json` are found too.
+
+    Args:
+      path: a JSON file, or a YAML file that ends in .yaml or .yml; the folder of a run means its `config.json`.
+
+    Returns:
+      The settings.
+
+    Raises:
+      UserError: the file cannot be read, is of a newer jaxseg, or holds an unknown setting or a value that a setting
+        does not allow.
+    """
+    if path.is_dir():
+        path = path / "config.json"
+    values = _object_in(path)
+    if "schema_version" in values:
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise UserError(
+                f"--config {path}: schema_version {shown(values['schema_version'])} is not the one that this jaxseg "
+                f"reads ({SCHEMA_VERSION}); update jaxseg"
+            )
+        values = values.get("config", {})
+    try:
+        if not isinstance(values, Mapping):
+            raise UserError(f"config is {type(values).__name__}: must be an object of names and values")
+        return _config_from(values, words=path.suffix.lower() in _YAML)
+    except UserError as error:
+        raise UserError(f"--config {path}: {error}") from error
+
+
+def _object_in(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LIMIT + 1)
+    except OSError as error:
+        raise UserError(f"--config {path}: cannot be read ({error.strerror}); give a preset or a file") from error
+    if len(content) > _LIMIT:
+        raise UserError(f"--config {path}: is larger than 1 MiB, so it holds no settings; give another file")
+    parse: Callable[[str], Any] = _parse_yaml if path.suffix.lower() in _YAML else json.loads
+    try:
+        values = parse(content.decode())
+    except (ValueError, RecursionError) as error:
+        kind, reason = "YAML" if parse is _parse_yaml else "JSON", " ".join(str(error).split())[:200]
+        raise UserError(f"--config {path}: is not {kind} ({reason}); mend the file") from error
+    if not isinstance(values, Mapping):
+        raise UserError(f"--config {path}: holds no settings by name, as optim.learning_rate; mend the file")
+    return values
+
+
+def _parse_yaml(text: str) -> Any:
+    """Parses YAML without aliases, of which a few lines can stand for a value that fills the memory."""
+    import yaml  # not at the top: `--help` must not wait for it
+
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
+            raise ValueError("aliases, as *name, are not taken")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _config_from(values: Mapping[str, Any], *, words: bool) -> Config:
+    """Returns the settings that sections or dotted names hold; `words` reads numbers that YAML takes for text."""
+    kinds = {dotted: field.type for dotted, field in Config.settings()}
+    sections = {dotted.split(".")[0] for dotted in kinds}
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        name = str(name).replace("-", "_")
+        inner = {name: value}
+        if name in sections and isinstance(value, Mapping):
+            inner = {f"{name}.{field}".replace("-", "_"): inside for field, inside in value.items()}
+        elif "." not in name:
+            Config.from_dict({name: value})  # answers an unknown section, or a section that holds no settings
+        for dotted, inside in inner.items():
+            if dotted in changes:
+                raise UserError(f"{dotted} is given twice; keep one of the two")
+            if words and kinds.get(dotted) is float and isinstance(inside, str):
+                inside = _number(inside)
+            changes[dotted] = inside
+    return Config().updated(changes)
+
+
+def _number(text: str) -> float | str:
+    """Reads `1e-3`, which YAML 1.1 takes for text because it has no decimal point; other text stays as it is."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

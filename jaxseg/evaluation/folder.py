@@ -1,0 +1,102 @@
+"""The folder of an evaluation: what it is called, and whether its scores may be replaced."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxseg.config import DataConfig
+from jaxseg.data import Examples
+from jaxseg.errors import UserError
+from jaxseg.report.page import EVALUATIONS, PAGE
+from jaxseg.runs.workdir import CASES, METRICS, PER_IMAGE
+from jaxseg.system.files import read_json
+
+SHEET = "cases.png"
+
+_RESULTS = (METRICS, PER_IMAGE, CASES, SHEET, PAGE)
+"""Files of an evaluation that say whether a folder holds one."""
+
+
+def folder_of(workdir: Path, examples: Examples) -> Path:
+    """Returns the folder in which a run keeps its scores of some images: `workdir/evaluation/NAME-SPLIT`.
+
+    Where that is taken by another data set of the same name, such as a second folder `images_set`, the name goes on
+    with a hash of the data set's path.
+
+    Args:
+      workdir: the run's folder.
+      examples: the images that are scored.
+    """
+    name = Path(examples.dataset).name
+    plain = workdir / EVALUATIONS / f"{name}-{examples.split}"
+    try:
+        stored = read_json(plain / METRICS)["data"]
+        is_another = stored["dataset"] != examples.dataset and stored["fingerprint"] != examples.fingerprint()
+    except (UserError, KeyError, TypeError):
+        return plain
+    if not is_another:
+        return plain
+    digest = hashlib.sha256(examples.dataset.encode()).hexdigest()[:6]
+    return plain.with_name(f"{name}-{digest}-{examples.split}")
+
+
+def reading_of(config: DataConfig) -> dict[str, Any]:
+    """Returns the settings that decide how masks are read, as `metrics.json` keeps them under "data", "reading"."""
+    return {name: value for name, value in vars(config).items() if name.startswith("mask_")}
+
+
+def check_may_replace(out: Path, examples: Examples, config: DataConfig, prediction: Mapping[str, Any]) -> None:
+    """Makes sure that scores in a folder are those of the evaluation that will replace them.
+
+    Args:
+      out: the folder.
+      examples: the images that will be scored.
+      config: how they are read.
+      prediction: how masks will be made, from `inference.threshold.describe_masks`.
+
+    Raises:
+      UserError: the folder holds scores of other images, other options or another checkpoint, or files that are no
+        evaluation of this version.
+    """
+    there = [name for name in _RESULTS if (out / name).exists()]
+    if not there:
+        return
+    try:
+        stored = read_json(out / METRICS)
+        differences = {
+            "other images": stored["data"]["fingerprint"] != examples.fingerprint(),
+            # Evaluations of older releases read masks in one way only.
+            "masks that are read otherwise": stored["data"].get("reading", reading_of(DataConfig()))
+            != reading_of(config),
+            "another run or checkpoint": not _same_runs(stored["prediction"], prediction),
+            "other options": _options(stored["prediction"]) != _options(prediction),
+        }
+    except (UserError, KeyError, TypeError):
+        raise UserError(
+            f"{out}: holds {there[0]}, which is not of an evaluation by this version; --overwrite replaces it, "
+            "--out DIR keeps both"
+        ) from None
+    if found := [name for name, differs in differences.items() if differs]:
+        raise UserError(
+            f"{out}: holds scores of {' and '.join(found)}; --overwrite replaces them, --out DIR keeps both"
+        )
+
+
+def _options(prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that make the masks; the value of a threshold that is chosen on images is no option."""
+    is_chosen = prediction["threshold_chosen_on"] is not None
+    options = {name: value for name, value in prediction.items() if name != "ensemble"}
+    return {**options, "threshold_chosen_on": is_chosen, "threshold": is_chosen or prediction["threshold"]}
+
+
+def _same_runs(stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tells whether two ensembles have the same runs, at the same training steps, wherever their folders lie."""
+    first, second = stored["ensemble"], now["ensemble"]
+    if len(first) != len(second) or any(a["step"] != b["step"] for a, b in zip(first, second, strict=True)):
+        return False
+    # Evaluations of older releases do not record which run lay in a folder.
+    return all(
+        a["run"] == b["run"] if "run" in a else Path(a["workdir"]).resolve() == Path(b["workdir"]).resolve()
+        for a, b in zip(first, second, strict=True)
+    )

@@ -79,7 +79,7 @@ def test_scores_of_masks_that_were_read_otherwise_are_kept(tmp_path):
     """If broken, a try with `--data.mask-invert true` replaces the scores of masks read as they were meant."""
     stored(tmp_path)
     with pytest.raises(UserError, match="holds scores of masks that are read otherwise; "):
-        check_may_replace(tmp_path, examples(), DataConfig(mask_invert=True), DataConfig(), NOW)
+        check_may_replace(tmp_path, examples(), DataConfig(mask_invert=True), NOW)
 
 
 def test_scores_of_other_images_are_kept(tmp_path):

@@ -6,7 +6,6 @@ Nothing here imports JAX, so `--help` and typing mistakes answer at once.
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import errno
 import logging
 import sys
@@ -17,51 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxseg.config import PRESETS, Config, DataConfig, preset, settings_file
-from jaxseg.errors import RunError, UserError, suggestion
-
-_SYNONYMS = {
-    "arch": ("model.encoder",),
-    "augment": ("augment.enabled",),
-    "augmentation": ("augment.enabled",),
-    "backbone": ("model.encoder",),
-    "bs": ("train.batch-size", "batch-size"),
-    "checkpoint": ("workdir",),
-    "ckpt": ("workdir",),
-    "dataset": ("data",),
-    "early-stopping": ("optim.early-stop-patience",),
-    "gpus": ("train.devices",),
-    "height": ("data.image-size",),
-    "images": ("input",),
-    "img-size": ("data.image-size",),
-    "imgsz": ("data.image-size",),
-    "input-size": ("data.image-size",),
-    "init-lr": ("optim.learning-rate",),
-    "k-folds": ("data.folds",),
-    "loss": ("loss.name",),
-    "lr": ("optim.learning-rate",),
-    "max-epochs": ("train.epochs",),
-    "model": ("workdir", "model.encoder"),
-    "name": ("workdir", "data.name"),
-    "num-epochs": ("train.epochs",),
-    "num-workers": ("data.workers",),
-    "out": ("out", "output", "workdir"),
-    "out-dir": ("out", "output", "workdir"),
-    "outdir": ("out", "output", "workdir"),
-    "output": ("out", "workdir"),
-    "output-dir": ("out", "output", "workdir"),
-    "patience": ("optim.early-stop-patience",),
-    "precision": ("model.dtype",),
-    "random-seed": ("train.seed",),
-    "resolution": ("data.image-size",),
-    "resume": ("workdir",),
-    "run": ("workdir",),
-    "save-dir": ("out", "output", "workdir"),
-    "size": ("data.image-size",),
-    "weights": ("model.pretrained", "workdir"),
-    "width": ("data.image-size",),
-    "work-dir": ("workdir",),
-}
-"""Words of other tools for what a flag sets: of the flags named, the first that the command has is suggested."""
+from jaxseg.config.near_misses import nearest_flag
+from jaxseg.errors import RunError, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,31 +45,13 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, unknown: Iterable[str]) -> None:
         """Leaves with an error for the first of the unknown arguments, if there is one."""
         for argument in unknown:
-            near = self._nearest(argument) if argument.startswith("-") else ""
+            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            near = nearest_flag(argument, flags) if argument.startswith("-") else ""
             self.error(f"unknown argument {argument!r}{near or '; see --help'}")
-
-    def _nearest(self, flag: str) -> str:
-        """Returns "; did you mean ...?" for an unknown flag, or an empty string if no flag of the command is near."""
-        flags = [known for known in self._option_string_actions if known.startswith("--")]
-        word = flag.lstrip("-").split(".")[-1].lower()
-        synonyms = [f"--{name}" for name in _SYNONYMS.get(word, ()) if f"--{name}" in flags]
-        of_that_name = [known for known in flags if _last_part(known) == word]
-        if meant := synonyms[:1] or of_that_name:
-            return f"; did you mean {' or '.join(map(repr, meant))}?"
-        if near := suggestion(flag, flags):
-            return near
-        # `--learning_rat`: compared as a whole, the section's name makes the flag too different.
-        by_last_part = {_last_part(known): known for known in reversed(flags)}
-        near = difflib.get_close_matches(word, by_last_part, n=1, cutoff=0.75)
-        return f"; did you mean {by_last_part[near[0]]!r}?" if near else ""
 
     def error(self, message: str) -> NoReturn:
         """Prints the message as one line on stderr and leaves with exit code 2."""
         self.exit(2, f"{self.prog}: error: {printable_line(message)}\n")
-
-
-def _last_part(flag: str) -> str:
-    return flag.split(".")[-1].lstrip("-")
 
 
 def printable_line(message: str, limit: int = 800) -> str:

@@ -28,13 +28,13 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, compares, prints and writes."""
     args = _parser().parse_args(argv)
+    if len(args.runs) < 2:
+        raise UserError(f"{args.runs[0]} alone: name at least two runs to compare")
 
     from jaxseg.evaluation.comparison import check_same_images, find, load, markdown, table_csv
     from jaxseg.evaluation.significance import correct, differences
     from jaxseg.system.files import write_text
 
-    if len(args.runs) < 2:
-        raise UserError(f"{args.runs[0]} alone: name at least two runs to compare")
     evaluations = [load(folder) for folder in find([Path(run) for run in args.runs], args.data, args.split)]
     check_same_images(evaluations)
     compared = correct([differences(evaluations[0].images, other.images) for other in evaluations[1:]])

@@ -45,9 +45,24 @@ def _parser() -> argparse.ArgumentParser:
 log = logging.getLogger("jaxseg.export")
 
 
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Raises UserError if the file cannot be written, or would have another format than its name promises."""
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder; give the file to write, as {output / 'model.stablehlo'}")
+    if kind := _OTHER_FORMATS.get(output.suffix.lower()):
+        raise UserError(
+            f"--output {output}: export writes StableHLO, not {kind}; give a name as {output.with_suffix('.stablehlo')}"
+        )
+    if output.exists() and not overwrite:
+        raise UserError(f"--output {output}: is there already; --overwrite replaces it")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, writes the file, says what is in it."""
     args = _parser().parse_args(argv)
+
+    output = Path(args.output)
+    _check_output(output, overwrite=args.overwrite)
 
     from jaxseg.inference.export import PLATFORMS, export
     from jaxseg.inference.masks import THRESHOLD
@@ -57,15 +72,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     cli.start_logging()
     startup.tune()
-    output = Path(args.output)
-    if output.is_dir():
-        raise UserError(f"--output {output} is a folder; give the file to write, as {output / 'model.stablehlo'}")
-    if kind := _OTHER_FORMATS.get(output.suffix.lower()):
-        raise UserError(
-            f"--output {output}: export writes StableHLO, not {kind}; give a name as {output.with_suffix('.stablehlo')}"
-        )
-    if output.exists() and not args.overwrite:
-        raise UserError(f"--output {output}: is there already; --overwrite replaces it")
     segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta)
     content = export(segmenter).serialize()
     try:

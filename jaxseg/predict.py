@@ -53,27 +53,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and segments; returns 1 if some images could not be read."""
     args = _parser().parse_args(argv)
 
-    from jaxseg.inference.folder import (
-        find_images,
-        folder_to_lock,
-        maker_of,
-        predict,
-        refuse_to_overwrite,
-        without_finished,
-    )
+    from jaxseg.inference import inputs
+
+    cli.start_logging()
+    source, output = Path(args.input), Path(args.output)
+    images = inputs.find_images(source, output, _products(args))
+    if not (args.overwrite or args.skip_existing):
+        inputs.refuse_to_overwrite(images)
+
+    from jaxseg.inference.folder import maker_of, predict
     from jaxseg.inference.threshold import from_args
     from jaxseg.system import lock, startup
 
-    cli.start_logging()
     startup.tune()
-    source, output = Path(args.input), Path(args.output)
-    images = find_images(source, output, _products(args))
-    if not (args.overwrite or args.skip_existing):
-        refuse_to_overwrite(images)
-    with lock.held(folder_to_lock(source, output), "--output"):
+    with lock.held(inputs.folder_to_lock(source, output), "--output"):
         segmenter, prediction = from_args(args)
         if args.skip_existing:
-            left = without_finished(images, maker_of(segmenter, prediction))
+            left = inputs.without_finished(images, maker_of(segmenter, prediction))
             log.info("%d of %d images were segmented before and are kept", len(images) - len(left), len(images))
             images = left
         failures = predict(segmenter, prediction, images)

@@ -4,38 +4,24 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
 from jaxseg.data.images import decode_image
-from jaxseg.data.listing import SUFFIXES, list_images, refuse_empty
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import RunError, UserError
+from jaxseg.inference.inputs import InputImage
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter, resize_probability
 from jaxseg.inference.threshold import describe_masks
-from jaxseg.report.figures import maker_of_png, save_png
+from jaxseg.report.figures import save_png
 from jaxseg.report.overlays import overlay
 from jaxseg.system.progress_bar import progress
 
 log = logging.getLogger("jaxseg.predict")
-
-
-@dataclasses.dataclass(frozen=True)
-class InputImage:
-    """One image to segment.
-
-    Attributes:
-      source: the image's file.
-      products: the files to write, by product: "mask", "overlay", "probability".
-    """
-
-    source: Path
-    products: Mapping[str, Path]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,133 +37,6 @@ class Loaded:
     files: InputImage
     size: tuple[int, int]
     pixels: np.ndarray | None
-
-
-def folder_to_lock(source: Path, output: Path) -> Path:
-    """Returns the folder that predict writes into: `output`, or its parent where it is the one file to write.
-
-    Args:
-      source: what `--input` names.
-      output: what `--output` names.
-    """
-    return output.parent if _is_one_file(source, output) else output
-
-
-def _is_one_file(source: Path, output: Path) -> bool:
-    """Tells whether `output` names the mask of a single image, not a folder."""
-    return source.is_file() and output.suffix.lower() in SUFFIXES and not output.is_dir()
-
-
-def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",)) -> list[InputImage]:
-    """Lists the images to segment, sorted, and the files to write for each; logs what is left out.
-
-    The layout of subfolders is kept, and links to folders are followed. Of a data set's folder only images/ is taken.
-    Images that differ only in their ending keep it in the names of their results.
-
-    Args:
-      source: an image, or a folder of images.
-      output: folder for the results; for a single image also a file that ends in .png.
-      products: kinds of results to write: "mask", "overlay", "probability".
-
-    Returns:
-      At least one image.
-
-    Raises:
-      UserError: there is no such file or folder, no image in it, or `output` cannot hold the results.
-    """
-    if source.is_file():
-        return [InputImage(source, _results_of_one(source, output, products))]
-    if not source.is_dir():
-        raise UserError(f"--input {source}: no such file or folder")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file; give a folder for the masks")
-    if output.suffix.lower() in SUFFIXES and not output.exists():
-        raise UserError(f"--output {output}: is named like one image, but --input is a folder; give a folder for masks")
-    if (source / "images").is_dir() and (source / "masks").is_dir():
-        log.info("%s is a data set: the images in its images/ are segmented, not its masks", source)
-        source /= "images"
-    if output.resolve() == source.resolve():
-        raise UserError(f"--output {output} is the input folder; give another, so that masks and images stay apart")
-    masks: list[Path] = []
-
-    def is_no_input(folder: Path) -> bool:
-        """Tells of the results of an earlier call, and of the masks of a data set below the input."""
-        if folder.name == "masks" and folder.with_name("images").is_dir():
-            masks.append(folder)
-            return True
-        return folder.resolve() == output.resolve()
-
-    listing = list_images(source, is_no_input)
-    if sentence := listing.sentence():
-        log.warning("%s", sentence)
-    if masks:
-        log.warning("%s: left out the masks of %d data sets in there, as %s", source, len(masks), masks[0])
-    refuse_empty(listing, f"--input {source}")
-    found = listing.images
-    # "a.jpg" and "a.png" would both be "a", and then "a.jpg.png" would be "a.jpg", which is taken.
-    taken = Counter([*found, *map(_without_ending, found)])
-    names = [path if taken[_without_ending(path)] > 1 else _without_ending(path) for path in found]
-    results = [_results(output / name.relative_to(source), products) for name in names]
-    return [InputImage(path, files) for path, files in zip(found, results, strict=True)]
-
-
-def _without_ending(path: Path) -> Path:
-    return path.with_suffix("")
-
-
-def _results(stem: Path, products: Iterable[str]) -> dict[str, Path]:
-    """Returns the files of an image's products: `stem` with "_mask.png" and so on."""
-    return {product: stem.with_name(f"{stem.name}_{product}.png") for product in products}
-
-
-def _results_of_one(source: Path, output: Path, products: Iterable[str]) -> dict[str, Path]:
-    """Returns the files to write for a single image."""
-    if not _is_one_file(source, output):
-        if output.exists() and not output.is_dir():
-            raise UserError(f"--output {output} is a file; give a folder for the masks, or a name that ends in .png")
-        return _results(output / source.stem, products)
-    if output.suffix.lower() != ".png":
-        raise UserError(f"--output {output}: masks are PNG files; give {output.with_suffix('.png')}, or a folder")
-    if output.resolve() == source.resolve():
-        raise UserError(f"--output {output} is the input image; give another file, or a folder for the mask")
-    return {**_results(output.with_suffix(""), products), "mask": output}
-
-
-def refuse_to_overwrite(images: Iterable[InputImage]) -> None:
-    """Raises UserError if a file that would be written exists already; names the first."""
-    for image in images:
-        for path in image.products.values():
-            if path.exists():
-                raise UserError(
-                    f"{path}: is there already; --overwrite replaces it, --skip-existing keeps it and goes on with the "
-                    "other images, or give another --output"
-                )
-
-
-def without_finished(images: Iterable[InputImage], maker: str) -> list[InputImage]:
-    """Returns the images and files that an earlier call did not write.
-
-    Args:
-      images: all images.
-      maker: `maker_of` the model and options in use.
-
-    Raises:
-      UserError: a file was made by another model or with other options, so that the folder would hold a mixture.
-    """
-    left = []
-    for image in images:
-        there = {product for product, path in image.products.items() if path.exists()}
-        for product in there:
-            # A mask that was edited by hand has lost its mark, and is kept.
-            if maker_of_png(image.products[product]) not in ("", maker):
-                raise UserError(
-                    f"{image.products[product]}: was made by another model, checkpoint or threshold than asked for; "
-                    "give another --output, or --overwrite instead of --skip-existing"
-                )
-        missing = {product: path for product, path in image.products.items() if product not in there}
-        if missing:
-            left.append(dataclasses.replace(image, products=missing))
-    return left
 
 
 def maker_of(segmenter: Segmenter, prediction: Prediction) -> str:

@@ -15,7 +15,7 @@ from jaxseg.data import open_split
 from jaxseg.data.images import decode_image
 from jaxseg.errors import RunError, UserError
 from jaxseg.inference import folder as inference_folder
-from jaxseg.inference.folder import find_images
+from jaxseg.inference.inputs import find_images
 from jaxseg.metrics import COUNTS, SCORES, scores
 
 

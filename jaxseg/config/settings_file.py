@@ -12,6 +12,9 @@ _YAML = (".yaml", ".yml")
 _LIMIT = 2**20
 """Largest file that is read, bytes: settings take a few thousand."""
 
+_DEPTH = 10
+"""Deepest nesting of brackets in YAML; settings have sections of lists."""
+
 
 def is_meant(chosen: str) -> bool:
     """Tells whether a `--config` that is no preset is a file, by its ending or because there is one."""
@@ -73,12 +76,23 @@ def _object_in(path: Path) -> Mapping[str, Any]:
 
 
 def _parse_yaml(text: str) -> Any:
-    """Parses YAML without aliases, of which a few lines can stand for a value that fills the memory."""
+    """Parses YAML.
+
+    Refused are aliases, of which a few lines can stand for a value that fills the memory, and brackets within brackets
+    without end, on which the parser spends hours.
+    """
     import yaml  # not at the top: `--help` must not wait for it
 
+    opening = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)
+    closing = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
+    depth = 0
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
-            raise ValueError("aliases, as *name, are not taken")
+        for token in yaml.scan(text, yaml.SafeLoader):
+            depth += isinstance(token, opening) - isinstance(token, closing)
+            if depth > _DEPTH:
+                raise ValueError(f"more than {_DEPTH} brackets within one another")
+            if isinstance(token, yaml.AliasToken):
+                raise ValueError("aliases, as *name, are not taken")
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error

@@ -31,12 +31,10 @@ def folder_of(workdir: Path, examples: Examples) -> Path:
     name = Path(examples.dataset).name
     plain = workdir / EVALUATIONS / f"{name}-{examples.split}"
     try:
-        stored = read_json(plain / METRICS)["data"]
-        is_another = stored["dataset"] != examples.dataset and stored["fingerprint"] != examples.fingerprint()
+        if read_json(plain / METRICS)["data"]["dataset"] == examples.dataset:
+            return plain
     except (UserError, KeyError, TypeError):
-        return plain
-    if not is_another:
-        return plain
+        return plain  # there is no evaluation yet, or one that `check_may_replace` refuses to replace
     digest = hashlib.sha256(examples.dataset.encode()).hexdigest()[:6]
     return plain.with_name(f"{name}-{digest}-{examples.split}")
 

@@ -202,6 +202,26 @@ def test_what_the_system_refuses_is_no_bug_of_ours(error, code, said, capsys):
         assert capsys.readouterr().err.startswith(f"python -m jaxseg.train: error: {said}")
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("predict", "out of memory; try a lower --batch-size; --skip-existing then goes on"),
+        ("evaluate", "out of memory; try a lower --batch-size\n"),
+        ("export", "out of memory; end other programs"),
+    ],
+)
+def test_a_command_out_of_memory_names_its_own_flags(command, said, capsys):
+    """If broken, predict advises settings of train, which it refuses when they are given."""
+
+    def main():
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes")
+
+    with pytest.raises(SystemExit) as left:
+        cli.run(command, main)
+    assert left.value.code == 1
+    assert said in capsys.readouterr().err
+
+
 def test_no_word_of_a_file_steers_the_terminal(capsys):
     """If broken, a hostile file's name or content moves the cursor, sets the title, or fills the screen."""
     assert cli.printable_line("a\x1b[2Jb\nc\u202ed") == "a\N{REPLACEMENT CHARACTER}[2Jb c\N{REPLACEMENT CHARACTER}d"

@@ -1,6 +1,5 @@
-"""The exported model, run as README says in a process that cannot import jaxseg."""
+"""The exported model, run by `jaxseg/inference/standalone.py` in a process that cannot import jaxseg."""
 
-import re
 import subprocess
 import sys
 
@@ -11,16 +10,15 @@ from PIL import Image
 
 from jaxseg import export
 from jaxseg.data import open_split
+from jaxseg.data.images import decode_image
 from jaxseg.errors import RunError, UserError
 from jaxseg.inference.segmenter import Segmenter
 from tests.helpers.paths import ROOT
 
-README = ROOT / "README.md"
-
 
 def loader() -> str:
-    """Returns README's program that runs an exported model."""
-    return re.search(r"<!-- loader -->\n```python\n(.*?)```\n<!-- /loader -->", README.read_text(), re.DOTALL)[1]
+    """Returns the program that runs an exported model without jaxseg."""
+    return (ROOT / "jaxseg" / "inference" / "standalone.py").read_text()
 
 
 @pytest.mark.parametrize("better", [False, True])
@@ -94,3 +92,42 @@ def test_a_file_that_cannot_be_written_is_one_line(tiny_run, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"cannot write .*file/model: "):
         export.main(["--workdir", str(tiny_run), "--output", str(tmp_path / "file/model")])
+
+
+KINDS = {
+    "grey": (Image.fromarray(np.full((40, 60), 90, np.uint8)), True),
+    "rgb": (Image.fromarray(np.full((40, 60, 3), 90, np.uint8)), True),
+    "16 bits": (Image.fromarray(np.full((40, 60), 20000, np.uint16)), False),
+    "transparent": (Image.fromarray(np.full((40, 60, 4), 90, np.uint8)), False),
+    "palette": (Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).quantize(4), False),
+}
+"""An image of each kind, and whether the standalone program accepts it."""
+
+
+def test_the_standalone_program_agrees_with_predict_on_what_it_accepts(tiny_run, tmp_path):
+    """If broken, an exported model segments some kinds of image otherwise than jaxseg, without a word."""
+    export.main(["--workdir", str(tiny_run), "--output", str(tmp_path / "model.stablehlo")])
+    segmenter = Segmenter.load(tiny_run)
+    noise = np.random.default_rng(0).integers(0, 60, (40, 60))
+    for name, (image, accepted) in KINDS.items():
+        pixels = np.asarray(image)
+        if pixels.dtype == np.uint8 and image.mode != "P":  # flat images would hide a difference
+            image = Image.fromarray((pixels + (noise if pixels.ndim == 2 else noise[..., None])).astype(np.uint8))
+        path = tmp_path / f"{name}.png"
+        image.save(path)
+        command = [
+            sys.executable,
+            str(ROOT / "jaxseg/inference/standalone.py"),
+            "model.stablehlo",
+            path.name,
+            "mask.png",
+        ]
+        environment = {"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode == 0) == accepted, (name, done.stderr)
+        if accepted:
+            with Image.open(tmp_path / "mask.png") as mask:
+                found = np.asarray(mask) > 0
+            assert np.mean(found != (segmenter(decode_image(path)) > 0.5)) < 1e-3, name
+        else:
+            assert "8-bit RGB" in done.stderr, name

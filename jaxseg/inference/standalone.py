@@ -1,0 +1,28 @@
+"""Runs an exported model without jaxseg: copy this file beside it. It needs jax, flatbuffers, numpy and Pillow.
+
+    python standalone.py ph2.stablehlo photo.jpg mask.png
+
+It accepts 8-bit grey and RGB images without transparency, and segments them as `python -m jaxseg.predict` does with
+`--threshold 0.5`. It refuses every other kind (16 bits, palettes, transparency, CMYK), which jaxseg converts by rules
+of its own (`jaxseg/data/images.py`). A file runs with the JAX version that wrote it and newer ones.
+"""
+
+import sys
+from pathlib import Path
+
+import jax.export
+import numpy as np
+from PIL import Image, ImageOps
+
+model, source, target = sys.argv[1:]
+exported = jax.export.deserialize(bytearray(Path(model).read_bytes()))
+segment = jax.jit(exported.call)
+image = ImageOps.exif_transpose(Image.open(source))
+if image.mode not in ("L", "RGB") or image.has_transparency_data:
+    sys.exit(f"{source}: {image.mode} image; save it as 8-bit RGB without transparency first")
+image = image.convert("RGB")
+side = exported.in_avals[0].shape[1]
+small = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+probability = Image.fromarray(np.asarray(segment(small[None]))[0])
+mask = np.asarray(probability.resize(image.size, Image.Resampling.BILINEAR)) > 0.5
+Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(target)

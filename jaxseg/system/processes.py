@@ -3,6 +3,21 @@
 Each process feeds its own devices with its own share of every batch; the mapped steps average over all of them. Only
 the first process reads and writes the run's folder, so the others need no access to its disk.
 
+Start the same command once per machine, or once per GPU, with `JAXSEG_PROCESSES` set. `--train.batch-size` stays the size
+over all processes. SIGTERM to any process saves and ends all. A run may continue on another number of devices or
+processes. Tested with two processes on the CPU of one machine; not yet run on a TPU pod, under SLURM or on two GPU hosts.
+
+    # TPU pod slice: auto finds the other hosts
+    gcloud compute tpus tpu-vm ssh NAME --worker=all \
+      --command='JAXSEG_PROCESSES=auto python -m jaxseg.train --workdir runs/full --train.batch-size 64'
+
+    # SLURM, in the script of `sbatch --nodes=2 --ntasks-per-node=1 --gpus-per-node=4`
+    JAXSEG_PROCESSES=auto srun python -m jaxseg.train --workdir runs/full
+
+    # Two GPU hosts by hand: address of the first process, number of this process, number of processes
+    JAXSEG_PROCESSES=10.0.0.1:1234,0,2 python -m jaxseg.train --workdir runs/full  # on 10.0.0.1
+    JAXSEG_PROCESSES=10.0.0.1:1234,1,2 python -m jaxseg.train --workdir runs/full  # on the other host
+
 What differs between a process that works alone and one of several is in `Peers`, with one implementation for each;
 `peers` chooses between them.
 """

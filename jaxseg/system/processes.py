@@ -3,9 +3,10 @@
 Each process feeds its own devices with its own share of every batch; the mapped steps average over all of them. Only
 the first process reads and writes the run's folder, so the others need no access to its disk.
 
-Start the same command once per machine, or once per GPU, with `JAXSEG_PROCESSES` set. `--train.batch-size` stays the size
-over all processes. SIGTERM to any process saves and ends all. A run may continue on another number of devices or
-processes. Tested with two processes on the CPU of one machine; not yet run on a TPU pod, under SLURM or on two GPU hosts.
+Start the same command once per machine, or once per GPU, with `JAXSEG_PROCESSES` set. `--train.batch-size` stays the
+size over all processes. SIGTERM to any process saves and ends all. A run may continue on another number of devices or
+processes. Tested with two processes on the CPU of one machine; not yet run on a TPU pod, under SLURM or on two GPU
+hosts.
 
     # TPU pod slice: auto finds the other hosts
     gcloud compute tpus tpu-vm ssh NAME --worker=all \

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         "export",
         "Writes the best weights of a run, and its network, into one StableHLO file that runs without jaxseg, on CPU, "
         "CUDA and ROCm GPUs and TPU: from images uint8 [B, S, S, 3], RGB, to the probability of lesion, float32 "
-        "[B, S, S], for any B. README shows how to run it.",
+        "[B, S, S], for any B. jaxseg/inference/standalone.py runs it.",
         "--workdir W --output FILE [--ensemble W ...] [--tta] [--overwrite]",
     )
     cli.add_model_arguments(result)

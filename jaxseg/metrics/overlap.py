@@ -2,6 +2,17 @@
 
 Counts are computed first and can be added; scores are divisions at the very end, either per image or once over pooled
 counts. Importing this module does not import JAX, so that commands that only read scores start quickly.
+
+Lesion is positive: TP and FP are pixels found as lesion, rightly and wrongly, TN and FN pixels found as skin.
+
+- accuracy: (TP + TN) / all
+- Dice: 2 TP / (2 TP + FP + FN)
+- Jaccard: TP / (TP + FP + FN)
+- sensitivity: TP / (TP + FN); specificity: TN / (TN + FP)
+- thresholded Jaccard: Jaccard, but 0 below 0.65 (the ISIC challenge's ranking since 2018)
+
+A score whose denominator is 0 is 1: two empty masks agree perfectly (the ISIC challenge's rule). "Per image" is the mean
+over images, "pooled" the score of counts summed over all images, which weights images by size and lesions by area.
 """
 
 from collections.abc import Mapping

@@ -11,8 +11,8 @@ Lesion is positive: TP and FP are pixels found as lesion, rightly and wrongly, T
 - sensitivity: TP / (TP + FN); specificity: TN / (TN + FP)
 - thresholded Jaccard: Jaccard, but 0 below 0.65 (the ISIC challenge's ranking since 2018)
 
-A score whose denominator is 0 is 1: two empty masks agree perfectly (the ISIC challenge's rule). "Per image" is the mean
-over images, "pooled" the score of counts summed over all images, which weights images by size and lesions by area.
+A score whose denominator is 0 is 1: two empty masks agree perfectly (the ISIC challenge's rule). "Per image" is the
+mean over images, "pooled" the score of counts summed over all images, which weights images by size and lesions by area.
 """
 
 from collections.abc import Mapping

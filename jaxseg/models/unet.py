@@ -4,10 +4,10 @@ Both take RGB images in [0, 255] and return one logit per pixel. Height and widt
 plain U-Net of 2 to the number of scales minus 1.
 
 The paper's figures are lost, so this is chosen. Skips start at Keras' `conv1_conv`, `conv2_block3_1_relu`,
-`conv3_block4_1_relu` and `conv4_block6_1_relu`, the last tensor at each scale; the bottom is `post_relu`. The decoder has
-five stages of 256, 128, 64, 32 and 16 channels: a 2x2 transposed convolution, the skip, two 3x3 convolutions with batch
-norm and ReLU, and dropout between them; a 1x1 head in float32 follows. The plain U-Net pads to keep the size and has
-batch norm, so that it trains from scratch on 160 images.
+`conv3_block4_1_relu` and `conv4_block6_1_relu`, the last tensor at each scale; the bottom is `post_relu`. The decoder
+has five stages of 256, 128, 64, 32 and 16 channels: a 2x2 transposed convolution, the skip, two 3x3 convolutions with
+batch norm and ReLU, and dropout between them; a 1x1 head in float32 follows. The plain U-Net pads to keep the size and
+has batch norm, so that it trains from scratch on 160 images.
 """
 
 from collections.abc import Sequence

@@ -21,6 +21,9 @@ _FEW = 16
 _NEAR = 40
 """Distance of levels, of 255, within which JPEG moves a value."""
 
+_DARKEST = 64
+"""Brightest channel, of 255, that a colour may have to pass for black."""
+
 _LEAST_SHARE = 0.0002
 """Share of the pixels below which a third level is a speck."""
 
@@ -146,7 +149,10 @@ def _of_grey(values: np.ndarray) -> np.ndarray:
     scaled = values if full == 255 and values.dtype == np.uint8 else np.rint(values * (255 / full)).astype(np.uint8)
     counts = np.bincount(scaled.ravel(), minlength=256)
     dark, bright = int(counts[:128].argmax()), int(128 + counts[128:].argmax())
-    if third := _third_levels(scaled, counts, dark, bright):
+    many = np.count_nonzero(counts) > _FEW
+    if many and (dark > _DARKEST or _is_textured(scaled)):
+        raise UnclearMaskError(f"looks like a photograph, not like a mask of two levels; {WAY_OUT}")
+    if third := _third_levels(scaled, counts, dark, bright, few=not many):
         shown = [f"{level * full / 255:g}" for level in sorted({dark, *third, bright})]
         raise UnclearMaskError(f"more than two levels ({', '.join(shown)}); {WAY_OUT}")
     return values > full / 2
@@ -157,14 +163,18 @@ def _of_colours(values: np.ndarray) -> np.ndarray:
     colours, counts = _common_colours(packed)
     first = colours[0]
     apart = np.abs(colours.astype(int) - first.astype(int)).max(axis=-1)
-    others = np.flatnonzero(apart > _NEAR)
+    # Next to an edge JPEG makes colours in between, which may be frequent in a small mask: look far away first.
+    others = next((found for least in (96, _NEAR) if len(found := np.flatnonzero(apart > least))), [])
     if not len(others):  # one colour alone, with noise
         return np.full(values.shape[:2], first.max() > 127)
     second = colours[others[0]]
     names = _names_of([first, second])
-    if (first.max() > 127) == (second.max() > 127):
-        raise UnclearMaskError(f"the colours {names[0]} and {names[1]}: neither is black, so {WAY_OUT}")
     dark, bright = sorted((first, second), key=lambda colour: int(colour.max()))
+    if dark.max() > _DARKEST or bright.max() <= 127:
+        raise UnclearMaskError(
+            f"the colours {names[0]} and {names[1]} are not black and one other, so which is lesion is not clear; "
+            f"{WAY_OUT}, as --data.mask-lesion '{names[1]}'"
+        )
     position, distance = _along(colours, dark, bright)
     strange = distance > (3 if len(colours) <= _FEW else 2 * _NEAR)
     if counts[strange].sum() > max(_LEAST_SHARE, 0 if len(colours) <= _FEW else 0.01) * packed.size:
@@ -173,12 +183,20 @@ def _of_colours(values: np.ndarray) -> np.ndarray:
     table = np.zeros(2**24, np.uint8)
     table[_pack(colours)] = np.clip(np.rint(position * 255), 0, 255).astype(np.uint8)
     scaled = table[packed]
+    if len(colours) > _FEW and _is_textured(scaled):
+        raise UnclearMaskError(f"looks like a photograph, not like a mask of two colours; {WAY_OUT}")
     if _third_levels(scaled, np.bincount(scaled.ravel(), minlength=256), 0, 255, few=len(colours) <= _FEW):
         raise UnclearMaskError(f"more than two levels between the colours {names[0]} and {names[1]}; {WAY_OUT}")
     return scaled > 127
 
 
-def _third_levels(scaled: np.ndarray, counts: np.ndarray, dark: int, bright: int, few: bool | None = None) -> list[int]:
+def _is_textured(scaled: np.ndarray) -> bool:
+    """Returns whether many pixels differ from their neighbours, as in a photograph; uint8 [H, W]."""
+    steps = np.abs(np.diff(scaled[::2].astype(np.int16), axis=1))
+    return bool((steps > 2).mean() > 0.4) if steps.size else False
+
+
+def _third_levels(scaled: np.ndarray, counts: np.ndarray, dark: int, bright: int, *, few: bool) -> list[int]:
     """Returns the levels besides two that cover areas and not just edges.
 
     Args:
@@ -186,15 +204,17 @@ def _third_levels(scaled: np.ndarray, counts: np.ndarray, dark: int, bright: int
       counts: int [256], how often each level occurs.
       dark: the level of skin.
       bright: the level of lesion.
-      few: whether every level may be a class; default: there are few of them.
+      few: whether there are so few levels that each may be a class.
     """
     least = max(4, _LEAST_SHARE * scaled.size)
-    levels = [int(level) for level in np.flatnonzero(counts) if level not in (dark, bright)]
+    # A little below the brightest is a rounding error; a little above 0 may be a label.
+    levels = [int(level) for level in np.flatnonzero(counts) if level != dark and not bright - 3 <= level <= bright]
     if not levels:
         return []
-    if len(levels) + 2 <= _FEW if few is None else few:
-        # A step between two levels is a line; two by two equal pixels are an area.
-        return [level for level in levels if counts[level] >= least and _blocks(scaled == level) >= least]
+    if few:
+        # Soft edges have several levels in between, each on a line; two by two equal pixels are an area.
+        alone = len(levels) == 1 and levels[0] > dark + 3
+        return [level for level in levels if counts[level] >= least and (alone or _blocks(scaled == level) >= least)]
     low, high = dark + _NEAR, bright - _NEAR
     between = (scaled > low) & (scaled < high)
     if between.sum() < least:
@@ -272,6 +292,10 @@ def opaque_part(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
         return colour, False
     solid = opacity > highest / 2
     inside = colour[solid]
+    if solid.all():
+        return colour, False
     if (np.ptp(inside, axis=0) <= _NEAR).all():
         return np.where(solid, np.uint8(255), np.uint8(0)), True
+    if (inside.max(axis=-1) <= _DARKEST).sum() > _LEAST_SHARE * opacity.size:
+        raise UnclearMaskError("transparent, dark and bright parts are three; save it in black and white")
     return np.where(solid[..., None], colour, np.uint8(0)), False

@@ -98,8 +98,7 @@ def chosen(values: np.ndarray, labels: np.ndarray | None, lesion: str, lossy: bo
     if len(wanted) == 3:
         if values.ndim == 2:
             values = np.repeat(values[..., None], 3, axis=-1)
-        apart = np.abs(values.astype(np.int32) - np.array(wanted)).max(axis=-1)
-        return apart <= (_NEAR if lossy else 2)
+        return _nearest_to(values, np.array(wanted))
     grey = values if labels is None else labels
     if grey.ndim == 3:
         if (grey != grey[..., :1]).any():
@@ -109,6 +108,21 @@ def chosen(values: np.ndarray, labels: np.ndarray | None, lesion: str, lossy: bo
     low, high = wanted
     spare = _NEAR / 2 if lossy and low == high else 0
     return (grey >= low - spare) & (grey <= high + spare)
+
+
+def _nearest_to(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Returns where a coloured mask, [H, W, 3], has a colour, int [3]; soft edges and noise are cut at half."""
+    apart = np.abs(values.astype(np.int32) - wanted).max(axis=-1)
+    packed = _packed(values)
+    colours, _ = _common_colours(packed)
+    if len(colours) <= _FEW:
+        return apart <= 2
+    far = np.abs(colours.astype(int) - wanted).max(axis=-1) > 96
+    if not far.any():
+        return apart <= _NEAR
+    other = colours[np.flatnonzero(far)[0]].astype(np.int32)
+    to_wanted, to_other = (np.square(values.astype(np.int32) - colour).sum(axis=-1) for colour in (wanted, other))
+    return (to_wanted < to_other) & (apart <= 128)
 
 
 def lesion_of(values: np.ndarray) -> np.ndarray:

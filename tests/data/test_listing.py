@@ -1,0 +1,196 @@
+"""Which files count as images, and that every other one is named and counted."""
+
+import logging
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg.config import DataConfig
+from jaxseg.config.datasets import DATA_SETS, nearest
+from jaxseg.data import absolute, open_split, training_splits
+from jaxseg.data.folds import folds
+from jaxseg.data.images import decode_image
+from jaxseg.data.listing import SUFFIXES, list_images
+from jaxseg.errors import UserError
+from tests.helpers.skin import folder, grey, pair, save
+
+
+@pytest.fixture
+def heard(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("jaxseg"), "propagate", True)  # whatever a command before has set
+    return caplog
+
+
+def test_what_is_left_out_is_named_and_counted(tmp_path, monkeypatch):
+    """If broken, images that jaxseg does not read are missing from results, and nobody is told."""
+    monkeypatch.setattr("jaxseg.data.listing.HAS_HEIF", False)
+    image = pair(0)[0]
+    for name in ("a.jpg", "b.jfif.jpg", "c.jp2", "d.GIF", "part/e.png"):
+        save(tmp_path / name, image)
+    (tmp_path / "b.jfif.jpg").rename(tmp_path / "b.jfif")
+    for name in ("IMG_0001", "phone.HEIC", "notes.txt", "f_superpixels.png", "Thumbs.db", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "linked").symlink_to(tmp_path / "part")
+    (tmp_path / "part" / "round").symlink_to(tmp_path)
+    listing = list_images(tmp_path)
+    assert [path.name for path in listing.images] == ["a.jpg", "b.jfif", "c.jp2", "d.GIF", "e.png"]
+    sentence = listing.sentence()
+    for said in (
+        "1 without an ending (IMG_0001)",
+        "1 HEIC, which `pip install pillow-heif`",
+        "notes.txt",
+        "superpixels",
+    ):
+        assert said in sentence
+    assert "not counted: 2 hidden or system files" in sentence
+    assert "\n" not in sentence
+
+
+def test_a_folder_of_images_alone_leaves_nothing_to_say(tmp_path):
+    """If broken, every run begins with a line about nothing."""
+    save(tmp_path / "a.png", pair(0)[0])
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    assert list_images(tmp_path).sentence() == ""
+
+
+@pytest.mark.parametrize("suffix", [s for s in SUFFIXES if s not in (".avif", ".j2c", ".jpc", ".j2k", ".jpf", ".jpx")])
+def test_every_ending_that_counts_can_be_read(suffix, tmp_path):
+    """If broken, a file is listed as an image and then ends the run."""
+    kind = {".jfif": "jpeg", ".jpe": "jpeg", ".apng": "png", ".jp2": "jpeg2000"}.get(suffix)
+    image = Image.fromarray(pair(0)[0])
+    mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+    path = save(tmp_path / f"a{suffix}", image.convert(mode), **({"format": kind} if kind else {}))
+    assert list_images(tmp_path).images == (path,)
+    assert decode_image(path).shape == (48, 64, 3)
+
+
+def test_subfolders_have_their_twins_in_masks(tmp_path):
+    """If broken, half of the images are not trained on, without a word."""
+    folder(tmp_path, 3)
+    for number in (3, 4):
+        image, mask = pair(number)
+        save(tmp_path / "images" / "part_2" / f"img{number:02d}.png", image)
+        save(tmp_path / "masks" / "part_2" / f"img{number:02d}_mask.png", grey(mask))
+    examples = open_split(DataConfig(name=str(tmp_path)), "all")
+    assert examples.names == ("img00", "img01", "img02", "part_2/img03", "part_2/img04")
+    np.testing.assert_array_equal(examples.load(4).mask[..., 0], pair(4)[1])
+
+
+def test_superpixels_beside_the_images_are_left_out(tmp_path, heard):
+    """If broken, ISIC 2017 as unpacked is refused for want of masks of its superpixels."""
+    folder(tmp_path, 3)
+    save(tmp_path / "images" / "img00_superpixels.png", pair(0)[0])
+    assert len(open_split(DataConfig(name=str(tmp_path)), "all")) == 3
+    assert "1 superpixels of ISIC" in heard.text
+
+
+def test_decomposed_names_of_macos_pair_up(tmp_path):
+    """If broken, an image with an accent in its name has no mask once one of both came from a Mac."""
+    image, mask = pair(0)
+    for name in ("é", "ñandú"):
+        save(tmp_path / "images" / f"{unicodedata.normalize('NFD', name)}.png", image)
+        save(tmp_path / "masks" / f"{unicodedata.normalize('NFC', name)}.png", grey(mask))
+    assert sorted(open_split(DataConfig(name=str(tmp_path)), "all").names) == ["é", "ñandú"]
+
+
+def test_a_known_name_goes_before_a_folder(tmp_path, monkeypatch, heard):
+    """If broken, `--data synthetic` means another set in another working folder."""
+    folder(tmp_path / "synthetic", 3)
+    monkeypatch.chdir(tmp_path)
+    assert absolute(DataConfig(name="synthetic")).name == "synthetic"
+    assert "synthetic is the known data set; the folder of that name" in heard.text
+    assert open_split(DataConfig(name="synthetic", synthetic_eval=2), "test").dataset == "synthetic"
+    assert absolute(DataConfig(name="./synthetic")).name == str(tmp_path / "synthetic")
+    assert len(open_split(DataConfig(name="./synthetic"), "all")) == 3
+
+
+@pytest.mark.parametrize(("typed", "said"), [("phd2", "'ph2'"), ("PH2", "'ph2'"), ("isic2019", ""), ("isic2020", "")])
+def test_another_year_is_never_suggested(typed, said):
+    """If broken, who asks for ISIC 2019 is sent to ISIC 2016, which is another set."""
+    assert nearest(typed) == (f"; did you mean {said}?" if said else "")
+    assert {"isic2017", "isic2018"} <= DATA_SETS.keys()
+
+
+def own_sides(root: Path) -> DataConfig:
+    folder(root / "train", 6)
+    folder(root / "validation", 3, first=4)
+    return DataConfig(name=str(root))
+
+
+def test_own_validation_images_validate(tmp_path):
+    """If broken, the images that a user has set aside for validation are trained on."""
+    config = own_sides(tmp_path)
+    train, validation = training_splits(config)
+    assert train.names == tuple(f"train/img{i:02d}" for i in range(6))
+    assert validation.names == tuple(f"validation/img{i:02d}" for i in (4, 5, 6))
+    assert len(open_split(config, "all")) == 9
+    np.testing.assert_array_equal(validation.load(2).mask[..., 0], pair(6)[1])
+
+
+def test_three_images_train_with_a_sentence(tmp_path, heard):
+    """If broken, who tries three images is told of five folds that nobody asked for."""
+    train, validation = training_splits(DataConfig(name=str(folder(tmp_path, 3))))
+    assert (len(train), len(validation), train.few) == (2, 1, True)
+    assert "only 3 images: one is held out" in heard.text
+
+
+def csv_of(path: Path, rows: dict[str, str], header: str = "") -> str:
+    path.write_text("".join(f"{line}\n" for line in [header, *(f"{k},{v}" for k, v in rows.items())] if line))
+    return str(path)
+
+
+@pytest.mark.parametrize("header", ["", "image,group", "image_id,lesion_id"])
+def test_groups_stay_on_one_side(header, tmp_path):
+    """If broken, one lesion is trained on and scored, and the score is too good."""
+    folder(tmp_path, 12)
+    groups = {f"img{i:02d}.png": f"lesion{i // 3}" for i in range(12)}
+    config = DataConfig(name=str(tmp_path), groups=csv_of(tmp_path / "groups.csv", groups, header))
+    scored = []
+    for settings in ({}, *({"folds": 4, "fold": fold} for fold in range(4))):
+        train, validation = training_splits(DataConfig(**{**vars(config), **settings}))
+        assert not set(train.kept_together) & set(validation.kept_together)
+        assert len(train) + len(validation) == 12
+        scored += validation.names if settings else ()
+    assert sorted(scored) == [f"img{i:02d}" for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("img00,a\nimg01,b\n", "1 of 3 images have no line in it (img02)"),
+        ("img00,a\nimg01,b\nimg02\n", "line 3 has no group"),
+        ("img00,a\nimg01,b\nimg02,c\nimg00,c\n", "puts img00 in group c, an earlier line in a"),
+        ("img00,a,x\n", "has 3 columns"),
+        ("", "is empty"),
+    ],
+)
+def test_an_unsound_groups_file_is_one_line(content, said, tmp_path):
+    """If broken, an image without a group is split as if it were a lesion of its own."""
+    folder(tmp_path, 3)
+    (tmp_path / "groups.csv").write_text(content)
+    with pytest.raises(UserError, match=r"--data\.groups") as caught:
+        training_splits(DataConfig(name=str(tmp_path), groups=str(tmp_path / "groups.csv")))
+    assert said in str(caught.value)
+
+
+def test_a_group_on_both_of_the_users_sides_is_refused(tmp_path):
+    """If broken, a user's own split with one patient on both sides trains without a word."""
+    config = own_sides(tmp_path)
+    names = open_split(config, "all").names
+    groups = {name: "same" if name in ("train/img00", "validation/img06") else name for name in names}
+    with pytest.raises(UserError, match="1 groups have images in training and in validation, as same"):
+        training_splits(DataConfig(name=str(tmp_path), groups=csv_of(tmp_path / "groups.csv", groups)))
+
+
+def test_folds_of_groups_are_about_equal_and_hold_for_good():
+    """If broken, a fold is empty or twice as large as another, or changes with the order of the files."""
+    names = [f"n{i}" for i in range(40)]
+    lesions = [f"l{i // 4 if i < 20 else i}" for i in range(40)]
+    parts = folds(names, [""] * 40, 5, kept_together=lesions)
+    assert [len(part) for part in parts] == [8] * 5
+    order = np.random.default_rng(0).permutation(40)
+    shuffled = folds([names[i] for i in order], [""] * 40, 5, kept_together=[lesions[i] for i in order])
+    assert [{names[i] for i in part} for part in parts] == [{names[order[i]] for i in part} for part in shuffled]

@@ -1,0 +1,193 @@
+"""Masks as users bring them: read as they were meant, or refused in one line; never something else in silence."""
+
+import io
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from jaxseg.config import DataConfig
+from jaxseg.data import open_split, training_splits
+from jaxseg.data.images import decode_mask
+from jaxseg.data.masks import MaskRule
+from jaxseg.data.plausibility import check_masks
+from jaxseg.errors import UserError
+from tests.helpers.skin import folder, grey, pair, two_colours
+
+TRUE = pair(0)[1]
+SECOND = np.roll(TRUE, 30, axis=1) & ~TRUE
+RIM = np.asarray(Image.fromarray(grey(TRUE)).filter(ImageFilter.MaxFilter(5))).astype(bool) & ~TRUE
+
+
+def encoded(picture: np.ndarray | Image.Image, kind: str = "png", **options) -> bytes:
+    buffer = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def transparent(lesion: tuple[int, int, int], opacity: int = 255) -> np.ndarray:
+    return two_colours(TRUE, (*lesion, opacity), (*lesion, 0))
+
+
+def palette(indices: np.ndarray, colours: dict[int, tuple[int, int, int]]) -> Image.Image:
+    image = Image.fromarray(indices.astype(np.uint8))
+    table = np.zeros((256, 3), np.uint8)
+    for index, colour in colours.items():
+        table[index] = colour
+    image.putpalette(table.tobytes())
+    return image
+
+
+def enlarged() -> Image.Image:
+    small = Image.fromarray(grey(TRUE)).resize((32, 24), Image.Resampling.BOX)
+    return small.resize((64, 48), Image.Resampling.BILINEAR)
+
+
+VOC = palette(np.where(RIM, 255, TRUE), {1: (128, 0, 0), 255: (224, 224, 192)})
+
+
+@pytest.mark.parametrize(
+    ("data", "least_dice"),
+    [
+        pytest.param(encoded(transparent((0, 0, 0))), 1, id="black on transparent"),
+        pytest.param(encoded(transparent((255, 255, 255))), 1, id="white on transparent"),
+        pytest.param(encoded(transparent((255, 0, 0), 128)), 1, id="half transparent red"),
+        pytest.param(encoded(two_colours(TRUE, (0, 255), (0, 0))), 1, id="grey and opacity"),
+        pytest.param(encoded(two_colours(TRUE, (255,) * 4, (0, 0, 0, 255))), 1, id="all opaque"),
+        pytest.param(encoded(two_colours(TRUE, (128, 0, 0), (0, 0, 0))), 1, id="dark red on black"),
+        pytest.param(encoded(grey(TRUE), "jpeg", quality=75), 0.99, id="JPEG"),
+        pytest.param(encoded(two_colours(TRUE, (255, 0, 0), (0, 0, 0)), "jpeg", quality=50), 0.97, id="red JPEG"),
+        pytest.param(encoded(grey(TRUE), "gif"), 1, id="GIF"),
+        pytest.param(encoded(enlarged()), 0.97, id="soft edges"),
+        pytest.param(encoded(np.where(TRUE, np.where(SECOND, 254, 255), 0).astype(np.uint8)), 1, id="uneven white"),
+    ],
+)
+def test_a_mask_beyond_doubt_is_read_as_it_was_meant(data, least_dice):
+    """If broken, a customary way of drawing masks trains on no lesion, on all lesion, or on frayed ones."""
+    found = decode_mask(data)[..., 0].astype(bool)
+    assert 2 * (found & TRUE).sum() / (found.sum() + TRUE.sum()) >= least_dice
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        pytest.param(
+            encoded(two_colours(TRUE, (255, 0, 0), (255, 255, 255))), "#ffffff and #ff0000", id="red on white"
+        ),
+        pytest.param(
+            encoded(two_colours(TRUE, (255, 255, 0), (0, 0, 128))), "#000080 and #ffff00", id="yellow on blue"
+        ),
+        pytest.param(encoded(two_colours(TRUE, (100, 0, 0), (255, 255, 255))), "not black", id="dark red on white"),
+        pytest.param(encoded(np.where(SECOND, 128, grey(TRUE)).astype(np.uint8)), "0, 128, 255", id="third grey"),
+        pytest.param(
+            encoded(np.where(SECOND, 120, grey(TRUE)).astype(np.uint8), "jpeg"), "more than two", id="in JPEG"
+        ),
+        pytest.param(encoded(np.where(RIM, 255, TRUE).astype(np.uint8)), "0, 1, 255", id="labels with void"),
+        pytest.param(encoded(VOC), "more than two colours", id="VOC palette with void"),
+        pytest.param(encoded(np.where(TRUE, 255, 200).astype(np.uint8)), "no black", id="no black"),
+        pytest.param(encoded(pair(0)[0]), "not black", id="the photograph itself"),
+        pytest.param(encoded(Image.fromarray(pair(0)[0]).convert("L")), "photograph", id="the grey photograph"),
+        pytest.param(encoded(two_colours(TRUE, (255, 255, 255, 0), (0, 0, 0, 0))), "transparent", id="all transparent"),
+    ],
+)
+def test_a_doubtful_mask_is_refused_in_one_line(data, said):
+    """If broken, a mask with a second class or a coloured background becomes something else without a word."""
+    with pytest.raises(UserError, match=r"^m\.png: ") as caught:
+        decode_mask(data, "m.png")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (encoded(two_colours(TRUE, (255, 0, 0), (255, 255, 255))), MaskRule("#ff0000")),
+        (encoded(two_colours(TRUE, (255, 0, 0), (255, 255, 255)), "jpeg", quality=95), MaskRule("#ff0000")),
+        (encoded(np.where(SECOND, 128, grey(TRUE)).astype(np.uint8)), MaskRule("255")),
+        (encoded(np.where(SECOND, 255, grey(TRUE) // 2).astype(np.uint8)), MaskRule("127")),
+        (encoded(np.where(SECOND, 0, TRUE * np.uint8(100))), MaskRule("90-110")),
+        (encoded(VOC), MaskRule("1")),
+        (encoded(TRUE * np.uint16(4095)), MaskRule("4095")),
+        (encoded(grey(~TRUE)), MaskRule(invert=True)),
+    ],
+)
+def test_the_user_decides_what_is_lesion(data, rule):
+    """If broken, the way out that messages name leads to another mask than the user asked for."""
+    found = decode_mask(data, rule=rule)[..., 0].astype(bool)
+    assert 2 * (found & TRUE).sum() / (found.sum() + TRUE.sum()) > 0.97
+
+
+@pytest.mark.parametrize("text", ["red", "#ff00", "-1", "1-", "1,2", "#gg0000"])
+def test_a_mistyped_lesion_value_is_refused(text):
+    """If broken, a mistyped setting is found in the middle of an epoch, or means something else."""
+    with pytest.raises(UserError, match=r"data\.mask_lesion"):
+        DataConfig(mask_lesion=text)
+
+
+@pytest.fixture
+def heard(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("jaxseg"), "propagate", True)  # whatever a command before has set
+    return caplog
+
+
+def test_inverted_masks_are_told_once_and_can_be_inverted(tmp_path, heard):
+    """If broken, a model learns to mark the skin, and reports a high Dice for it."""
+    config = DataConfig(name=str(folder(tmp_path, draw=lambda mask: grey(~mask))))
+    check_masks(training_splits(config), for_training=True)
+    [record] = heard.records
+    assert "of 10 masks looked at, 10 have lesion in all four corners (img" in record.getMessage()
+    assert "--data.mask-invert true" in record.getMessage()
+    heard.clear()
+    inverted = DataConfig(name=str(tmp_path), mask_invert=True)
+    check_masks(training_splits(inverted), for_training=True)
+    assert not heard.records
+    np.testing.assert_array_equal(open_split(inverted, "all").load(0).mask[..., 0].astype(bool), TRUE)
+
+
+def test_a_set_without_lesion_is_refused_for_training_alone(tmp_path):
+    """If broken, a run on all-black masks ends with a validation Dice of 1."""
+    parts = training_splits(DataConfig(name=str(folder(tmp_path, draw=lambda mask: grey(mask & False)))))
+    check_masks(parts)
+    with pytest.raises(UserError, match="none of the 10 masks has any lesion"):
+        check_masks(parts, for_training=True)
+
+
+def test_sound_masks_are_not_doubted(tmp_path, heard):
+    """If broken, every run begins with a warning, and nobody reads it."""
+    check_masks(training_splits(DataConfig(name=str(folder(tmp_path)))), for_training=True)
+    assert not heard.records
+
+
+def turned(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = number
+    return exif
+
+
+def contrast(examples) -> float:
+    image, mask = examples.load(0)
+    lesion = mask[..., 0].astype(bool)
+    return float(image[~lesion].mean() - image[lesion].mean())
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_mask_on_the_stored_pixels_is_turned_with_its_image(orientation, tmp_path, heard):
+    """If broken, masks that labelme or OpenCV drew on a turned photograph lie beside the lesion."""
+    folder(tmp_path, 4, exif=turned(orientation))
+    examples = open_split(DataConfig(name=str(tmp_path)), "all")
+    assert examples.load(0).image.shape == (64, 48, 3)
+    assert contrast(examples) > 80
+    assert "4 images have an EXIF orientation that their masks lack" in heard.text
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4, 6])
+def test_a_square_mask_of_a_turned_image_needs_a_decision(orientation, tmp_path):
+    """If broken, the pixels of image and mask do not belong together, and sizes cannot tell."""
+    folder(tmp_path, 4, width=64, height=64, exif=turned(orientation))
+    with pytest.raises(UserError, match="this and 3 more images have another EXIF orientation"):
+        open_split(DataConfig(name=str(tmp_path)), "all")
+    together = open_split(DataConfig(name=str(tmp_path), mask_orientation="image"), "all")
+    apart = open_split(DataConfig(name=str(tmp_path), mask_orientation="own"), "all")
+    assert contrast(together) > 80
+    assert contrast(apart) < 40

@@ -26,7 +26,13 @@ size, cut by a few pixels and stored as JPEG of quality 60, differ by 12 in the 
 """
 
 CORRELATION = 0.94
-"""Least correlation of the small grey pictures of near-duplicates."""
+"""Least correlation of the small grey pictures of near-duplicates whose hashes are near."""
+
+SAME = 0.99
+"""Correlation of the small grey pictures from which they are near-duplicates whatever their hashes.
+
+On smooth skin noise decides the bits of a hash. Of 447,000 pairs of PH2 and ISIC 2016 none reaches 0.98.
+"""
 
 BRIGHTER = 0.05
 """How much brighter than the skin around it, of 1, a lesion is doubted to be one."""
@@ -180,14 +186,14 @@ def near_duplicates(rows: Sequence[Row]) -> list[tuple[Row, Row, int]]:
     if not train or not validation:
         return []
     packed = np.packbits([row.fingerprint.bits for row in train], axis=1).view(np.uint64)
+    grey = np.stack([row.fingerprint.grey for row in train])
     found = []
     for row in validation:
         bits = np.packbits(row.fingerprint.bits).view(np.uint64)
         distances = np.bitwise_count(packed ^ bits).sum(axis=1)
-        for index in np.flatnonzero(distances <= DISTANCE):
-            same_grey = float(train[index].fingerprint.grey @ row.fingerprint.grey)
-            if same_grey >= CORRELATION:
-                found.append((train[index], row, int(distances[index])))
+        correlations = grey @ row.fingerprint.grey
+        same = ((distances <= DISTANCE) & (correlations >= CORRELATION)) | (correlations >= SAME)
+        found += [(train[index], row, int(distances[index])) for index in np.flatnonzero(same)]
     return sorted(found, key=lambda pair: pair[2])
 
 

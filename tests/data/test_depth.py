@@ -1,0 +1,77 @@
+"""Images of more than 8 bits: read in their own range or refused, never black."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from tifffile import imwrite
+
+from jaxseg.data.depth import to_uint8
+from jaxseg.data.images import decode_image
+from jaxseg.errors import UserError
+from tests.helpers.skin import pair
+
+IMAGE = pair(0)[0]
+
+
+def tiff(values: np.ndarray, **options) -> bytes:
+    buffer = io.BytesIO()
+    imwrite(buffer, values, photometric="rgb" if values.ndim == 3 else "minisblack", **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_values_of_any_depth_in_16_bits_come_out_alike(bits, colour, byteorder):
+    """If broken, photographs of scanners and microscopes are black, and segmented as "no lesion"."""
+    image = IMAGE if colour else IMAGE[..., 0]
+    values = np.rint(image / 255 * (2**bits - 1)).astype(np.uint16)
+    found = decode_image(tiff(values, byteorder=byteorder))
+    expected = image if colour else np.repeat(image[..., None], 3, axis=-1)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_deep_png_is_read_in_its_range():
+    """If broken, a 12-bit PNG in colour, of which Pillow keeps the high byte alone, is black."""
+    import struct
+    import zlib
+
+    values = np.rint(IMAGE / 255 * 4095).astype(">u2")
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert np.abs(decode_image(data).astype(int) - IMAGE).max() <= 1
+
+
+@pytest.mark.parametrize("highest", [0.5, 1.0, 1.02, 1.2])
+def test_float_a_little_above_one_is_clipped(highest):
+    """If broken, an image that interpolation lifted a little above 1 is read as values of 255, and is black."""
+    values = np.linspace(0, highest, 256, dtype=np.float32).reshape(16, 16)
+    expected = np.clip(np.rint(values * 255), 0, 255)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "tiff")
+    np.testing.assert_array_equal(decode_image(buffer.getvalue())[..., 0], expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(-2, 2, 64, dtype=np.float32).reshape(8, 8),
+        np.linspace(0, 5, 64, dtype=np.float32).reshape(8, 8),
+        np.arange(64, dtype=np.int32).reshape(8, 8) * 10_000,
+    ],
+)
+def test_ranges_that_nobody_knows_are_refused(values):
+    """If broken, a standardised or otherwise scaled image is segmented as something else."""
+    with pytest.raises(ValueError, match="values"):
+        to_uint8(values)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "tiff")
+    with pytest.raises(UserError, match=r"a\.tif: cannot be decoded \(values"):
+        decode_image(buffer.getvalue(), "a.tif")

@@ -1,0 +1,85 @@
+"""`python -m jaxseg.inspect`: its numbers, its page, and what it finds suspicious."""
+
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg import inspect
+from jaxseg.data.examples import Example
+from jaxseg.data.survey import contrast, fingerprint
+from tests.helpers.skin import folder, grey, pair, save
+
+
+def inspected(data, out, *flags: str) -> tuple[dict, str]:
+    inspect.main(["--data", str(data), "--out", str(out), *flags])
+    return json.loads((out / "inspect.json").read_text()), (out / "inspect.html").read_text()
+
+
+def test_the_page_stands_alone_and_the_numbers_are_right(tmp_path):
+    """If broken, the look at a data set shows other counts than training will see, or needs the network."""
+    numbers, page = inspected(folder(tmp_path / "data"), tmp_path / "out", "--pictures", "4")
+    assert (numbers["images"], numbers["splits"]) == (10, {"train": 8, "validation": 2})
+    assert numbers["sizes"] == {"64x48": 10}
+    shares = {row["name"]: row["lesion_share"] for row in numbers["rows"]}
+    assert shares == pytest.approx({f"img{i:02d}": pair(i)[1].mean() for i in range(10)}, abs=1e-5)
+    assert numbers["suspicious"] == numbers["near_duplicates"] == []
+    assert page.count('<img src="data:image/jpeg;base64,') == 4
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+def test_suspicious_masks_are_named_and_shown_first(tmp_path):
+    """If broken, the one inverted mask among many is not seen before training."""
+    data = folder(tmp_path / "data")
+    save(data / "masks" / "img07.png", grey(~pair(7)[1]))
+    save(data / "masks" / "img03.png", grey(pair(3)[1] & False))
+    save(data / "masks" / "img05.png", np.where(pair(5)[1], 255, 200).astype(np.uint8))
+    numbers, page = inspected(data, tmp_path / "out", "--pictures", "2")
+    doubts = {item["name"]: item["doubt"] for item in numbers["suspicious"]}
+    assert doubts.keys() == {"img03", "img05", "img07"}
+    assert doubts["img07"] == "lesion in all four corners"
+    assert doubts["img03"] == "no lesion"
+    assert "no black" in doubts["img05"]
+    assert (numbers["masks"]["corners"], numbers["masks"]["empty"], numbers["masks"]["unreadable"]) == (1, 1, 1)
+    assert page.count("<figure>") == 2
+    assert page.count("with the outline of its mask") == 2
+
+
+def test_near_duplicates_across_the_split_are_found(tmp_path):
+    """If broken, a picture that was scaled and compressed is trained on and scored."""
+    data = tmp_path / "data"
+    # Larger pictures than elsewhere: the noise of small ones is most of what they show.
+    for side, numbers in (("train", range(6)), ("validation", range(6, 9))):
+        for number in numbers:
+            image, mask = pair(number, 320, 240)
+            save(data / side / "images" / f"{number}.png", image)
+            save(data / side / "masks" / f"{number}.png", grey(mask))
+    image, mask = pair(2, 320, 240)
+    save(data / "validation" / "images" / "copy.jpg", Image.fromarray(image).resize((160, 120)), quality=70)
+    save(data / "validation" / "masks" / "copy.png", Image.fromarray(grey(mask)).resize((160, 120)))
+    numbers, page = inspected(data, tmp_path / "out")
+    assert [(p["train"], p["validation"]) for p in numbers["near_duplicates"]] == [("train/2", "validation/copy")]
+    assert "train/2 and validation/copy" in page
+
+
+def test_a_fingerprint_outlasts_scaling_and_compression():
+    """If broken, copies of a picture are taken for different ones."""
+    buffer = io.BytesIO()
+    image = pair(1, 640, 480)[0]
+    Image.fromarray(image).resize((300, 225)).save(buffer, "jpeg", quality=60)
+    first, second = fingerprint(image), fingerprint(np.asarray(Image.open(buffer)))
+    other = fingerprint(pair(2, 640, 480)[0])
+    assert first.grey @ second.grey > 0.99 > first.grey @ other.grey
+    assert (first.bits != second.bits).mean() < (first.bits != other.bits).mean()
+
+
+def test_a_lesion_brighter_than_its_skin_is_doubted():
+    """If broken, a mask that belongs to another image is not told from one that fits."""
+    image, mask = pair(0)
+    true = mask[..., None].astype(np.uint8)
+    assert contrast(Example(image, true)) > 0.3
+    assert contrast(Example(255 - image, true)) < -0.3
+    assert contrast(Example(image, true * 0)) is None

@@ -1,4 +1,4 @@
-"""Plateau, early stopping and Adam: by hand, against optax, and against what Keras did (`reference/schedules.py`).
+"""Plateau, early stopping and Adam: by hand, against optax, and against stored results of Keras.
 
 The stored outcomes come from `reference/make_optim_reference.py`; `test_keras_parity.py` drives Keras itself.
 """
@@ -51,7 +51,7 @@ def test_nan_is_no_improvement():
 
 
 def test_plateau_equals_optax():
-    """If broken, the schedule is not the published rule; optax's, driven alike, is the peer."""
+    """If broken, the schedule differs from the published rule, which optax implements as well."""
     transform = optax.contrib.reduce_on_plateau(factor=0.2, patience=5, rtol=0.0, atol=1e-4, min_scale=0.01)
     rng = np.random.default_rng(0)
     for _ in range(5):

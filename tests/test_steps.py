@@ -56,10 +56,10 @@ def on_one_device():
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_gradients_do_not_depend_on_the_number_of_devices(tiny, devices, on_one_device):
-    """If broken, a forgotten pmean, per-device batch statistics, or draws of augmentation and dropout by device.
+    """If broken, a pmean is missing, or batch statistics or draws of augmentation and dropout depend on the device.
 
-    Gradients are read from Adam's first moment, which after one step is a tenth of them: updated parameters would not
-    do, Adam turns float noise in a vanishing gradient into a full step.
+    Gradients are read from Adam's first moment, which after one step is a tenth of them. Updated parameters cannot be
+    compared: Adam turns float noise in a vanishing gradient into a full step.
     """
     state, metrics = one_step(tiny, devices)
     expected, expected_metrics = on_one_device
@@ -84,7 +84,7 @@ def test_all_devices_hold_the_same(tiny, ema):
 
 
 def test_the_step_number_changes_the_draws(tiny):
-    """If broken, every step augments alike."""
+    """If broken, every step draws the same augmentation."""
     steps = Steps(tiny, jax.local_devices()[:1])
     start = create_train_state(jax.random.key(0), tiny)
     batch, key, rate = steps.shard(batch_of(32)), steps.replicate(jax.random.key(7)), steps.replicate(np.float32(0))
@@ -132,7 +132,7 @@ def test_dropout_draws_do_not_depend_on_the_number_of_devices(devices):
     x = np.ones((8, 6, 5, 3), np.float32)
     drop = functools.partial(layer.apply, {}, train=True, rngs={"dropout": key})
     got = spread(drop, devices, x)
-    # Without a mapped axis an example's place in the array is its place in the batch.
+    # Without a mapped axis, an example's index in the array is its index in the batch.
     np.testing.assert_array_equal(got, Dropout(rate=0.5).apply({}, x, train=True, rngs={"dropout": key}))
     assert len({example.tobytes() for example in got}) == 8
     assert set(np.unique(got)) == {0.0, 2.0}
@@ -140,7 +140,7 @@ def test_dropout_draws_do_not_depend_on_the_number_of_devices(devices):
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_augmentation_draws_do_not_depend_on_the_number_of_devices(devices):
-    """If broken, two devices turn their images alike, or an image is turned otherwise on another device."""
+    """If broken, two devices draw the same transforms, or an image's transform depends on its device."""
     one = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     images, masks = np.repeat(one, 8, axis=0), np.repeat(one[..., :1] % 2, 8, axis=0)
 
@@ -182,7 +182,7 @@ def test_the_state_is_donated(tiny):
 
 
 def test_a_host_array_in_the_guarded_loop_is_an_error(tiny):
-    """If broken, every step copies something from the host unseen; the guard of the training loop guards nothing."""
+    """If broken, steps copy from the host unnoticed: the guard of the training loop has no effect."""
     steps = Steps(tiny, jax.local_devices()[:1])
     state = steps.replicate(create_train_state(jax.random.key(0), tiny))
     key, batch = steps.replicate(jax.random.key(7)), steps.shard(batch_of(32))

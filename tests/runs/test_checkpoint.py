@@ -38,12 +38,12 @@ def test_the_latest_two_and_the_best_are_kept(tiny, tmp_path):
         assert sorted(int(path.name) for path in (run / "checkpoints").iterdir()) == kept
         with Checkpoints(run, read_only=True) as checkpoints:
             target = state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
-            # Of equal losses the first is the best, as in Keras.
+            # The first of equal losses is the best, as in Keras.
             assert checkpoints.restore_best(target)[1] == 3 * (1 + losses.index(min(losses)))
 
 
 def test_a_save_that_fails_is_told_at_the_latest_when_closing(tiny, tmp_path, monkeypatch):
-    """If broken, the error of the last save is lost, as there is no further save to tell it."""
+    """If broken, the error of the last save is lost, as there is no further save to raise it."""
     monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", full)
     with pytest.raises(RunError, match="no space left"), workdir.disk_errors(tmp_path), Checkpoints(tmp_path) as saves:
         save_epochs(saves, tiny, [1])
@@ -51,7 +51,7 @@ def test_a_save_that_fails_is_told_at_the_latest_when_closing(tiny, tmp_path, mo
 
 @pytest.mark.parametrize("when", ["at once", "in the background"])
 def test_a_save_that_fails_ends_the_run(tiny, tmp_path, monkeypatch, when):
-    """If broken, an error of a save in the background is lost, and the run ends without the checkpoint it reports."""
+    """If broken, an error of an asynchronous save is lost, and the run ends without the checkpoint it reports."""
     if when == "at once":
         monkeypatch.setattr(ocp.CheckpointManager, "save", full)
     else:

@@ -62,7 +62,7 @@ def test_a_run_in_use_can_be_read(holder, tiny_run, tmp_path):
 
 
 def test_the_lock_dies_with_its_owner(holder, tiny, capfd):
-    """If broken, a run that was killed can go on only after somebody has removed a file by hand; or in silence."""
+    """If broken, a killed run can be resumed only after removing a file by hand; or it resumes in silence."""
     run, process = holder
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -78,7 +78,7 @@ def test_the_lock_dies_with_its_owner(holder, tiny, capfd):
 
 
 def test_what_another_machine_left_is_said(tmp_path, caplog):
-    """If broken, a folder moved from a machine that died cannot be used, or a live owner there goes unsaid."""
+    """If broken, a folder moved from a machine that died cannot be used, or a live owner there is not mentioned."""
     (tmp_path / lock.NAME).write_text(json.dumps({"pid": 7, "host": "elsewhere", "since": "2026-01-01"}))
     with lock.held(tmp_path):
         assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()

@@ -53,7 +53,7 @@ PERMISSIONS = {
 
 
 def test_what_may_not_be_read_or_written_is_told(tiny_run, tmp_path):
-    """If broken, another user's file is a traceback, is passed over in silence, or stops an hour's work at its end."""
+    """If broken, another user's file ends in a traceback, is left out in silence, or ends an hour's work."""
     command = [sys.executable, __file__, str(tiny_run), str(tmp_path)]
     if os.geteuid() == 0:
         if not shutil.which("setpriv"):

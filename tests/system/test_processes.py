@@ -61,17 +61,17 @@ def read(run: Path, config: Config):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tiny, tmp_path):
-    """If broken, gradients or scores are one process's, images are left out or taken twice, or both write the files."""
+    """If broken, gradients or scores come from one process, images are left out or used twice, or both write files."""
     # One step of 4 images, and 6 images to validate: the last batch is padded. Each of the 4 devices has one image.
     config = tiny.updated({"data.synthetic_train": 4, "train.epochs": 1, "train.devices": 0})
     finish(start(tmp_path / "two", config), 0)
     train.train_and_evaluate(config, tmp_path / "one")
     (state, lines), (expected, expected_lines) = (read(tmp_path / name, config) for name in ("two", "one"))
-    # As for devices: gradients, read from Adam's first moment, to 1e-5 of the largest of a tensor.
+    # float32 sums in another order: gradients, read from Adam's first moment, agree to 1e-5 of a tensor's largest.
     for got, want in zip(jax.tree.leaves(state.opt_state.mu), jax.tree.leaves(expected.opt_state.mu), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
     for got, want in zip(jax.tree.leaves(state.variables), jax.tree.leaves(expected.variables), strict=True):
-        # A gradient that is noise, of a bias before batch norm, may turn Adam's first step of 1e-2 around.
+        # The gradient of a bias before batch norm is noise, which may reverse Adam's first step of 1e-2.
         np.testing.assert_allclose(got, want, atol=2.1e-2 if want.ndim == 1 else 1e-4)
     for name, want in expected_lines[0].items():
         if name != "images_per_second":

@@ -63,7 +63,7 @@ def test_other_processors_have_other_folders(monkeypatch):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
 def test_freed_memory_is_kept():
-    """If broken, every training step on a CPU asks the kernel for its gigabytes anew."""
+    """If broken, every training step on a CPU requests gigabytes from the kernel again."""
     program = """if True:
         import os, threading
         import numpy as np
@@ -106,7 +106,7 @@ from jaxseg.steps import all_devices, pick_devices
 print(*(len(all_devices(batch)) for batch in (1, 8, 13, 16, 24, 64)), len(pick_devices(3, 9)), len(pick_devices(0, 16)))
 """
     assert devices_of(program, JAX_NUM_CPU_DEVICES="6") == [1, 2, 1, 4, 6, 4, 3, 4]
-    # Devices that were forced are meant.
+    # A number of devices set by the user is kept.
     forced = {"XLA_FLAGS": "--xla_force_host_platform_device_count=6"}
     assert devices_of("from jaxseg.steps import all_devices; print(len(all_devices(16)))", **forced) == [6]
 

@@ -48,7 +48,7 @@ def leaves_by_name(tree) -> dict[str, np.ndarray]:
 
 
 def test_the_average_is_that_of_the_formula(averaging):
-    """If broken, another decay or warm-up, an average of something else, or one that training takes for its weights."""
+    """If broken, decay or warm-up are wrong, other arrays are averaged, or training uses the average."""
     first, *states = some_steps(averaging, 3)
     expected = jax.tree.map(np.float64, first.raw)
     for step, state in enumerate(states):
@@ -70,7 +70,7 @@ def test_the_average_is_that_of_the_formula(averaging):
 
 
 def test_an_averaging_run_resumes_exactly_and_is_used_by_its_average(averaging, tmp_path):
-    """If broken, after a stop it goes on with the average or begins that anew; or the raw weights are scored."""
+    """If broken, a resumed run trains on from the average or starts the average again; or raw weights are scored."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     want, _ = train.train_and_evaluate(averaging, whole)
     with pytest.raises(Stopped, match="in epoch 2, after 1 of 3 steps"):
@@ -91,7 +91,7 @@ def test_an_averaging_run_resumes_exactly_and_is_used_by_its_average(averaging, 
 
 
 class _WithEncoder(nn.Module):
-    """The least that has an encoder with batch statistics, and something after it."""
+    """A minimal network: an encoder with batch statistics, and a head."""
 
     @nn.compact
     def __call__(self, images, *, train: bool):
@@ -137,6 +137,6 @@ def test_the_encoders_rate(tiny):
     chex.assert_trees_all_close(moved[1]["encoder"], tenth, atol=2e-7)
     for other in moved[:2]:
         chex.assert_trees_all_close(other["head"], moved[2]["head"], atol=2e-7)
-    for state in (frozen[1], slow[1]):  # batch statistics follow all the same
+    for state in (frozen[1], slow[1]):  # batch statistics are updated at every rate
         chex.assert_trees_all_close(state.batch_stats, free[1].batch_stats, rtol=1e-6)
     assert any(np.any(a != b) for a, b in zip(*(jax.tree.leaves(s.batch_stats) for s in frozen), strict=True))

@@ -39,7 +39,7 @@ def assert_same_run(got: Path, want: Path, config: Config) -> None:
     chex.assert_trees_all_equal(final_state(got, config), final_state(want, config))
 
 
-# Runs the command, and kills it as hard as can be at the COUNT-th call of MODULE.NAME, before or after the call.
+# Runs the command, and sends it SIGKILL at the COUNT-th call of MODULE.NAME, before or after the call.
 SUICIDE = """
 import importlib, os, signal, sys
 module, path, count, moment, *argv = sys.argv[1:]
@@ -95,8 +95,8 @@ SUICIDES = [
 def test_killed_ten_times_it_ends_as_if_never_killed(tiny, tmp_path):
     """If broken, a crash at a bad moment costs the run, an epoch's line, or changes its result.
 
-    Six deaths at moments that are known to be delicate, then four at random ones: with orbax's temporary folder just
-    made, just renamed, and some time after a line.
+    It is killed at six moments that are known to be delicate, then at four random ones: shortly after orbax creates its
+    temporary folder, after orbax renames it, and after a line is written.
     """
     config = tiny.updated({"data.synthetic_eval": 16, "train.epochs": 16, "optim.early_stop_patience": 100})
     argv = ["--workdir", str(tmp_path / "killed"), *flags(config)]
@@ -138,7 +138,7 @@ def newest(folder: Path) -> int:
 
 
 def test_a_run_stopped_anywhere_goes_on_exactly(tiny, tiny_run, tmp_path):
-    """If broken, what was stopped within an epoch trains other steps, or another loss is told, than without the stop.
+    """If broken, a run stopped within an epoch trains other steps, or reports another loss, than one never stopped.
 
     The loop asks once before an epoch's steps, after each of them, and before each of the two batches of validation.
     """
@@ -162,7 +162,7 @@ def test_a_run_stopped_anywhere_goes_on_exactly(tiny, tiny_run, tmp_path):
 
 @pytest.mark.slow
 def test_signals_to_the_command(tiny, tmp_path):
-    """If broken, SIGTERM, a cluster's last word, loses the epoch; or nobody is told how to go on."""
+    """If broken, SIGTERM, as a cluster sends it, loses the epoch; or the user is not told how to resume."""
     argv = ["--workdir", str(tmp_path / "run"), *flags(tiny), "--train.epochs", "10000"]
     argv += ["--optim.early_stop_patience", "10000"]
     steps, epochs = [0], [0]
@@ -186,7 +186,7 @@ def test_signals_to_the_command(tiny, tmp_path):
         assert said.splitlines()[-1].endswith(f"go on with: python -m jaxseg.train {' '.join(argv)}")
         steps.append(newest(tmp_path / "run" / "checkpoints"))
         epochs.append(len((tmp_path / "run/metrics.jsonl").read_text().splitlines()))
-    # Stopped between the last step of an epoch and its validation, a run may go on by that validation alone.
+    # A run stopped between the last step of an epoch and its validation may resume with only that validation.
     assert 0 < steps[1] <= steps[2]
     assert 0 < epochs[1] < epochs[2]
     assert "resuming " in said
@@ -239,7 +239,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_passed_over(tiny, tiny_run, tmp_path, caplog, damage):
-    """If broken, a file cut short by a dying disk ends the run with a traceback, or is trained on from."""
+    """If broken, a file cut short by a dying disk ends the run with a traceback, or training continues from it."""
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     DAMAGES[damage](run / "checkpoints" / "6")
@@ -282,7 +282,7 @@ def test_a_damaged_best_checkpoint_is_told_in_a_line(tiny_run, tmp_path):
 
 
 def test_looking_at_a_run_leaves_its_folder_alone(tiny_run, tmp_path):
-    """If broken, evaluating a run that is under way deletes the checkpoint that it is writing."""
+    """If broken, evaluating a run that is still training deletes the checkpoint that it is writing."""
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     (run / "checkpoints" / "9.orbax-checkpoint-tmp").mkdir()
@@ -291,7 +291,7 @@ def test_looking_at_a_run_leaves_its_folder_alone(tiny_run, tmp_path):
 
 
 def test_a_run_that_trains_on_while_it_is_read_is_read_again(tiny, tiny_run, tmp_path, monkeypatch):
-    """If broken, evaluating a run under way fails when training removes the checkpoint that was being read."""
+    """If broken, evaluating a run that is still training fails when it removes the checkpoint being read."""
     run, target = tmp_path / "run", state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
     shutil.copytree(tiny_run, run)
     read, failures = Checkpoints.restore_best, [FileNotFoundError("checkpoints/3"), RunError("checkpoint 3")]

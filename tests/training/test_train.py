@@ -99,7 +99,7 @@ def test_the_papers_preset_takes_a_step(tmp_path):
 
 
 def test_a_stopped_run_resumes_exactly(tiny, tiny_run, tmp_path):
-    """If broken, a run that stopped after an epoch and went on ends in other weights than one that did not stop."""
+    """If broken, a run that was stopped after an epoch and resumed ends with other weights than one that was not."""
     train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
     with Checkpoints(tmp_path / "run") as checkpoints:
         assert checkpoints.latest() == 3
@@ -111,7 +111,7 @@ def test_a_stopped_run_resumes_exactly(tiny, tiny_run, tmp_path):
 
 def test_one_seed_decides_all(tiny, tiny_run, tmp_path):
     """If broken, something draws from the clock or the system, or threads change the order of the images."""
-    # On a CPU and the same number of devices every operation is deterministic: bit by bit.
+    # The same program on the same CPU devices is deterministic to the last bit.
     state, _ = train.train_and_evaluate(tiny.updated({"data.workers": 0}), tmp_path / "same")
     assert without_times(history(tmp_path / "same")) == without_times(history(tiny_run))
     whole, _ = train.train_and_evaluate(tiny, tiny_run)
@@ -170,7 +170,7 @@ def test_resume_on_more_devices(tiny, tiny_run, tmp_path):
     train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
     train.train_and_evaluate(tiny.updated({"train.devices": 4}), tmp_path / "run")
     got, want = history(tmp_path / "run")[-1], history(tiny_run)[-1]
-    # Sums in another order, then an Adam step that may blow up float noise: the loss agrees to a few digits.
+    # Sums in another order, then Adam steps that amplify float noise: the loss agrees to a few digits.
     assert got["train_loss"] == pytest.approx(want["train_loss"], rel=1e-3)
 
 
@@ -187,7 +187,7 @@ def test_a_line_that_is_missing_or_ahead_is_mended(tiny, tiny_run, tmp_path):
 
 def test_the_best_weights_are_restored(tiny, tmp_path):
     """If broken, the final or returned weights are the last epoch's, where the paper restores the best."""
-    # At a huge learning rate the loss jumps about, so that the best epoch is hardly the last.
+    # At a huge learning rate the loss jumps, so that the best epoch is unlikely to be the last.
     run = tmp_path / "run"
     state, summary = train.train_and_evaluate(tiny.updated({"optim.learning_rate": 0.5, "train.epochs": 4}), run)
     losses = [line["val_loss"] for line in history(run)]
@@ -218,7 +218,7 @@ def test_the_command_resumes_with_the_runs_own_settings(tiny_run, tmp_path, caps
 
 
 def test_a_diverging_loss_stops_the_run(tiny, tmp_path, monkeypatch):
-    """If broken, hours of NaN, or the last good checkpoint replaced by them."""
+    """If broken, a run trains on NaN for hours, or NaN replaces the last good checkpoint."""
     run = tmp_path / "run"
     train.train_and_evaluate(tiny.updated({"train.epochs": 1}), run)
     monkeypatch.setattr(steps, "create_loss", lambda _: lambda logits, masks: logits.mean() * np.nan)
@@ -249,7 +249,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tiny, tmp_path, monkeypa
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(tiny, tmp_path, monkeypatch):
-    """If broken, a finite loss with an infinite gradient, whose step ruins the parameters, is saved by a SIGTERM."""
+    """If broken, an infinite gradient with a finite loss ruins the parameters, and a SIGTERM saves them."""
     monkeypatch.setattr(steps, "create_loss", lambda _: lambda logits, masks: jnp.sqrt(jnp.sum(logits * 0)))
     with pytest.raises(RunError, match="grad_norm = nan at step 1, in epoch 1"):
         train.train_and_evaluate(tiny, tmp_path / "run")

@@ -105,7 +105,9 @@ def _of_run(workdir: Path, encoder: str | None) -> tuple["Variables", str, str]:
 
     from jaxseg.runs.checkpoint import restore_best
     from jaxseg.steps import Steps, state_target
+    from jaxseg.system import startup
 
+    startup.check_platform()
     steps = Steps(config, jax.local_devices()[:1])
     variables, step = restore_best(workdir, state_target(config, steps).variables)
     of_encoder = {collection: variables[collection]["encoder"] for collection in ("params", "batch_stats")}

@@ -84,7 +84,12 @@ def _load(split: str, size: int, index: int) -> Example:
 
 
 def example(split: str, index: int) -> Example:
-    """Draws the image at an index >= 0 of a split: the same at every call, in every process."""
+    """Draws an image of the synthetic set: the same at every call, in every process.
+
+    Args:
+      split: one of `SPLITS`.
+      index: index in the split, at least 0.
+    """
     seed = np.random.SeedSequence([_ROOT_SEED, SPLITS.index(split), index])
     return generate(np.random.Generator(np.random.PCG64(seed)), GROUPS[index % len(GROUPS)])
 

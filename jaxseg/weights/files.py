@@ -1,8 +1,8 @@
 """Encoder weights: Keras' HDF5 files, the ported `.npz`, and Keras' published ImageNet weights.
 
 Weights are read by layer name into the encoder's own tree. Every tensor must be there, once, with its shape, and
-nothing else but Keras' classifier head, which is left out. Nothing is unpickled and nothing outside of the file is
-read, so a file from elsewhere can at worst be rejected.
+nothing else except Keras' classifier head, which is left out. Nothing is unpickled and nothing outside the file is read,
+so a file from elsewhere can at worst be rejected.
 
 Importing this module starts neither JAX nor the network.
 """
@@ -34,7 +34,7 @@ MAX_UNPACKED_BYTES = 2**30
 def load_keras(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variables:
     """Reads an encoder's weights from a Keras HDF5 file.
 
-    Takes every layout of `jaxseg.keras_hdf5`. A classifier head is left out, and the log says so.
+    Takes every layout of `jaxseg.weights.keras_hdf5`. A classifier head is left out, and the log says so.
 
     Args:
       path: the file.
@@ -66,7 +66,18 @@ def load_keras(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variable
 
 
 def load_ported(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variables:
-    """Reads an encoder's weights from a file written by `save_ported`; checks and errors as for `load_keras`."""
+    """Reads an encoder's weights from a file written by `save_ported`.
+
+    Args:
+      path: the file.
+      encoder: "resnet50v2" or "resnet50".
+
+    Returns:
+      The variables, float32, nested as `ENCODERS[encoder]().init` nests them.
+
+    Raises:
+      UserError: the file cannot be read, or a tensor is missing, extra, misshapen, not of a float type or not finite.
+    """
     path = Path(path)
     _check_is_file(path)
     expected = {t.flax_key: t for t in expected_tensors(encoder)}
@@ -83,7 +94,18 @@ def load_ported(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variabl
 
 
 def load_file(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variables:
-    """Reads an encoder's weights from a Keras HDF5 file or a ported one, told apart by their first bytes."""
+    """Reads an encoder's weights from a Keras HDF5 file or a ported file, told apart by their first bytes.
+
+    Args:
+      path: the file.
+      encoder: "resnet50v2" or "resnet50".
+
+    Returns:
+      The variables, float32, nested as `ENCODERS[encoder]().init` nests them.
+
+    Raises:
+      UserError: the file cannot be read, or its tensors are not exactly those of the encoder.
+    """
     _check_is_file(Path(path))
     with Path(path).open("rb") as file:
         is_zip = file.read(4) == b"PK\x03\x04"
@@ -91,9 +113,17 @@ def load_file(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variables
 
 
 def save_ported(path: str | os.PathLike, variables: Mapping[str, Any], encoder: str) -> None:
-    """Writes an encoder's variables as an uncompressed `.npz` with keys as `params/conv1_conv/kernel`.
+    """Writes an encoder's variables as an uncompressed `.npz` with keys such as `params/conv1_conv/kernel`.
 
-    The file appears under its name only when it is complete, and replaces one that was there.
+    The file appears under its name only when it is complete, and replaces an existing one.
+
+    Args:
+      path: the file to write.
+      variables: the encoder's variables, nested as `ENCODERS[encoder]().init` nests them.
+      encoder: "resnet50v2" or "resnet50".
+
+    Raises:
+      OSError: the file cannot be written.
     """
     arrays = {t.flax_key: t.of(variables) for t in expected_tensors(encoder)}
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -103,10 +133,16 @@ def save_ported(path: str | os.PathLike, variables: Mapping[str, Any], encoder: 
 def save_keras(path: str | os.PathLike, variables: Mapping[str, Any], encoder: str) -> None:
     """Writes an encoder's variables as a layer-by-name HDF5 file, for Keras' `model.load_weights` without top.
 
-    The file appears under its name only when it is complete, and replaces one that was there.
+    The file appears under its name only when it is complete, and replaces an existing one.
+
+    Args:
+      path: the file to write, NAME.h5 or NAME.hdf5.
+      variables: the encoder's variables, nested as `ENCODERS[encoder]().init` nests them.
+      encoder: "resnet50v2" or "resnet50".
 
     Raises:
-      UserError: a name from which Keras would not recognise the layout.
+      UserError: the name does not tell Keras the layout.
+      OSError: the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in (".h5", ".hdf5") or path.name.endswith(".weights.h5"):

@@ -22,10 +22,20 @@ def data_dir_of(data_dir: str) -> Path:
 
 
 def folder_of(name: str, data_dir: str) -> Path:
-    """Returns where a set lies once it is prepared."""
+    """Returns the folder of a prepared set.
+
+    Args:
+      name: name of the published set.
+      data_dir: folder of the prepared sets; empty: TFDS' default.
+    """
     return data_dir_of(data_dir) / name / VERSION
 
 
 def is_prepared(name: str, data_dir: str) -> bool:
-    """Returns whether a published set is prepared; imports nothing slow."""
+    """Returns whether a published set is prepared; imports nothing slow.
+
+    Args:
+      name: name of the published set.
+      data_dir: folder of the prepared sets; empty: TFDS' default.
+    """
     return (folder_of(name, data_dir) / "dataset_info.json").is_file()

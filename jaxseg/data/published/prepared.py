@@ -70,7 +70,15 @@ def open_prepared(config: DataConfig, name: str, split: str) -> Examples:
 
 @contextlib.contextmanager
 def damage_explained(what: str, remedy: str) -> Iterator[None]:
-    """Turns what TFDS, array_record and the protobuf reader raise of damaged files into a UserError of one line."""
+    """Turns the errors of TFDS, array_record and the protobuf reader on damaged files into a UserError of one line.
+
+    Args:
+      what: the data set, as the message names it.
+      remedy: command that prepares the set again.
+
+    Raises:
+      UserError: the block raised any other error.
+    """
     try:
         yield
     except UserError:

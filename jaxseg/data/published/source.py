@@ -86,13 +86,22 @@ def file_at(path: Path) -> SourceFile:
 
 
 def packed(files: Files, archives: str) -> list[SourceFile]:
-    """Returns the publisher's archives among the files that have a format other than zip, as PH2Dataset.rar."""
+    """Returns the publisher's archives that are in a format other than zip, such as PH2Dataset.rar.
+
+    Args:
+      files: all files of the source, by path.
+      archives: pattern of the names of the publisher's archives, without ending.
+    """
     endings = (".rar", ".7z", ".tar", ".gz", ".tgz")
     return [file for path, file in files.items() if _is_archive(PurePosixPath(path).name, archives, endings)]
 
 
 def find(files: Files, pattern: str) -> dict[str, SourceFile]:
-    """Returns the files whose path ends in the pattern, by its group "name".
+    """Returns the files whose path ends in the pattern, by the text of its group "name".
+
+    Args:
+      files: all files of the source, by path.
+      pattern: regular expression with a group called "name".
 
     Raises:
       UserError: two files of the same name.
@@ -109,10 +118,14 @@ def find(files: Files, pattern: str) -> dict[str, SourceFile]:
 
 
 def pair_up(images: dict[str, SourceFile], masks: dict[str, SourceFile]) -> list[Pair]:
-    """Returns images and masks of the same name together, ordered by name.
+    """Pairs images with the masks of the same name, ordered by name.
+
+    Args:
+      images: images by name.
+      masks: masks by name.
 
     Raises:
-      UserError: an image without its mask.
+      UserError: an image has no mask.
     """
     for name, image in images.items():
         if name not in masks:

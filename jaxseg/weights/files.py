@@ -1,8 +1,8 @@
 """Encoder weights: Keras' HDF5 files, the ported `.npz`, and Keras' published ImageNet weights.
 
 Weights are read by layer name into the encoder's own tree. Every tensor must be there, once, with its shape, and
-nothing else except Keras' classifier head, which is left out. Nothing is unpickled and nothing outside the file is read,
-so a file from elsewhere can at worst be rejected.
+nothing else except Keras' classifier head, which is left out. Nothing is unpickled and nothing outside the file is
+read, so a file from elsewhere can at worst be rejected.
 
 Importing this module starts neither JAX nor the network.
 """

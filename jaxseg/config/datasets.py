@@ -88,6 +88,16 @@ _ALL = (
         next_step=_TRAIN,
     ),
     DataSet(
+        name="ham10000",
+        title="HAM10000",
+        splits=("train", "validation", "all"),
+        default_split="validation",
+        pool="all",
+        builder=f"{_BUILDERS}.ham10000:Ham10000",
+        groups="diagnosis",
+        next_step=_TRAIN,
+    ),
+    DataSet(
         name="synthetic",
         title="synthetic images",
         splits=("train", "validation", "test"),

@@ -187,6 +187,8 @@ def _oriented(files: Iterable[tuple[Path, Path]], setting: str) -> list[Pair]:
             if setting == "auto" and all(fits.values()):
                 unclear.append(len(pairs))
             fitting = [way for way in ("own", "image") if fits[way] and setting in ("auto", way)]
+            if setting == "auto" and mask_header.orientation != 1 and fitting == ["image"]:
+                fitting = []  # a mask that says how it is to be turned is believed, or refused
             if fitting == ["image"]:
                 pair = dataclasses.replace(pair, orientation=image_header.orientation)
             if len(fitting) == 1:
@@ -238,7 +240,7 @@ def _check_sizes(
     if image_header and mask_header and image_header.orientation != mask_header.orientation:
         turned = (
             f" (after the EXIF orientations, {image_header.orientation} of the image and {mask_header.orientation} of "
-            "the mask)"
+            "the mask; --data.mask-orientation image turns masks as their images)"
         )
     raise UserError(
         f"{pair.image}: {size[1]}x{size[0]} pixels, but its mask {pair.mask} has {mask_size[1]}x{mask_size[0]}{turned};"

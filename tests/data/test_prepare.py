@@ -187,6 +187,62 @@ def test_one_split_of_isic_is_enough(tmp_path, out):
         open_split(config, "test")
 
 
+LAYOUTS = {
+    "isic2017": ("ISIC-2017_{}_Data", "ISIC-2017_{}_Part1_GroundTruth", ("Training", "Validation", "Test_v2")),
+    "isic2018": ("ISIC2018_Task1-2_{}_Input", "ISIC2018_Task1_{}_GroundTruth", ("Training", "Validation", "Test")),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_later_isic_challenges_are_built_as_published(name, zipped, tmp_path, out, caplog):
+    """If broken, ISIC 2017 or 2018 as downloaded cannot be prepared, is split otherwise, or loses images in silence."""
+    images, masks, splits = LAYOUTS[name]
+    source = tmp_path / "isic"
+    for number, split in enumerate(splits):
+        for i in range(3):
+            stem = f"ISIC_{number}00{i}"
+            for folder, file, content in (
+                (images, f"{stem}.jpg", picture(i)),
+                (images, f"{stem}_superpixels.png", picture(i)),
+                (masks, f"{stem}_segmentation.png", lesion(10 * number + i).convert("L")),
+            ):
+                path = source / folder.format(split) / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content.save(path)
+    if zipped:
+        for folder in sorted(source.iterdir()):
+            zip_up(folder, source / f"{folder.name}.zip")
+            shutil.rmtree(folder)
+    assert prepare(name, str(source), str(out)) == {"train": 3, "validation": 3, "test": 3}
+    assert "left out 9 superpixels (" in caplog.text
+    config = DataConfig(name=name, data_dir=str(out))
+    train, validation = training_splits(config)
+    assert train.names == ("ISIC_0000", "ISIC_0001", "ISIC_0002")
+    assert validation.names == ("ISIC_1000", "ISIC_1001", "ISIC_1002")
+    np.testing.assert_array_equal(open_split(config, "test").load(1).mask[..., 0], np.asarray(lesion(21)))
+
+
+def test_images_of_a_lesion_of_ham10000_stay_together(tmp_path, out):
+    """If broken, half of HAM10000's lesions are trained on and scored."""
+    source = tmp_path / "ham"
+    for folder in ("HAM10000_images_part_1", "HAM10000_images_part_2", "HAM10000_segmentations_lesion_tschandl"):
+        (source / folder).mkdir(parents=True)
+    rows = ["lesion_id,image_id,dx,dx_type,age,sex,localization"]
+    for i in range(10):
+        picture(i).save(source / f"HAM10000_images_part_{1 + i % 2}" / f"ISIC_002{i}.jpg")
+        lesion(i).convert("L").save(source / "HAM10000_segmentations_lesion_tschandl" / f"ISIC_002{i}_segmentation.png")
+        rows.append(f"HAM_{i // 2},ISIC_002{i},{'mel' if i < 4 else 'nv'},histo,50,male,back")
+    (source / "HAM10000_metadata.csv").write_text("\n".join(rows))
+    assert prepare("ham10000", str(source), str(out)) == {"train": 10}
+    config = DataConfig(name="ham10000", data_dir=str(out))
+    assert open_split(config, "all").groups == ("mel",) * 4 + ("nv",) * 6
+    for settings in ({}, {"folds": 2}, {"folds": 5, "fold": 3}):
+        train, validation = training_splits(DataConfig(**vars(config) | settings))
+        assert not set(train.kept_together) & set(validation.kept_together)
+        assert len(train) + len(validation) == 10
+
+
 @pytest.mark.parametrize("inner", ["", "PH2Dataset", "PH2Dataset/PH2 Dataset images"])
 def test_ph2_is_found_from_its_root_its_parent_and_its_images(inner, tmp_path, out):
     """If this fails, which of the nested folders of PH2 is meant must be guessed."""

@@ -42,11 +42,15 @@ class PublishedBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
 
     def __init__(self, *, source: str | None = None, file_format: str | None = "array_record", **kwargs: Any):
         self._source = source
+        self._kept_together: dict[str, str] = {}
         super().__init__(file_format=file_format, **kwargs)
 
     @abc.abstractmethod
     def _find(self, files: Files, source: str) -> tuple[dict[str, list[Pair]], dict[str, str]]:
-        """Returns the pairs of each split, and each image's group by name ({} where unknown)."""
+        """Returns the pairs of each split, and each image's group by name ({} where unknown).
+
+        Where images of a lesion or patient must stay together, it sets `_kept_together`, the lesion by image name.
+        """
 
     @abc.abstractmethod
     def _stored_image(self, file: bytes, image: np.ndarray) -> bytes:
@@ -85,7 +89,11 @@ class PublishedBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC):
         splits, groups = self.find_pairs(source)
         self._warn_if_partial({split: len(pairs) for split, pairs in splits.items()}, source)
         self.info.metadata["splits"] = {
-            split: {"names": [p.name for p in pairs], "groups": [groups.get(p.name, "") for p in pairs]}
+            split: {
+                "names": [p.name for p in pairs],
+                "groups": [groups.get(p.name, "") for p in pairs],
+                **({"kept_together": [self._kept_together[p.name] for p in pairs]} if self._kept_together else {}),
+            }
             for split, pairs in splits.items()
         }
         return {split: self._generate_examples(split, pairs, groups) for split, pairs in splits.items()}

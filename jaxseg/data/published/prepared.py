@@ -65,6 +65,7 @@ def open_prepared(config: DataConfig, name: str, split: str) -> Examples:
             groups=tuple(g for part in parts for g in stored[part]["groups"]),
             load=_loader(builder, "+".join(parts), names, f"{command} --force"),
             version=f"{builder.version}, {', '.join(contents)}",
+            kept_together=tuple(unit for part in parts for unit in stored[part].get("kept_together", ())),
         )
 
 

@@ -138,7 +138,8 @@ def data_set(name: str) -> DataSet:
 def nearest(name: str, known: Iterable[str] = NAMES) -> str:
     """Returns "; did you mean 'x'?" for a mistyped name, or an empty string.
 
-    A name that differs in its digits alone is another set (ISIC 2019 is not ISIC 2016), so it is never suggested.
+    A name with another year is another set (ISIC 2019 is not ISIC 2016), so it is never suggested; a year with its
+    digits swapped is a slip.
 
     Args:
       name: what was typed.
@@ -149,7 +150,12 @@ def nearest(name: str, known: Iterable[str] = NAMES) -> str:
         return re.sub(r"[\d\W_]+", "", text.lower())
 
     typed = name.lower()
-    candidates = [k for k in known if k == typed or letters(k) != letters(typed) or not re.search(r"\d{3}", typed)]
+    digits = sorted(re.sub(r"\D", "", typed))
+    candidates = [
+        name
+        for name in known
+        if letters(name) != letters(typed) or len(digits) < 3 or sorted(re.sub(r"\D", "", name)) == digits
+    ]
     return suggestion(typed, candidates)
 
 

@@ -151,8 +151,8 @@ def _held_out_folds(pool: Examples) -> int:
     what = "groups of images" if pool.kept_together else "images"
     if units < 2:
         raise UserError(
-            f"{pool.dataset}: {units} {what} cannot be split: it takes at least two, one to train on and one to "
-            "validate on"
+            f"{pool.dataset}: {units} {what} are too few for {HELD_OUT_FOLDS} folds, of which one validates, and even "
+            "for two; it takes at least one to train on and one to validate on"
         )
     if units < HELD_OUT_FOLDS:
         _log.warning(

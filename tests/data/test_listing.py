@@ -107,7 +107,10 @@ def test_a_known_name_goes_before_a_folder(tmp_path, monkeypatch, heard):
     assert len(open_split(DataConfig(name="./synthetic"), "all")) == 3
 
 
-@pytest.mark.parametrize(("typed", "said"), [("phd2", "'ph2'"), ("PH2", "'ph2'"), ("isic2019", ""), ("isic2020", "")])
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("phd2", "'ph2'"), ("PH2", "'ph2'"), ("isic2061", "'isic2016'"), ("isic2019", ""), ("isic2020", "")],
+)
 def test_another_year_is_never_suggested(typed, said):
     """If broken, who asks for ISIC 2019 is sent to ISIC 2016, which is another set."""
     assert nearest(typed) == (f"; did you mean {said}?" if said else "")

@@ -65,8 +65,8 @@ EVALUATE = {
     ),
     "split misspelt": (lambda place, run: ["--workdir", run, "--split", "tset"], r"did you mean 'test'\?"),
     "split of too few": (
-        lambda place, run: ["--workdir", run, "--data", data_set(place / "set", 3), "--split", "validation"],
-        "3 images are too few for 5 folds",
+        lambda place, run: ["--workdir", run, "--data", data_set(place / "set", 1), "--split", "validation"],
+        "1 images are too few for 5 folds",
     ),
     "out a file": (
         lambda place, run: ["--workdir", run, "--out", (place / "o").write_text("mine") and place / "o"],

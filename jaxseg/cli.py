@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import os
 import sys
 import typing
 import warnings
@@ -290,8 +291,9 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
     """Runs a program and leaves with its exit code.
 
     Exit codes: 0, or what `main` returns; 1 for a failed run; 2 for a mistake by the user, both with one line on
-    stderr; 130 when interrupted from the keyboard. An unforeseen error keeps its traceback, because it is a bug of the
-    program. What the system refuses to do with a file, or for lack of memory, is no bug.
+    stderr; 130 when interrupted from the keyboard; 141 when nobody reads stdout any more. An unforeseen error keeps its
+    traceback, because it is a bug of the program. What the system refuses to do with a file, or for lack of memory, is
+    no bug.
 
     Args:
       name: how the program is called on the command line, for messages.
@@ -299,7 +301,12 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
       less_memory: what to do when memory runs out, for that message; default: end other programs.
     """
     try:
-        sys.exit(main() or 0)
+        code = main() or 0
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would fail again
+        sys.exit(141)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)

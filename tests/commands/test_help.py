@@ -1,5 +1,6 @@
 """Commands parse first and import after: `--help` and mistakes answer at once."""
 
+import shlex
 import subprocess
 import sys
 
@@ -30,6 +31,15 @@ def outcome(command: str, argv: list[str], heavy: set[str]) -> tuple[str, str]:
 def test_help_imports_nothing_heavy(command):
     """If broken, `--help` takes seconds, because a package is imported before the arguments are parsed."""
     assert outcome(command, ["--help"], HEAVY) == ("0", "")
+
+
+def test_output_that_nobody_reads_is_no_error():
+    """If broken, `... --print-config | head -1` ends in a traceback."""
+    program = "from jaxseg import cli; cli.run('train', lambda: print('x\\n' * 100_000))"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("x\n", "")
+    assert done.returncode == 141
 
 
 @pytest.mark.parametrize(

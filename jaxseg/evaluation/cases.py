@@ -70,7 +70,7 @@ def _remove_old_pictures(out: Path) -> None:
 def draw_cases(
     segmenter: Segmenter,
     prediction: Prediction,
-    each: Sequence[Mapping[str, float]],
+    image_scores: Sequence[Mapping[str, float]],
     examples: Examples,
     out: Path,
 ) -> None:
@@ -79,23 +79,28 @@ def draw_cases(
     Args:
       segmenter: the model, which segments the picked images again.
       prediction: how probabilities become masks.
-      each: scores of every image at its own resolution, in the order of `examples`; "dice" decides.
+      image_scores: scores of every image at its own resolution, in the order of `examples`; "dice" decides.
       examples: the split.
       out: the evaluation's folder.
     """
     _remove_old_pictures(out)
-    picked = pick([scores["dice"] for scores in each])
+    picked = pick([scores["dice"] for scores in image_scores])
     kinds = {i: kind for kind, indices in picked.items() for i in indices}
     loaded = ((i, examples.load(i)) for i in kinds)
     on_sheet, sheet, stored = _of_the_sheet(picked), [], []
     stream = segmenter.stream(((i, example), segmenter.resize(example.image)) for i, example in loaded)
     for (i, example), probability in stream:
         mask = prediction.mask(resize_probability(probability, example.mask.shape[:2]))
-        about = {"kind": kinds[i], "name": examples.names[i], "group": examples.groups[i], "scores": dict(each[i])}
+        about = {
+            "kind": kinds[i],
+            "name": examples.names[i],
+            "group": examples.groups[i],
+            "scores": dict(image_scores[i]),
+        }
         stored.append({**about, **_picture(example, mask, out / PICTURES / f"{len(stored):02d}.jpg")})
         if i in on_sheet:
             truth = example.mask[..., 0]
-            sheet.append(Case(f"{kinds[i]}: {examples.names[i]}", example.image, truth, mask, each[i]["dice"]))
+            sheet.append(Case(f"{kinds[i]}: {examples.names[i]}", example.image, truth, mask, image_scores[i]["dice"]))
             name = f"{kinds[i]}_{examples.names[i]}.png".replace("/", "_")
             save_png(overlay(example.image, mask, truth), out / "overlays" / name)
     write_json(out / CASES, {"cases": stored})

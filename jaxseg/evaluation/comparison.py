@@ -54,26 +54,27 @@ def find(runs: Sequence[Path], dataset: str | None = None, split: str | None = N
       UserError: a run was not evaluated, or the runs share no such evaluation, or several.
     """
     given = [run for run in runs if _is_evaluation(run)]
-    own = {run: _evaluations(run) for run in runs if run not in given}
-    if not own:
+    by_run = {run: _evaluations(run) for run in runs if run not in given}
+    if not by_run:
         if dataset or split:
             raise UserError(f"{runs[0]} is an evaluation itself: leave out --data and --split, which choose a run's")
         return list(runs)
-    shared = _shared(own, dataset, split)
+    shared = _shared(by_run, dataset, split)
     if len(shared) > 1 and given:
-        shared = _shared(own, dataset, split, _read_data(given[0])["fingerprint"]) or shared
+        shared = _shared(by_run, dataset, split, _read_data(given[0])["fingerprint"]) or shared
     if not shared:
-        if same := _of_the_same_images(own, dataset, split):
+        fingerprint = _read_data(given[0])["fingerprint"] if given else None
+        if same := _of_the_same_images(by_run, dataset, split, fingerprint):
             return [same.get(run, run) for run in runs]
-        there = "; ".join(f"{run} has {', '.join(some)}" for run, some in own.items())
+        there = "; ".join(f"{run} has {', '.join(folders)}" for run, folders in by_run.items())
         asked = " as asked for" if dataset or split else ""
         raise UserError(f"no evaluation{asked} is shared: {there}; evaluate all runs on the same set")
     if len(shared) > 1:
         raise UserError(
             f"several evaluations are shared: {', '.join(shared)}; choose one with --data and --split, or give the "
-            f"folders themselves, as {next(iter(own))}/evaluation/{shared[0]}"
+            f"folders themselves, as {next(iter(by_run))}/evaluation/{shared[0]}"
         )
-    return [own[run][shared[0]] if run in own else run for run in runs]
+    return [by_run[run][shared[0]] if run in by_run else run for run in runs]
 
 
 def _is_evaluation(folder: Path) -> bool:
@@ -91,27 +92,26 @@ def _evaluations(run: Path) -> dict[str, Path]:
     return found
 
 
-def _shared(own: dict[Path, dict[str, Path]], *wanted: str | None) -> list[str]:
+def _shared(by_run: dict[Path, dict[str, Path]], *wanted: str | None) -> list[str]:
     """Returns the names of the evaluations that every run has and whose data are as wanted, sorted."""
-    return sorted(set.intersection(*({n for n, f in some.items() if _fits(f, *wanted)} for some in own.values())))
+    fitting = ({name for name, f in folders.items() if _fits(f, *wanted)} for folders in by_run.values())
+    return sorted(set.intersection(*fitting))
 
 
-def _of_the_same_images(
-    own: Mapping[Path, Mapping[str, Path]], dataset: str | None, split: str | None
-) -> dict[Path, Path]:
+def _of_the_same_images(by_run: Mapping[Path, Mapping[str, Path]], *wanted: str | None) -> dict[Path, Path]:
     """Returns each run's evaluation of the images that all runs were scored on, whatever its folder is called.
 
     Empty unless there is exactly one choice.
     """
     found = [
-        [(_read_data(folder)["fingerprint"], folder) for folder in some.values() if _fits(folder, dataset, split)]
-        for some in own.values()
+        [(_read_data(folder)["fingerprint"], folder) for folder in folders.values() if _fits(folder, *wanted)]
+        for folders in by_run.values()
     ]
-    shared = set.intersection(*({fingerprint for fingerprint, _ in some} for some in found))
-    chosen = [[folder for fingerprint, folder in some if fingerprint in shared] for some in found]
+    shared = set.intersection(*({fingerprint for fingerprint, _ in pairs} for pairs in found))
+    chosen = [[folder for fingerprint, folder in pairs if fingerprint in shared] for pairs in found]
     if len(shared) != 1 or any(len(folders) != 1 for folders in chosen):
         return {}
-    return {run: folders[0] for run, folders in zip(own, chosen, strict=True)}
+    return {run: folders[0] for run, folders in zip(by_run, chosen, strict=True)}
 
 
 def _fits(folder: Path, dataset: str | None, split: str | None, fingerprint: str | None = None) -> bool:

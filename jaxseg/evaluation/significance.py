@@ -76,8 +76,8 @@ def wilcoxon(differences: np.ndarray) -> float:
     Args:
       differences: float64 [N], second minus first of each image.
     """
-    some = differences[differences != 0]
-    return float(stats.wilcoxon(some).pvalue) if some.size else 1.0
+    nonzero = differences[differences != 0]
+    return float(stats.wilcoxon(nonzero).pvalue) if nonzero.size else 1.0
 
 
 def correct(compared: Sequence[Sequence[Difference]]) -> list[list[Difference]]:

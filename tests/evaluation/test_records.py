@@ -129,7 +129,7 @@ def evaluation(tiny_run, tmp_path_factory):
 def test_metrics_hold_what_is_promised(evaluation, tiny_run):
     """If broken, a key that the HTML page, `compare` or a user's script reads is gone or has moved."""
     metrics = json.loads((evaluation / "metrics.json").read_text())
-    assert list(metrics["data"]) == ["dataset", "split", "images", "synthetic", "fingerprint", "trained_on"]
+    assert list(metrics["data"]) == ["dataset", "split", "images", "synthetic", "fingerprint", "trained_on", "reading"]
     assert metrics["model"]["workdir"] == str(tiny_run)
     assert metrics["threshold"] == metrics["prediction"]["threshold"] == 0.5
     assert metrics["bootstrap"].keys() == {"replicates", "level", "seed", "method"}

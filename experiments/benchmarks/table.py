@@ -1,93 +1,90 @@
-"""Writes README's table of speed from what the benchmarks have left in `experiments/results/`.
+"""Writes the table of speed in RESULTS.md from the files that the benchmarks have left in `experiments/results/`.
 
-    python -m experiments.benchmarks.table
+    python -m experiments.benchmarks.table                           (a second)
 
-What was not measured is in the table too, as not run. Nobody types a number.
+A benchmark that was not run on a kind of device has a line that says so. No number is typed by hand.
 """
 
 import json
 from collections.abc import Callable, Iterator
 
-from experiments.benchmarks import ahead as benchmark_ahead
-from experiments.benchmarks import job as benchmark_job
-from experiments.benchmarks import peer as benchmark_peer
-from experiments.benchmarks import step as benchmark_step
+from experiments.benchmarks import ahead, job, peer, step
 from experiments.shared.origin import JSON, RESULTS, hardware, source
-from experiments.shared.tables import markdown, number, shown, write_between
+from experiments.shared.tables import PAGE, markdown, number, shown, write_between
 
 PLATFORMS = {"cpu": "CPU", "gpu": "GPU", "tpu": "TPU"}
-"""As JAX calls them, and files' names; as the table does."""
+"""Kinds of devices: JAX's names, which are in the names of the files, and the table's."""
 
 Row = tuple[str, str, str]
-"""What was measured, of what, and the numbers."""
+"""What was measured, in which case, and the numbers."""
 
 
 def step_rows(result: JSON) -> Iterator[Row]:
     """Yields the bare steps."""
-    for what, title in benchmark_peer.WHAT.items():
-        for of in result["cases"]:
-            label = benchmark_step.label(of["case"])
-            if "failed" in of:
-                yield title.capitalize(), label, of["failed"]
+    for what, title in peer.WHAT.items():
+        for measured in result["cases"]:
+            label = step.label(measured["case"])
+            if "failed" in measured:
+                yield title.capitalize(), label, measured["failed"]
                 continue
-            step = of[what]
-            floor = f"floor {step['floor_share']:.0%} ({step['floor_is']}), FLOPs {step['flop_share']:.0%} of the step"
-            yield title.capitalize(), label, f"{shown(step['images_per_second'])} images/s; {floor}"
+            found = measured[what]
+            floor = f"floor {found['floor_share']:.0%} ({found['floor_is']}), FLOPs {found['flop_share']:.0%}"
+            yield title.capitalize(), label, f"{shown(found['images_per_second'])} images/s; {floor} of the step"
 
 
 def peer_rows(result: JSON) -> Iterator[Row]:
     """Yields the rates beside the peer's."""
-    peer, shape = result["measured"], f"batch {result['batch_size']}, {result['image_size']} px"
-    for what, title in benchmark_peer.WHAT.items():
-        for name, of in peer[what].items():
-            if name != benchmark_peer.PEER:
-                theirs = shown(peer[what][benchmark_peer.PEER]["images_per_second"])
-                dtypes = f"{result['dtypes'][name]}, peer {result['dtypes'][benchmark_peer.PEER]}"
-                numbers = f"{shown(of['ratio'])} times the peer's rate, which is {theirs} images/s"
+    measured, shape = result["measured"], f"batch {result['batch_size']}, {result['image_size']} px"
+    for what, title in peer.WHAT.items():
+        for name, network in measured[what].items():
+            if name != peer.PEER:
+                theirs = shown(measured[what][peer.PEER]["images_per_second"])
+                dtypes = f"{result['dtypes'][name]}, peer {result['dtypes'][peer.PEER]}"
+                numbers = f"{shown(network['ratio'])} times the peer's rate, which is {theirs} images/s"
                 yield f"{title.capitalize()} beside PyTorch", f"{name}, {shape}, {dtypes}", numbers
 
 
 def job_rows(result: JSON) -> Iterator[Row]:
     """Yields the whole job, its growth, starts and commands."""
-    job = result["job"]
-    inside = f"{benchmark_job.inside_share(job):.1%}"
-    yield "Rate inside the job, of the bare step's", benchmark_job.label(job), inside
-    for of in (job, *result["growth"]):
-        parts = ", ".join(f"{part} {number(of['seconds'][part])}" for part in benchmark_job.PARTS)
-        first, last = (of["epochs"][i]["resident_bytes"] / 2**30 for i in (0, -1))
+    whole = result["job"]
+    yield "Rate inside the job, of the bare step's", job.label(whole), f"{job.inside_share(whole):.1%}"
+    for run in (whole, *result["growth"]):
+        parts = ", ".join(f"{part} {number(run['seconds'][part])}" for part in job.PARTS)
+        first, last = (run["epochs"][i]["resident_bytes"] / 2**30 for i in (0, -1))
         memory = f"{first:.2f} GiB after the first epoch, {last:.2f} after the last"
-        yield "The whole job", benchmark_job.label(of), f"{number(of['total'])} s: {parts}; {memory}"
-    for name, of in result["starts"].items():
-        yield "First step done", f"{name} cache of compiled programs", f"{shown(of)} s"
-    helps = {name: of["help"]["median"] for name, of in result["commands"].items() if "help" in of}
+        yield "The whole job", job.label(run), f"{number(run['total'])} s: {parts}; {memory}"
+    for name, seconds in result["starts"].items():
+        yield "First step done", f"{name} cache of compiled programs", f"{shown(seconds)} s"
+    commands = result["commands"]
+    helps = {name: seconds["help"]["median"] for name, seconds in commands.items() if "help" in seconds}
     for title, pick in (("fastest", min), ("slowest", max)):
         name = pick(helps, key=helps.get)
-        yield "`--help`", f"{title}: {name}", f"{shown(result['commands'][name]['help'])} s"
+        yield "`--help`", f"{title}: {name}", f"{shown(commands[name]['help'])} s"
     for name in ("jaxseg", "jaxseg.train"):
-        yield "`import`", name, f"{shown(result['commands'][name]['import'])} s"
+        yield "`import`", name, f"{shown(commands[name]['import'])} s"
 
 
 def input_rows(result: JSON) -> Iterator[Row]:
     """Yields the input pipeline and the augmentation."""
-    for name, of in result["input"].items():
-        what = f"{name}, {of['size'][1]} x {of['size'][0]}"
-        yield "Input, one thread: read, decode, resize", what, f"{shown(of['one_thread']['resize'])} images/s"
-        threads, rate = max(of["pipeline"].items(), key=lambda item: item[1]["median"])
+    for name, rates in result["input"].items():
+        what = f"{name}, {rates['size'][1]} x {rates['size'][0]}"
+        yield "Input, one thread: read, decode, resize", what, f"{shown(rates['one_thread']['resize'])} images/s"
+        threads, rate = max(rates["pipeline"].items(), key=lambda item: item[1]["median"])
         yield f"Input, batches by {threads} threads, the fastest number", what, f"{shown(rate)} images/s"
-    for count, of in result["augment"].items():
-        yield "Augmentation alone", f"batch {count}", f"{shown(of['images_per_second'])} images/s"
+    for count, rates in result["augment"].items():
+        yield "Augmentation alone", f"batch {count}", f"{shown(rates['images_per_second'])} images/s"
 
 
 def ahead_rows(result: JSON) -> Iterator[Row]:
     """Yields the training steps that were compiled for devices that were not there."""
-    for of in result["cases"]:
-        what = f"{of['target']}: {benchmark_step.label(of['case'])}"
-        if "failed" in of:
-            yield "Train step, compiled and not run", what, of["failed"]
+    for compiled in result["cases"]:
+        what = f"{compiled['target']}: {step.label(compiled['case'])}"
+        if "failed" in compiled:
+            yield "Train step, compiled and not run", what, compiled["failed"]
             continue
-        step = of["train"]
-        rate, bound = benchmark_ahead.floor(of["case"], step)
-        numbers = f"{step['kernels']:,} kernels, {number(step['memory_bytes'] / 2**30)} GiB, "
+        train = compiled["train"]
+        rate, bound = ahead.floor(compiled["case"], train)
+        numbers = f"{train['kernels']:,} kernels, {number(train['memory_bytes'] / 2**30)} GiB, "
         numbers += f"at most {number(rate)} images/s ({bound})"
         yield "Train step, compiled and not run", what, numbers
 
@@ -99,6 +96,7 @@ BENCHMARKS: dict[str, Callable[[JSON], Iterator[Row]]] = {
     "input": input_rows,
     "ahead": ahead_rows,
 }
+"""Functions that yield a benchmark's lines, by its module's name."""
 
 
 def table() -> str:
@@ -106,17 +104,17 @@ def table() -> str:
     rows, origins = [], []
     missing = {platform: [] for platform in PLATFORMS}
     for name, rows_of in BENCHMARKS.items():
-        for platform in PLATFORMS if name != "ahead" else ("cpu",):  # which compiles for the others
+        for platform in PLATFORMS if name != "ahead" else ("cpu",):  # compiled on a CPU for other devices
             path = RESULTS / f"{name}_{platform}.json"
             result = json.loads(path.read_text()) if path.exists() else {"quick": True}
-            if result["quick"]:  # which says nothing
-                missing[platform].append(f"`benchmark_{name}.py`")
+            if result["quick"]:  # a trial of the script, whose numbers mean nothing
+                missing[platform].append(f"`benchmarks.{name}`")
                 continue
             rows += [(*cells, hardware(result)) for cells in rows_of(result)]
-            origins.append(f"- [{path.name}](experiments/results/{path.name}): {source(result)}")
+            origins.append(f"- [{path.name}]({path.name}): {source(result)}")
     rows += [(", ".join(names), "", "not run", PLATFORMS[platform]) for platform, names in missing.items() if names]
-    return "\n".join([markdown(("Measured", "Of", "Result", "On"), rows), "", *origins]).strip()
+    return "\n".join([markdown(("Measured", "Case", "Result", "On"), rows), "", *origins]).strip()
 
 
 if __name__ == "__main__":
-    write_between("speed", table())
+    write_between("speed", table(), PAGE)

@@ -2,7 +2,8 @@
 
     python -m experiments.paper.augmentation_sheet --config paper --data ph2 --out augmentation.png [--seed 1]
 
-Seconds on a CPU. Every setting of training is a flag: `--augment.rotation 90` shows what that would do.
+Five seconds on two cores of an AMD EPYC. Every setting of training is a flag: `--augment.rotation 90` shows the effect
+of a wider rotation. Expect four rows: an image, then six augmented versions of it.
 """
 
 import argparse
@@ -21,19 +22,19 @@ from jaxseg.errors import UserError
 from jaxseg.report.figures import empty_figure, save_figure
 from jaxseg.report.overlays import overlay
 
-_PANEL_INCHES = 2.24  # 224 pixels, so that the paper's images are shown as they are
+_PANEL_INCHES = 2.24  # 224 pixels: images of the paper's size are shown unscaled
 
 
 def draw(config: Config, examples: Examples, path: Path, *, images: int = 4, draws: int = 6, seed: int = 0) -> None:
-    """Draws a sheet: a row per image, first itself and then augmented versions, each with its mask's outline.
+    """Draws a sheet with a row per image: the image, then augmented versions, all with the outline of their mask.
 
     Args:
       config: image size and augmentation.
-      examples: the images, of which some are picked at random; all, where there are no more than `images`.
-      path: the PNG file; replaced in one step, its folder made.
-      images: rows.
+      examples: images, from which some are picked at random; all of them if there are no more than `images`.
+      path: PNG file; it is replaced in one step, and its folder is made.
+      images: number of rows.
       draws: augmented versions of each image.
-      seed: of the pick and the augmentation.
+      seed: seed of the choice of images and of the augmentation.
 
     Raises:
       UserError: augmentation is switched off.
@@ -63,7 +64,7 @@ def draw(config: Config, examples: Examples, path: Path, *, images: int = 4, dra
 
 
 def _ranges(config: AugmentConfig) -> str:
-    """Returns in words what is drawn at random."""
+    """Returns the random changes in words."""
     flips = {"left-right": config.flip_horizontal, "upside down": config.flip_vertical}
     mirrored = " and ".join(name for name, done in flips.items() if done)
     light = ("brightness", "contrast", "saturation", "gamma", "colour_cast", "illumination")
@@ -82,7 +83,9 @@ def _ranges(config: AugmentConfig) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line and draws training images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the picture; replaced if there")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.png", help="the picture; replaced if it exists"
+    )
     parser.add_argument(
         "--seed", dest="train.seed", type=int, default=argparse.SUPPRESS, metavar="N", help="short for --train.seed"
     )

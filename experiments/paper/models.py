@@ -2,6 +2,10 @@
 
 from experiments.paper.rows import Row
 
+UNET = Row("unet_augmented", "U-Net + augmentation", {"model.encoder": "none"})
+BARE = Row("resnet_unaugmented", "ResNet-U-Net + focal, no augmentation", {"augment.enabled": False})
+FULL = Row("resnet_augmented", "ResNet-U-Net + focal + augmentation (the full model)")
+
 STEPS = {
     "wide zoom, shifts, any rotation": {
         "augment.rotation": 180.0,
@@ -23,19 +27,17 @@ STEPS = {
     "decoder ten times faster": {"optim.learning_rate": 1e-3, "optim.encoder_rate": 0.1},
     "colour constancy": {"model.colour_constancy": "shades_of_gray"},
 }
-"""Steps in the order in which they were tried."""
-
+"""Steps from the paper's recipe to the preset, in the order in which they were tried."""
 
 TOGETHER = 6
-"""How many of them, from the first, made the preset before some were left out again."""
-
+"""How many of the steps, from the first, made the preset before some were left out again."""
 
 DOUBTED = (1, 3, 4)
-"""Steps that did not gain on plain validation images when they were added: the six are also trained without each."""
+"""Numbers of the steps that gained nothing on plain validation images: the six are also trained without each one."""
 
 
 def step_rows() -> list[Row]:
-    """Returns the paper's recipe and a row per step, each with all steps before it."""
+    """Returns the row of the paper's recipe and a row per step, each with all steps before it."""
     result, changes = [FULL], {}
     for i, (title, step) in enumerate(STEPS.items(), start=1):
         changes = {**changes, **step}
@@ -44,7 +46,7 @@ def step_rows() -> list[Row]:
 
 
 def left_out_rows() -> dict[int, Row]:
-    """Returns rows of the steps that were together, without one of them, by its number."""
+    """Returns rows of the first six steps without one of them, by the number of the step left out."""
     result = {}
     for left_out in DOUBTED:
         changes, title = {}, list(STEPS)[left_out - 1]
@@ -55,13 +57,5 @@ def left_out_rows() -> dict[int, Row]:
 
 
 FINAL = left_out_rows()[1]
-"""The preset: without the first step both validation columns rise; the last moves them by less than the seeds do."""
-
-
-UNET = Row("unet_augmented", "U-Net + augmentation", {"model.encoder": "none"})
-
-
-BARE = Row("resnet_unaugmented", "ResNet-U-Net + focal, no augmentation", {"augment.enabled": False})
-
-
-FULL = Row("resnet_augmented", "ResNet-U-Net + focal + augmentation (the full model)")
+"""The row of the preset. Without the first step both validation columns rise; the last step changes them by less than
+the seeds do."""

@@ -1,8 +1,8 @@
 """Turns the experiments' sections into one page to look at, and the same in Markdown.
 
-Each experiment leaves a folder `OUT/sections/NAME` with a `section.json` (what it did, its tables, figures, what could
-not be run, and where the numbers are from) and the PNG files that it names. `write_page` makes `OUT/index.html` and
-`OUT/results.md` of them. The page loads its figures and nothing else, and runs no script.
+Each experiment leaves a folder `OUT/sections/NAME` with a `section.json` (description, tables, figures, what could not
+be run, and the origin of the numbers) and the PNG files that it names. `write_page` turns them into `OUT/index.html`
+and `OUT/results.md`. The page loads its figures and nothing else, and runs no script.
 """
 
 import json
@@ -29,8 +29,8 @@ def write_page(out: Path, names: Sequence[str]) -> Path:
     """Writes `index.html` and `results.md`.
 
     Args:
-      out: folder of the experiments, which holds `sections/`.
-      names: the sections in the order to show; one that is not there is told as not run.
+      out: folder of the study, which holds `sections/`.
+      names: names of the sections in their order; a section that is not there is shown as not run.
 
     Returns:
       The page's path.
@@ -55,7 +55,7 @@ def write_page(out: Path, names: Sequence[str]) -> Path:
 
 
 def _read(out: Path, name: str) -> dict[str, Any]:
-    """Returns a section with what the page needs besides; one that is not there has "source" None."""
+    """Returns a section with all that the page needs; a section that is not there has "source" None."""
     folder = out / SECTIONS / name
     if not (folder / SECTION).is_file():
         title = name.replace("_", " ").capitalize()
@@ -70,20 +70,20 @@ def _read(out: Path, name: str) -> dict[str, Any]:
         **section,
         "name": name,
         "paragraphs": [" ".join(text.split()) for text in re.split(r"\n\s*\n", section["about"]) if text.strip()],
-        "tables": [{**table, "words": _of_words(table["rows"])} for table in section["tables"]],
+        "tables": [{**table, "words": _wordy(table["rows"])} for table in section["tables"]],
         "figures": [_figure(folder, figure) for figure in figures],
         "missing": [*section["missing"], *(f"{file}: the picture is not there" for file in lost)],
     }
 
 
 def _figure(folder: Path, figure: dict[str, str]) -> dict[str, Any]:
-    """Returns a figure with its link, from `out`, and its size in pixels: the page shall not jump as it loads."""
+    """Returns a figure with its link, relative to `out`, and its size in pixels, so that the page does not jump."""
     with Image.open(folder / figure["file"]) as image:
         return {**figure, "link": quote(f"{SECTIONS}/{folder.name}/{figure['file']}"), "size": image.size}
 
 
-def _of_words(rows: Sequence[Sequence[str]]) -> list[bool]:
-    """Returns which columns hold anything but numbers: those are set flush left, and may be broken."""
+def _wordy(rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Returns which columns hold other text than numbers: they are set flush left, and their lines may break."""
     return [not all(re.match(r"\W*(\d|$)", cell) for cell in column) for column in zip(*rows, strict=True)]
 
 

@@ -2,8 +2,8 @@
 
     python -m experiments.paper.ph2_split PH2Dataset/PH2_dataset.txt
 
-160 images train and 40 validate, each diagnosis in the same proportion: 64 + 16 common nevi, 64 + 16 atypical nevi and
-32 + 8 melanomas. The file holds names only. It takes a second and writes the same file on every machine.
+160 images train and 40 validate, with each diagnosis in the same proportion: 64 + 16 common nevi, 64 + 16 atypical nevi
+and 32 + 8 melanomas. The file holds names only. The script takes a second and writes the same file on every machine.
 """
 
 import json

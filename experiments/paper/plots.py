@@ -1,4 +1,4 @@
-"""The figures of the paper's experiments that are charts."""
+"""Charts of the paper's experiments."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -7,29 +7,36 @@ from typing import Any
 
 import numpy as np
 
-from experiments.paper.rows import JSON, mean_sd
+from experiments.paper.rows import mean_sd
+from experiments.shared.origin import JSON
 from jaxseg.report.figures import empty_figure, save_figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-"""Okabe and Ito's, which colour-blind readers tell apart."""
+"""Colours of Okabe and Ito, which colour-blind readers can distinguish."""
 
 MARKERS = "os^Dv*PX"
 
 
 def curves(results: Sequence[JSON], path: Path, *, synthetic: bool) -> None:
-    """Draws training and validation loss and accuracy over the epochs (Fig. 6): mean and range over a row's runs."""
+    """Draws training and validation loss and accuracy over the epochs (Fig. 6): mean and range over a row's runs.
+
+    Args:
+      results: results of rows.
+      path: PNG file.
+      synthetic: whether to mark the picture as made of generated images.
+    """
     figure = empty_figure(13, 4.8, "", synthetic)
     axes = figure.subplots(1, 2)
     for ax, name in zip(axes, ("loss", "accuracy"), strict=True):
         for result, colour in zip(results, COLOURS, strict=False):
             for part, style in (("train", "--"), ("val", "-")):
                 runs = [run["curves"][f"{part}_{name}"] for run in result["members"]]
-                epochs = min(map(len, runs))  # beyond it some runs have stopped early
+                epochs = min(map(len, runs))  # beyond, some runs have stopped early
                 stacked = np.array([run[:epochs] for run in runs])
                 x = np.arange(1, epochs + 1)
                 ax.plot(x, stacked.mean(axis=0), style, color=colour, label=result["title"] if part == "val" else None)
                 ax.fill_between(x, stacked.min(axis=0), stacked.max(axis=0), color=colour, alpha=0.12, linewidth=0)
-        ax.set(title=f"{name.capitalize()}; dashed: of training", xlabel="epoch")
+        ax.set(title=f"{name.capitalize()}; dashed: training", xlabel="epoch")
         ax.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     save_figure(figure, path)
@@ -45,10 +52,10 @@ def bars(
     """Draws loss and scores as bars, mean and standard deviation (Fig. 7), with the paper's as black lines.
 
     Args:
-      results: by a model's title, and by what the bars show, the number of each run.
-      path: the PNG file.
-      synthetic: whether to put the red note on it.
-      paper: its numbers, likewise.
+      results: number of each run, by the model's title and by the name under the bars.
+      path: PNG file.
+      synthetic: whether to mark the picture as made of generated images.
+      paper: the paper's numbers, by the same names.
     """
     figure = empty_figure(9, 4.5, "", synthetic)
     ax = figure.subplots()
@@ -60,7 +67,7 @@ def bars(
         for place, name in zip(places, numbers, strict=True):
             if (value := paper.get(title, {}).get(name)) is not None:
                 ax.hlines(value, place - width / 2, place + width / 2, color="black", linewidth=2)
-    ax.hlines([], 0, 0, color="black", linewidth=2, label="the paper's")
+    ax.hlines([], 0, 0, color="black", linewidth=2, label="the paper")
     ax.set_xticks(places - (len(results) - 1) / 2 * width, numbers)
     ax.set_ylim(0, 1)
     ax.grid(axis="y", alpha=0.3)
@@ -80,11 +87,11 @@ def lines(
     """Draws means and standard deviations over a quantity.
 
     Args:
-      series: by label, triples of quantity, mean and standard deviation.
-      path: the PNG file.
-      synthetic: whether to put the red note on it.
-      x_label: names the quantity.
-      y_label: names the score.
+      series: triples of quantity, mean and standard deviation, by label.
+      path: PNG file.
+      synthetic: whether to mark the picture as made of generated images.
+      x_label: name of the quantity.
+      y_label: name of the score.
       log_x: whether the quantity's axis is logarithmic.
     """
     figure = empty_figure(8, 4.8, "", synthetic)
@@ -109,7 +116,16 @@ def grid(
     y_label: str,
     columns: int = 3,
 ) -> None:
-    """Draws several charts as of `lines`, by title, on common axes."""
+    """Draws several charts of means and standard deviations on common axes.
+
+    Args:
+      charts: triples of quantity, mean and standard deviation, by title and label.
+      path: PNG file.
+      synthetic: whether to mark the picture as made of generated images.
+      x_label: name of the quantity.
+      y_label: name of the score.
+      columns: charts beside each other.
+    """
     count = -(-len(charts) // columns)
     figure = empty_figure(4.2 * columns, 3.1 * count, "", synthetic)
     axes = figure.subplots(count, columns, squeeze=False, sharex=True, sharey=True)

@@ -8,25 +8,24 @@ from typing import Any
 import numpy as np
 
 from experiments.paper.scales import Changes
+from experiments.shared.origin import JSON
 from jaxseg.data import Examples
 from jaxseg.data.folds import folds
 from jaxseg.metrics import COUNTS, SCORES, confusion, scores
 from jaxseg.runs.progress import Progress
-
-JSON = dict[str, Any]
 
 PAPER: dict[str, dict[str, float]] = {
     "unet_augmented": {"dice": 0.882, "sensitivity": 0.863},
     "resnet_unaugmented": {"dice": 0.929, "sensitivity": 0.906},
     "resnet_augmented": {"dice": 0.938, "jaccard": 0.884, "sensitivity": 0.921, "specificity": 0.980},
 }
-"""The paper's numbers by row (4.3 and 4.5), of the 379 ISIC 2016 test images; pooled, see README."""
+"""The paper's numbers by row (4.3 and 4.5), on the 379 ISIC 2016 test images; pooled, see RESULTS.md."""
 
 POOLED = ("dice", "jaccard", "sensitivity", "specificity")
 """The pooled scores that tables show."""
 
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_dice")
-"""What a row keeps of every epoch."""
+"""Values that a row keeps of every epoch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +33,12 @@ class Row:
     """Runs that are trained together, and a line of a table.
 
     Attributes:
-      name: of its folder.
-      title: what a table calls it.
-      changes: to the scale's settings.
+      name: name of its folder.
+      title: name in tables.
+      changes: changes to the scale's settings.
       pretrained: whether the encoder starts with ImageNet weights.
-      folds: cross-validation, instead of seeds.
-      train_images: how many images it may train on, another choice for every seed; 0: all.
+      folds: whether the runs are folds of a cross-validation instead of seeds.
+      train_images: number of training images, chosen differently for every seed; 0: all.
       keep: whether the runs' workdirs are kept.
     """
 
@@ -53,12 +52,12 @@ class Row:
 
 
 def few(examples: Examples, count: int, seed: int) -> Examples:
-    """Returns a choice of images, stratified by group, as often over as makes the epoch as long as that of all.
+    """Returns a choice of images, stratified by group and repeated until an epoch is as long as with all images.
 
     Args:
-      examples: to choose from.
-      count: how many; 0: all.
-      seed: another seed chooses others.
+      examples: images to choose from.
+      count: number of images to choose; 0: all.
+      seed: seed of the choice.
     """
     if not count or count >= len(examples):
         return examples
@@ -67,22 +66,26 @@ def few(examples: Examples, count: int, seed: int) -> Examples:
 
 
 def score(masks: np.ndarray, truth: np.ndarray) -> JSON:
-    """Scores masks against the truth, both bool or {0, 1} [N, S, S].
+    """Scores masks against the truth.
+
+    Args:
+      masks: bool or {0, 1} [N, S, S].
+      truth: bool or {0, 1} [N, S, S].
 
     Returns:
       "images", means over images under "per_image", their standard deviation under "per_image_sd", "pooled", and every
       image's "dice".
     """
     counts = confusion(masks, truth)
-    each = {name: np.asarray(value, np.float64) for name, value in scores(counts).items()}
+    by_image = {name: np.asarray(value, np.float64) for name, value in scores(counts).items()}
     pooled = scores({name: int(counts[name].sum()) for name in COUNTS})
     spread = (lambda v: float(v.std(ddof=1))) if len(truth) > 1 else (lambda v: 0.0)
     return {
         "images": len(truth),
-        "per_image": {name: float(each[name].mean()) for name in SCORES},
-        "per_image_sd": {name: spread(each[name]) for name in SCORES},
+        "per_image": {name: float(by_image[name].mean()) for name in SCORES},
+        "per_image_sd": {name: spread(by_image[name]) for name in SCORES},
         "pooled": {name: float(pooled[name]) for name in SCORES},
-        "dice": [round(float(value), 4) for value in each["dice"]],
+        "dice": [round(float(value), 4) for value in by_image["dice"]],
     }
 
 
@@ -96,7 +99,13 @@ def validation_of(at_best: Progress) -> JSON:
 
 
 def member_result(member: Any, progress: Progress, at_best: Progress) -> JSON:
-    """Returns what a row keeps of one run's training."""
+    """Returns what a row keeps of one run's training.
+
+    Args:
+      member: the run.
+      progress: its progress at the end.
+      at_best: its progress after its best epoch.
+    """
     return {
         "seed": member.seed,
         "fold": member.fold,
@@ -111,7 +120,14 @@ def member_result(member: Any, progress: Progress, at_best: Progress) -> JSON:
 
 
 def values(result: JSON, test: str, how: str, name: str) -> list[float]:
-    """Returns a score of each run: `test` is "validation" or "external", `how` "pooled" or "per_image"."""
+    """Returns a score of each run.
+
+    Args:
+      result: result of a row.
+      test: "validation" or "external".
+      how: "pooled" or "per_image".
+      name: name of the score.
+    """
     return [run[how][name] for run in result["tests"].get(test, [])]
 
 
@@ -121,19 +137,26 @@ def mean_sd(numbers: Sequence[float]) -> tuple[float, float]:
 
 
 def cell(result: JSON, test: str, how: str, name: str) -> str:
-    """Returns a score as tables show it: mean and standard deviation over the runs, or a dash."""
+    """Returns a score as tables show it: mean and standard deviation over the runs, or a dash.
+
+    Args:
+      result: result of a row.
+      test: "validation" or "external".
+      how: "pooled" or "per_image".
+      name: name of the score.
+    """
     numbers = values(result, test, how, name)
     return shown(numbers) if numbers else "-"
 
 
 def shown(numbers: Sequence[float]) -> str:
-    """Returns "0.912 ± 0.004", mean and standard deviation; of a single number "0.912"."""
+    """Returns mean and standard deviation as "0.912 ± 0.004", and a single number as "0.912"."""
     mean, sd = mean_sd(numbers)
     return f"{mean:.3f} ± {sd:.3f}" if len(numbers) > 1 else f"{mean:.3f}"
 
 
 def compared(results: Sequence[JSON]) -> JSON:
-    """Returns the paper's table of 4.5: every number that it gives, ours, and the difference."""
+    """Returns the paper's table of 4.5: every number that it gives, our number, and the difference."""
     lines = []
     for result in results:
         for name, theirs in PAPER[result["name"]].items():
@@ -150,7 +173,7 @@ def tables(results: Sequence[JSON]) -> list[JSON]:
     """Returns a table of scores on the rows' validation images, and one of those on the external set.
 
     Args:
-      results: of `Study.row`; those that could not be run are a line that says so.
+      results: results of `Study.row`; a row that could not be run has a line that says so.
     """
     names = {name: f"{name.capitalize()}, pooled" for name in POOLED}
     head = ["Model", "Runs", "Dice per image", *names.values()]
@@ -171,12 +194,12 @@ def tables(results: Sequence[JSON]) -> list[JSON]:
 
 
 def runs(result: JSON) -> str:
-    """Returns how many runs a row has, of what."""
+    """Returns how many seeds or folds a row has, in words."""
     return f"{len(result['members'])} {'seeds' if result['members'][0]['fold'] is None else 'folds'}"
 
 
 def done(results: Sequence[JSON]) -> list[JSON]:
-    """Returns the rows that could be run."""
+    """Returns the results of rows that could be run."""
     return [result for result in results if "missing" not in result]
 
 

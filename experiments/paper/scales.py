@@ -9,24 +9,24 @@ Changes = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """Sizes of all experiments.
+    """The sizes of all experiments.
 
     Attributes:
-      name: as the command line says it.
+      name: name on the command line.
       about: a sentence for the page.
       settings: changes to the preset `paper` that all rows share.
-      random_start: further changes where nothing is pretrained.
+      random_start: further changes of rows without pretrained weights.
       plain: further changes of the plain U-Net.
-      encoder: of the ResNet rows, unless the command line names another.
-      train: data set that is trained on.
+      encoder: encoder of the ResNet rows, unless the command line names another.
+      train: training data set.
       external: data set and split that is scored and never trained on.
-      in_domain: data set whose own folds the last row trains on, and its changes.
+      in_domain: data set of the in-domain row, which trains on its folds, and that row's changes.
       seeds: runs of a row.
-      folds: of cross-validation.
-      low_data: numbers of training images.
-      low_data_settings: changes of those rows, and of those among them that start with ImageNet weights.
-      test_images: of the external set, that corrupted images are made of.
-      severities: of corruption.
+      folds: folds of cross-validation.
+      low_data: numbers of training images of the rows with few images.
+      low_data_settings: changes of those rows, and further changes of those that start with ImageNet weights.
+      test_images: images of the external set that artefacts are drawn on.
+      severities: severities of the artefacts.
     """
 
     name: str
@@ -83,12 +83,12 @@ CPU = Scale(
     name="cpu",
     about=(
         "Hours on two CPU cores: 96 pixels instead of 224 and 10 epochs instead of at most 50, on the real images. "
-        "What starts from random weights has 10 times the learning rate, or it would not get anywhere in 100 steps, "
-        "and the plain U-Net a quarter of the channels. Few images: 2 epochs in batches of 8, with that rate for all "
-        "but an encoder that has ImageNet weights; in its own domain: 2 epochs."
+        "Rows from random weights have 10 times the learning rate, without which 100 steps achieve nothing, and the "
+        "plain U-Net has a quarter of the channels. Few images: 2 epochs in batches of 8, with the higher rate for all "
+        "parts except a pretrained encoder. In its own domain: 2 epochs."
     ),
     settings={"data.image_size": 96, "train.epochs": 10},
-    # Keras' 0.99 would leave the encoder's running averages far behind in 100 steps.
+    # With Keras' 0.99 the encoder's running averages lag far behind in 100 steps.
     random_start={"optim.learning_rate": 1e-3, "model.encoder_bn_momentum": 0.9},
     plain={"model.unet_channels": (16, 32, 64, 128, 256)},
     encoder="resnet50v2",
@@ -98,8 +98,7 @@ CPU = Scale(
     seeds=3,
     folds=5,
     low_data=(10, 20, 40, 80, 160),
-    # 40 small steps, the decoder's at one rate whatever the encoder starts from. Smaller images would take longer: ever
-    # less of a core is used.
+    # 40 small steps. The decoder has the same rate whatever the encoder starts from.
     low_data_settings=(
         {
             "train.epochs": 2,
@@ -132,3 +131,4 @@ FULL = Scale(
 )
 
 SCALES = {scale.name: scale for scale in (SMOKE, CPU, FULL)}
+"""All scales by name."""

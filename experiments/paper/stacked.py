@@ -1,14 +1,15 @@
 """Trains several runs of one network as one program: parameters stacked, the step mapped over them by `jax.vmap`.
 
 The runs share settings and differ in seed, images and fold. Each computes what `jaxseg.train` computes with the same
-seed on the same images: same weights at the start, same order, same draws, its own plateau and early stopping. All
-images lie on the devices, and a batch is a list of their numbers.
+seed on the same images: the same initial weights, order and random draws, its own plateau and early stopping. All
+images stay on the devices, and a batch is a list of their indices.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.paper.pool import Pool, load_pool
+from experiments.paper.under_way import Saved, UnderWay
+from experiments.shared.origin import JSON, names_alone
 from jaxseg import weights
 from jaxseg.config import Config
 from jaxseg.data import Examples
-from jaxseg.data.pipeline import PADDING, ResizedExamples, steps_per_epoch, train_indices
+from jaxseg.data.pipeline import PADDING, steps_per_epoch, train_indices
 from jaxseg.models import create_model
 from jaxseg.optim import create_optimizer
+from jaxseg.report.page import duration as in_words
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import Checkpoints, restore_best
 from jaxseg.runs.progress import EpochSums, Progress, add_step, after_epoch, check_finite, validation_scores
@@ -39,10 +44,10 @@ class Member:
     """One run of several.
 
     Attributes:
-      seed: of weights, order, augmentation and dropout.
-      train: what it is trained on.
-      validation: what chooses its best epoch.
-      fold: which fold validates, or None.
+      seed: seed of weights, order, augmentation and dropout.
+      train: training images.
+      validation: images that choose the best epoch.
+      fold: number of the fold that validates, or None.
     """
 
     seed: int
@@ -51,36 +56,21 @@ class Member:
     fold: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Pool:
-    """Images at the network's size, on the devices.
-
-    Attributes:
-      arrays: "image" uint8 [N, S, S, 3] and "mask" uint8 {0, 1} [N, S, S, 1].
-      place: where an image lies, by data set and name.
-    """
-
-    arrays: Mapping[str, jax.Array]
-    place: Mapping[tuple[str, str], int]
-
-    def indices(self, examples: Examples) -> np.ndarray:
-        """Returns where a split's images lie, int64 [n]."""
-        return np.array([self.place[examples.dataset, name] for name in examples.names])
-
-
 @dataclasses.dataclass
 class Trained:
     """Runs after their training.
 
     Attributes:
-      config: settings of all, but for seed and fold.
+      config: settings of all runs except seed and fold.
       members: the runs.
-      states: the state after each run's best epoch, stacked.
-      at_best: each run's progress then.
+      states: states after each run's best epoch, stacked along a leading axis.
+      at_best: each run's progress after its best epoch.
       progress: each run's progress at its end.
-      seconds: wall time of training and validation, compilation apart.
-      compile_seconds: of the first step and the first validation, which compile.
-      steps: taken by all runs together; divided by the number of runs, by each.
+      seconds: wall time of training and validation, compilation excluded.
+      compile_seconds: wall time of the first step and the first validation of each session, which compile.
+      steps: training steps of all runs together.
+      sessions: number of epochs done when each session began; [0] if the training was never interrupted.
+      earlier_seconds: wall time of the sessions before this one, up to their last saved epochs.
     """
 
     config: Config
@@ -91,10 +81,12 @@ class Trained:
     seconds: float
     compile_seconds: float
     steps: int
+    sessions: list[int]
+    earlier_seconds: float
 
 
 class StackedSteps(OnDevices):
-    """The three steps for several runs at once, mapped over devices as those of `jaxseg.steps.Steps`.
+    """The compiled steps for several runs at once, mapped over the devices like those of `jaxseg.steps.Steps`.
 
     Attributes:
       train: `(states, pool arrays, indices [devices, M, B / devices], keys [M], rates [M])` -> `(states, metrics)`.
@@ -102,7 +94,7 @@ class StackedSteps(OnDevices):
       predict: `(variables, images [devices, B / devices, S, S, 3])` -> [devices, M, B / devices, S, S, 1].
 
     Args:
-      config: of all runs.
+      config: settings of all runs.
       devices: local devices.
       tta: whether `predict` averages over the symmetries of the square.
     """
@@ -127,99 +119,108 @@ class StackedSteps(OnDevices):
         self.predict = pmap(jax.vmap(predict, in_axes=(0, None)), in_axes=(None, 0), out_axes=0)
 
     def shard(self, array: np.ndarray, axis: int = 0) -> jax.Array:
-        """Splits an axis over the devices, which become the first."""
+        """Splits an axis over the devices, which become the first axis.
+
+        Args:
+          array: array on the host.
+          axis: axis to split.
+        """
         parts = np.split(array, len(self.devices), axis=axis)
         return jax.device_put(np.stack(parts), self.sharded)
 
 
-_RESIZED: dict[tuple[str, str, str, int], tuple[np.ndarray, np.ndarray]] = {}
-"""What was decoded before, by data set, its version, image and size: rows and folds share images."""
+def train_together(
+    config: Config, members: Sequence[Member], say: Say = print, folder: Path | None = None
+) -> tuple[Trained, StackedSteps]:
+    """Trains runs until the epochs are done or every run has stopped early.
 
-
-def resized(examples: Examples, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a split's images uint8 [N, S, S, 3] and masks uint8 {0, 1} [N, S, S, 1], decoded once in a process."""
-    source = ResizedExamples(examples, dataclasses.replace(config.data, cache_mib=0))
-    keys = [(examples.dataset, examples.version, name, config.data.image_size) for name in examples.names]
-    for i, key in enumerate(keys):
-        if key not in _RESIZED:
-            _RESIZED[key] = source.load(i)
-    images, masks = zip(*(_RESIZED[key] for key in keys), strict=True)
-    return np.stack(images), np.stack(masks)
-
-
-POOL_MULTIPLE = 256
-"""Pools hold a multiple of so many images."""
-
-
-def load_pool(config: Config, splits: Sequence[Examples], steps: StackedSteps) -> Pool:
-    """Places all images of some splits on the devices, each once."""
-    place: dict[tuple[str, str], int] = {}
-    images, masks = [], []
-    for split in splits:
-        every = zip(split.names, *resized(split, config), strict=True)
-        for name, image, mask in every:
-            if (split.dataset, name) not in place:
-                place[split.dataset, name] = len(images)
-                images.append(image)
-                masks.append(mask)
-    # Blanks that no index points to: rows whose numbers of images are near one another have one compiled program.
-    blanks = divisible(len(images), POOL_MULTIPLE) - len(images)
-    arrays = {
-        name: np.concatenate([np.stack(parts), np.zeros((blanks, *parts[0].shape), np.uint8)])
-        for name, parts in (("image", images), ("mask", masks))
-    }
-    return Pool(steps.replicate(arrays), place)
-
-
-def train_together(config: Config, members: Sequence[Member], say: Say = print) -> tuple[Trained, StackedSteps]:
-    """Trains runs until the epochs are done or every one has stopped early.
-
-    A run that has stopped is taken along and no longer looked at.
+    A run that has stopped is computed further and no longer looked at.
 
     Args:
-      config: of all runs; seed and fold are the members'.
-      members: the runs; where numbers of training images differ, each epoch has the steps of the smallest.
-      say: told a line per epoch.
+      config: settings of all runs; seed and fold are the members'.
+      members: the runs; if their numbers of training images differ, each epoch has the steps of the smallest.
+      say: told a line per epoch, with the time left.
+      folder: where the state is saved after every epoch; runs that are under way there go on, bit for bit. None:
+        nothing is saved.
 
     Returns:
       The runs, and their compiled steps.
 
     Raises:
       RunError: a loss is not finite.
+      UserError: other runs are under way in the folder.
     """
     steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size))
     pool = load_pool(config, [split for m in members for split in (m.train, m.validation)], steps)
-    pretrained = weights.load_pretrained(config.model.pretrained, config.model.encoder)
     keys = [jax.random.split(jax.random.key(m.seed)) for m in members]
-    states = [create_train_state(init_key, config, pretrained) for init_key, _ in keys]
-    states = steps.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
-    best = jax.tree.map(jnp.copy, states)
     job = _Job(config, members, steps, pool, steps.replicate(jnp.stack([train_key for _, train_key in keys])))
-    progress = [Progress() for _ in members]
-    at_best = list(progress)
-    compile_seconds, began = 0.0, time.perf_counter()
-    for epoch in range(config.train.epochs):
-        if all(p.early_stop.should_stop for p in progress):
+    with Saved(folder, _about(config, members)) if folder else contextlib.nullcontext() as saved:
+        row = saved.resume(_stacked_target(config, steps, len(members)), say) if saved else None
+        if row:
+            say(f"  goes on after epoch {row.epoch} of {config.train.epochs}")
+        else:
+            row = _begin(config, steps, [init_key for init_key, _ in keys])
+        row.sessions.append(row.epoch)
+        earlier = row.seconds + row.compile_seconds
+        _run_epochs(job, row, say, saved)
+    taken = job.epoch_steps * row.epoch * len(members)
+    about = row.progress, row.seconds, row.compile_seconds, taken, row.sessions, earlier
+    return Trained(config, members, row.best, row.at_best, *about), steps
+
+
+def _about(config: Config, members: Sequence[Member]) -> JSON:
+    """Returns what a state belongs to: settings without folders of the machine, seeds and images."""
+    runs = [[m.seed, m.fold, m.train.fingerprint(), m.validation.fingerprint()] for m in members]
+    return {"settings": names_alone(config.to_dict()), "runs": runs}
+
+
+def _stacked_target(config: Config, steps: StackedSteps, count: int) -> TrainState:
+    """Returns shapes, types and shardings of the states of `count` runs."""
+
+    def stacked(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype, sharding=leaf.sharding)
+
+    return jax.tree.map(stacked, state_target(config, steps))
+
+
+def _begin(config: Config, steps: StackedSteps, keys: Sequence[jax.Array]) -> UnderWay:
+    """Returns runs before their first epoch, from the key of each run's initial weights."""
+    pretrained = weights.load_pretrained(config.model.pretrained, config.model.encoder)
+    states = [create_train_state(key, config, pretrained) for key in keys]
+    states = steps.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+    progress = [Progress() for _ in keys]
+    return UnderWay(states, jax.tree.map(jnp.copy, states), progress, list(progress))
+
+
+def _run_epochs(job: "_Job", row: UnderWay, say: Say, saved: Saved | None) -> None:
+    """Trains and validates epoch by epoch; changes `row`."""
+    config, first, took = job.config, row.epoch, []
+    for epoch in range(first, config.train.epochs):
+        if all(p.early_stop.should_stop for p in row.progress):
             break
-        states, sums, waited = job.train_epoch(states, epoch, progress)
-        validated, waited_more = job.validate(states)
-        compile_seconds += waited + waited_more if epoch == 0 else 0.0
-        improved = np.zeros(len(members), bool)
-        for i, before in enumerate(progress):
+        began = time.perf_counter()
+        row.states, sums, waited = job.train_epoch(row.states, epoch, row.progress)
+        validated, waited_more = job.validate(row.states)
+        improved = np.zeros(len(job.members), bool)
+        for i, before in enumerate(row.progress):
             if not before.early_stop.should_stop:
-                progress[i] = after_epoch(dataclasses.replace(before, sums=sums[i]), validated[i], config, 0.0)
-                improved[i] = progress[i].early_stop.best_epoch == progress[i].epoch
-                at_best[i] = progress[i] if improved[i] else at_best[i]
-        best = _where(steps.replicate(improved), states, best)
-        say(_line(progress, epoch))
-    seconds = time.perf_counter() - began - compile_seconds
-    taken = job.epoch_steps * max(p.epoch for p in progress) * len(members)
-    return Trained(config, members, best, at_best, progress, seconds, compile_seconds, taken), steps
+                row.progress[i] = after_epoch(dataclasses.replace(before, sums=sums[i]), validated[i], config, 0.0)
+                improved[i] = row.progress[i].early_stop.best_epoch == row.progress[i].epoch
+                row.at_best[i] = row.progress[i] if improved[i] else row.at_best[i]
+        row.best = _where(job.steps.replicate(improved), row.states, row.best)
+        compiling = waited + waited_more if epoch == first else 0.0
+        row.compile_seconds += compiling
+        took.append(time.perf_counter() - began - compiling)
+        row.seconds += took[-1]
+        if saved:
+            saved.save(row)
+        left = sum(took) / len(took) * (config.train.epochs - epoch - 1)
+        say(f"{_line(row.progress, epoch, config.train.epochs)}; {in_words(took[-1])}, at most {in_words(left)} left")
 
 
 @functools.partial(jax.jit, donate_argnums=2)
 def _where(chosen: jax.Array, new: Any, old: Any) -> Any:
-    """Takes the chosen runs' arrays from `new` and the others' from `old`."""
+    """Returns the arrays of the chosen runs from `new` and those of the others from `old`."""
 
     def pick(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b)
@@ -242,7 +243,7 @@ class _Job:
     def train_epoch(
         self, states: TrainState, epoch: int, progress: Sequence[Progress]
     ) -> tuple[TrainState, list[EpochSums], float]:
-        """Returns the states, each run's sums, and the seconds of the first step."""
+        """Returns the states after an epoch, each run's sums, and the seconds of the first step."""
         began = time.perf_counter()
         batch_size, first = self.config.train.batch_size, epoch * self.epoch_steps
         rates = [self.config.optim.learning_rate * p.plateau.scale for p in progress]
@@ -262,21 +263,21 @@ class _Job:
         sums = [EpochSums()] * len(self.members)
         for step, metrics in enumerate(fetched, start=first + 1):
             for i in range(len(self.members)):
-                mine = {name: values[i] for name, values in metrics.items()}
-                check_finite(mine, step, f"run {i + 1} of {len(self.members)}")
-                sums[i] = add_step(sums[i], mine)
+                of_run = {name: values[i] for name, values in metrics.items()}
+                check_finite(of_run, step, f"run {i + 1} of {len(self.members)}")
+                sums[i] = add_step(sums[i], of_run)
         seconds = time.perf_counter() - began
         return states, [dataclasses.replace(s, seconds=seconds) for s in sums], first_seconds
 
     def validate(self, states: TrainState) -> tuple[list[dict[str, float]], float]:
-        """Returns each run's loss and scores, as `jaxseg.train.validate` names them, and the first batch's seconds."""
+        """Returns each run's loss and scores, named as in `metrics.jsonl`, and the seconds of the first batch."""
         began = time.perf_counter()
         places = [self.pool.indices(m.validation) for m in self.members]
         most = max(len(p) for p in places)
         batch_size = divisible(min(self.config.train.batch_size, most), len(self.steps.devices))
         padded = np.full((len(places), divisible(most, batch_size)), PADDING, np.int32)
-        for row, mine in zip(padded, places, strict=True):
-            row[: len(mine)] = mine
+        for row, indices in zip(padded, places, strict=True):
+            row[: len(indices)] = indices
         sums, first_seconds = [], 0.0
         for start in range(0, padded.shape[1], batch_size):
             batch = self.steps.shard(padded[:, start : start + batch_size], axis=1)
@@ -287,26 +288,26 @@ class _Job:
         total = jax.tree.map(lambda *batches: sum(batches), *jax.device_get(sums))
         validated = []
         for i in range(len(places)):
-            mine = {name: values[i].item() for name, values in total.items()}
-            check_finite(mine, 0, f"validation of run {i + 1}")
-            validated.append(validation_scores(mine))
+            of_run = {name: values[i].item() for name, values in total.items()}
+            check_finite(of_run, 0, f"validation of run {i + 1}")
+            validated.append(validation_scores(of_run))
         return validated, first_seconds
 
 
-def _line(progress: Sequence[Progress], epoch: int) -> str:
+def _line(progress: Sequence[Progress], epoch: int, epochs: int) -> str:
     last = [p.history[-1] for p in progress if p.epoch == epoch + 1]
     loss, dice = (" ".join(f"{line[name]:.4f}" for line in last) for name in ("train_loss", "val_dice"))
-    return f"  epoch {epoch + 1}: train loss {loss}; val Dice {dice}"
+    return f"  epoch {epoch + 1} of {epochs}: train loss {loss}; val Dice {dice}"
 
 
 def predict(steps: StackedSteps, variables: Any, images: np.ndarray, batch_size: int = 16) -> np.ndarray:
-    """Returns the probabilities of lesion by each run.
+    """Returns each run's probabilities of lesion.
 
     Args:
-      steps: of the runs.
-      variables: theirs, stacked, as of `Trained.states.variables` or `restore`.
+      steps: compiled steps of the runs.
+      variables: variables of the runs, stacked along a leading axis.
       images: uint8 [N, S, S, 3].
-      batch_size: images at once, or a few more so that they divide by the devices.
+      batch_size: images of a batch; rounded up to a multiple of the number of devices.
 
     Returns:
       float32 [M, N, S, S].
@@ -323,16 +324,26 @@ def predict(steps: StackedSteps, variables: Any, images: np.ndarray, batch_size:
 
 
 def restore(steps: StackedSteps, config: Config, workdirs: Sequence[Path]) -> Any:
-    """Returns the best variables of runs that `save_members` wrote, stacked, on the devices."""
+    """Returns the best variables of runs that `save_members` wrote, stacked, on the devices.
+
+    Args:
+      steps: compiled steps of the runs.
+      config: settings of the runs.
+      workdirs: folders of the runs.
+    """
     target = state_target(config, steps).variables
-    every = [restore_best(workdir, target)[0] for workdir in workdirs]
-    return steps.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *every))
+    variables = [restore_best(workdir, target)[0] for workdir in workdirs]
+    return steps.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables))
 
 
 def save_members(trained: Trained, folder: Path) -> None:
-    """Writes each run as a workdir, `member-0` and so on, that evaluate, predict and train take.
+    """Writes each run as a workdir, `member-0` and so on, which evaluate, predict and train accept.
 
-    Its checkpoint is that of the best epoch, from where `jaxseg.train` would go on.
+    The checkpoint is that of the best epoch, from which `jaxseg.train` would go on.
+
+    Args:
+      trained: the runs.
+      folder: the row's folder.
     """
     devices = pick_devices(trained.config.train.devices, trained.config.train.batch_size)
     for i, member in enumerate(trained.members):

@@ -1,15 +1,14 @@
 """The folder of the paper's experiments, and the command line that all of their scripts have.
 
-`OUT/rows/NAME` holds a training row: `row.json`, `maps.npz` (probabilities of the external and validation images) and
-each run as a workdir, `member-0` and so on. `OUT/sections/NAME` holds a table or figure. A row that is there is not
-trained again.
+`OUT/rows/NAME` holds a training row: `row.json`, `maps.npz` (probabilities of the external and validation images), each
+run as a workdir (`member-0` and so on), and `under-way` while the row trains. `OUT/sections/NAME` holds a table or
+figure. A finished row is not trained again, and an interrupted one goes on from its last epoch.
 """
 
 import argparse
 import dataclasses
 import json
 import logging
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.paper import rows
+from experiments.paper import plan, rows, under_way
+from experiments.paper.pool import resized
 from experiments.paper.rows import Row
 from experiments.paper.scales import SCALES, Scale
-from experiments.paper.stacked import Member, StackedSteps, predict, resized, restore, save_members, train_together
-from experiments.shared.origin import JSON, hardware, module_name, origin
+from experiments.paper.stacked import Member, StackedSteps, predict, restore, save_members, train_together
+from experiments.shared.origin import JSON, command_line, hardware, module_name, names_alone, origin
 from jaxseg import cli, data
 from jaxseg.config import Config, preset
 from jaxseg.data import Examples
@@ -39,13 +39,14 @@ class Study:
 
     Attributes:
       out: the folder.
-      scale: how large they are.
-      encoder: of the ResNet rows.
+      scale: size of the experiments.
+      encoder: encoder of the ResNet rows.
       pretrained: "imagenet" or a file, for rows that start with ImageNet weights.
-      train: data set that is trained on.
+      train: training data set.
       external: data set and split that is scored and never trained on.
       data_dir: folder of the prepared data sets; empty: TFDS' own.
-      report: compute nothing that takes long, and show what is there.
+      report: whether to compute nothing that takes long, and to show what is there.
+      planned: all rows that the command will ask for, to tell the time left.
     """
 
     out: Path
@@ -56,6 +57,7 @@ class Study:
     external: tuple[str, str]
     data_dir: str
     report: bool = False
+    planned: tuple[Row, ...] = ()
 
     @property
     def synthetic(self) -> bool:
@@ -98,13 +100,14 @@ class Study:
         return data.open_split(dataclasses.replace(config.data, name=name, folds=0, fold=0), split)
 
     def folder(self, row: Row) -> Path:
-        """Returns where a row's files are."""
+        """Returns the folder of a row's files."""
         return self.out / "rows" / row.name
 
     def row(self, row: Row) -> JSON:
-        """Returns a row's result, and trains it if it is not there.
+        """Returns a row's result, and trains the row if it is not there.
 
-        A row that cannot be run, for want of weights or data, is {"title", "missing": why}, and tried again next time.
+        A row that cannot be run, because weights or data are missing, is {"name", "title", "missing": why}, and is
+        tried again next time.
 
         Raises:
           UserError: the folder holds this row with other settings.
@@ -113,13 +116,15 @@ class Study:
         path = folder / "row.json"
         if path.exists():
             result = json.loads(path.read_text())
-            # Settings that are newer than the row have their defaults.
-            if Config.from_dict(result["settings"]) != config:
+            # Settings that are newer than the row have their defaults; folders of the machine are not recorded.
+            if names_alone(Config.from_dict(result["settings"]).to_dict()) != names_alone(config.to_dict()):
                 raise UserError(f"{path}: was made with other settings; give another --out, or remove {folder}")
             return result
         if self.report:
             return {"name": row.name, "title": row.title, "missing": f"was not run at scale {self.scale.name}"}
         say(f"{row.name}: {row.title}")
+        if self.planned:
+            say(plan.sentence(self.out, self.planned, self.scale.seeds, self.scale.folds))
         with lock.held(folder, "--out"):
             try:
                 members, external = self.members(row, config), self.external_set(config)
@@ -130,9 +135,9 @@ class Study:
 
     def _train(self, row: Row, config: Config, members: Sequence[Member], external: Examples) -> JSON:
         began, about, folder = time.perf_counter(), self._origin("row"), self.folder(row)
-        trained, steps = train_together(config, members, say)
+        trained, steps = train_together(config, members, say, folder)
         maps = {}
-        if not any(m.train.shared_with(external) for m in members):  # else it is no external set
+        if not any(m.train.shared_with(external) for m in members):  # else the set is not external
             images, masks = resized(external, config)
             maps["external"] = predict(steps, trained.states.variables, images)
         tests = {"validation": [rows.validation_of(progress) for progress in trained.at_best]}
@@ -146,7 +151,7 @@ class Study:
             "name": row.name,
             "title": row.title,
             "scale": self.scale.name,
-            "settings": config.to_dict(),
+            "settings": names_alone(config.to_dict()),
             "data": {
                 "train": members[0].train.dataset,
                 "external": {"dataset": external.dataset, "split": external.split, "images": len(external)},
@@ -156,7 +161,8 @@ class Study:
                 rows.member_result(*run) for run in zip(members, trained.progress, trained.at_best, strict=True)
             ],
             "tests": tests,
-            "seconds": round(time.perf_counter() - began, 1),
+            "seconds": round(trained.earlier_seconds + time.perf_counter() - began, 1),
+            "sessions": trained.sessions,
             "training_seconds": round(trained.seconds, 1),
             "compile_seconds": round(trained.compile_seconds, 1),
             "steps": trained.steps,
@@ -165,12 +171,18 @@ class Study:
             save_members(trained, folder)
             save_maps(folder / "maps.npz", maps)
         write_json(folder / "row.json", result)
+        under_way.remove(folder)
         dice = rows.cell(result, "external", "pooled", "dice")
         say(f"{row.name}: {result['seconds']:.0f} s; Dice external {dice}")
         return result
 
     def restore(self, row: Row, *, tta: bool = False) -> tuple[StackedSteps, Any]:
-        """Returns the steps of a row that kept its runs, and their best variables, stacked."""
+        """Returns the compiled steps of a row that kept its runs, and their best variables, stacked.
+
+        Args:
+          row: the row.
+          tta: whether `predict` averages over the symmetries of the square.
+        """
         config = self.config(row)
         steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size), tta=tta)
         return steps, restore(steps, config, sorted(self.folder(row).glob("member-*")))
@@ -181,7 +193,7 @@ class Study:
         return {**origin(kind, device), "command": self.command()}
 
     def command(self) -> str:
-        """Returns the command that makes all of it."""
+        """Returns the command that makes the whole study, without folders of the machine."""
         words = ["python", "-m", "experiments.paper", "--out", str(self.out), "--scale", self.scale.name]
         for flag, value, usual in (
             ("--encoder", self.encoder, self.scale.encoder),
@@ -191,23 +203,23 @@ class Study:
             ("--data-dir", self.data_dir, ""),
         ):
             words += [flag, value] if value != usual else []
-        return shlex.join(words)
+        return command_line(words)
 
     def section(self, name: str, **content: Any) -> None:
         """Writes a section of the page.
 
         Args:
-          name: of its folder.
-          content: "title", "about"; and "paper" (where in it), "tables", "figures", "missing", "seconds" (of all that
-            it took), "numbers" (what the page does not show, for those who compute with it).
+          name: name of the section's folder.
+          content: "title", "about", and optionally "paper" (place in the paper), "tables", "figures", "missing",
+            "seconds" (wall time of the section).
         """
         about = self._origin("section")
-        of = about["hardware"]
+        device = about["hardware"]
         source = {
             "command": about["command"],
             "commit": about["commit"],
             "date": about["date"],
-            "hardware": f"{hardware(about)} ({of['cpu']}, {of['memory_gib']} GiB)",
+            "hardware": f"{hardware(about)} ({device['cpu']}, {device['memory_gib']} GiB)",
             "versions": ", ".join(f"{package} {version}" for package, version in about["versions"].items()),
             "seconds": content.pop("seconds", 0.0),
         }
@@ -216,51 +228,72 @@ class Study:
         write_json(self.place(name, "section.json"), {"name": name, **blank, **content, **facts})
 
     def place(self, name: str, file: str) -> Path:
-        """Returns where a section's file goes."""
+        """Returns the path of a section's file, and makes its folder.
+
+        Args:
+          name: name of the section.
+          file: name of the file.
+        """
         path = self.out / "sections" / name / file
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
 
 def save_maps(path: Path, maps: Mapping[str, np.ndarray]) -> None:
-    """Writes probabilities [M, N, S, S] in steps of 1/255."""
+    """Writes probabilities in steps of 1/255.
+
+    Args:
+      path: NPZ file.
+      maps: probabilities [M, N, S, S] by set.
+    """
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: np.rint(255 * found).astype(np.uint8) for name, found in maps.items()})
 
 
 def load_maps(path: Path) -> dict[str, np.ndarray]:
-    """Reads what `save_maps` wrote, float32 in [0, 1]."""
+    """Returns the probabilities that `save_maps` wrote, float32 in [0, 1]."""
     with np.load(path) as stored:
         return {name: stored[name].astype(np.float32) / 255 for name in stored.files}
 
 
 def say(text: str) -> None:
-    """Tells on stderr how far it is."""
+    """Prints a line with the time on stderr."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """Returns the parser of an experiment, with the arguments that all have."""
+    """Returns the parser of an experiment, with the arguments that all experiments have."""
     result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="the study's folder; made, or gone on with"
+        "--out", type=Path, required=True, metavar="DIR", help="the study's folder; made if missing, else continued"
     )
-    result.add_argument("--scale", choices=SCALES, default="full", help="how large (default: %(default)s)")
     result.add_argument(
-        "--encoder", choices=("resnet50v2", "resnet50", "none"), help="of the ResNet rows (default: the scale's)"
+        "--scale", choices=SCALES, default="full", help="size of the experiments (default: %(default)s)"
     )
-    result.add_argument("--pretrained", metavar="FILE", default="imagenet", help="its weights (default: %(default)s)")
-    result.add_argument("--train", metavar="D", help="what is trained on (default: the scale's, ph2)")
     result.add_argument(
-        "--external", metavar="D:SPLIT", help="what is scored and never trained on (default: isic2016:test)"
+        "--encoder",
+        choices=("resnet50v2", "resnet50", "none"),
+        help="encoder of the ResNet rows (default: the scale's)",
     )
-    result.add_argument("--report", action="store_true", help="compute nothing new, and show what is there")
+    result.add_argument(
+        "--pretrained",
+        metavar="FILE",
+        default="imagenet",
+        help="ImageNet weights of the encoder (default: %(default)s)",
+    )
+    result.add_argument("--train", metavar="D", help="training data set (default: the scale's, ph2)")
+    result.add_argument(
+        "--external",
+        metavar="D:SPLIT",
+        help="data set and split that is scored and never trained on (default: isic2016:test)",
+    )
+    result.add_argument("--report", action="store_true", help="compute nothing new; show what is there")
     result.add_argument("--data-dir", default="", metavar="DIR", help="folder of the prepared data sets")
     return result
 
 
 def study_of(args: argparse.Namespace) -> Study:
-    """Returns the study that the command line means."""
+    """Returns the study of a command line."""
     scale = SCALES[args.scale]
     name, colon, split = (args.external or ":".join(scale.external)).rpartition(":")
     if not colon:
@@ -279,15 +312,20 @@ def study_of(args: argparse.Namespace) -> Study:
 
 
 def main(run: Callable[[Study], None], doc: str) -> None:
-    """Runs one experiment from the command line."""
+    """Runs one experiment from the command line.
+
+    Args:
+      run: writes the experiment's section.
+      doc: the script's docstring, shown by `--help`.
+    """
     arguments = parser(doc)
     start(lambda: run(study_of(arguments.parse_args())))
 
 
 def start(program: Callable[[], None]) -> None:
-    """Runs a program as jaxseg's commands are run: a mistake or a failure ends it with a line and an exit code."""
-    # Not all of `startup.tune`: memory that is kept between steps would be kept between rows, too, and grow with them.
+    """Runs a program like jaxseg's commands: a mistake or a failure ends it with one line and an exit code."""
+    # Not all of `startup.tune`: it keeps memory between steps, which here would also stay, and grow, between rows.
     startup.keep_compiled_programs()
     cli.start_logging()
-    logging.getLogger("jaxseg").setLevel(logging.WARNING)  # of every run of a row the same would be told
+    logging.getLogger("jaxseg").setLevel(logging.WARNING)  # else each run of a row tells the same
     cli.run_program(f"python -m {module_name()}", program)

@@ -1,33 +1,32 @@
-"""Measures how far jaxseg is from Keras, and writes README's table of it.
+"""Measures how far jaxseg is from Keras, and writes the table of it into RESULTS.md.
 
-    KERAS_BACKEND=jax python -m experiments.parity          (measure, then write the table)
-    python -m experiments.parity table                      (write the table from the file of the last time)
+    python -m experiments.parity          (measures, then writes the table: 6 minutes on two CPU cores)
+    python -m experiments.parity table    (writes the table from the kept file: a second)
 
-Needs `pip install -e '.[test,keras]'`; a quarter of an hour on two CPU cores. What is measured, and how, is in
-`tests/reference/keras_measures.py`; `tests/test_keras_parity.py` holds each number to its tolerance. The numbers go to
-`experiments/results/keras_parity.json`.
+Needs `pip install -e '.[test,keras]'`. `experiments/parity/reference/keras_measures.py` says what is measured and how;
+`tests/experiments/test_keras_parity.py` holds each number to its tolerance. The numbers go to
+`experiments/results/keras_parity.json`. Expect relative differences of 1e-5 or less, and of 1e-2 after 20 steps in
+float32 (rounding moves ReLUs).
 """
 
+import argparse
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from experiments.shared.origin import RESULTS, ROOT, commit, today, versions
-from experiments.shared.tables import row, write_between
-
-sys.path.insert(0, str(ROOT / "tests"))
+from experiments.shared.origin import JSON, RESULTS, commit, today, versions
+from experiments.shared.tables import PAGE, markdown, write_between
 
 SEQUENCES = 5000
-"""Loss sequences for the schedules; the test has 2000."""
+"""Loss sequences for the schedules; the test uses 2000."""
 
 NAMES = {"resnet50v2": "ResNet50V2", "resnet50": "ResNet50"}
 
 
-def measure() -> dict:
+def measure() -> JSON:
     """Returns all differences, by what differs."""
     from experiments.parity.reference import keras_measures, keras_recipe, recipe
 
@@ -72,11 +71,11 @@ def measure() -> dict:
     return result
 
 
-def describe() -> dict:
-    """Returns where, when and with what it is measured; called before, as the commit may move on meanwhile."""
+def describe() -> JSON:
+    """Returns where, when and with what the parity is measured; call it before, as the commit may change meanwhile."""
     return {
         "kind": "keras_parity",
-        "command": "KERAS_BACKEND=jax python -m experiments.parity",
+        "command": "python -m experiments.parity",
         "date": today(),
         "commit": commit(),
         "versions": versions(("keras", "jax", "jaxlib", "flax", "optax", "numpy")),
@@ -84,48 +83,48 @@ def describe() -> dict:
     }
 
 
-def table(result: dict) -> str:
+def table(result: JSON) -> str:
     """Returns the Markdown table and a line on its origin."""
     found = result["measured"]
-    lines = [row("Compared", "How", "Difference"), row(*["---"] * 3)]
+    lines = []
     for encoder, name in NAMES.items():
-        of = found[encoder]
+        measured = found[encoder]
         lines += [
-            row(f"{name}: parameters", "without top", f"none: {of['parameters']['keras']:,}"),
-            row(
+            (f"{name}: parameters", "without top", f"none: {measured['parameters']['keras']:,}"),
+            (
                 f"{name}: five feature maps",
                 "random weights and statistics; 224 x 224 and 97 x 131, batch 2; of the map's largest value",
-                f"{max(of['features_224'], of['features_97x131']):.0e}",
+                f"{max(measured['features_224'], measured['features_97x131']):.0e}",
             ),
-            row(f"{name}: batch statistics", "after a step of training", f"{of['batch_statistics']:.0e}"),
-            row(f"{name}: gradients", "every parameter, float64; of the gradient's norm", f"{of['gradients']:.0e}"),
-            row(
+            (f"{name}: batch statistics", "after a step of training", f"{measured['batch_statistics']:.0e}"),
+            (f"{name}: gradients", "every parameter, float64; of the gradient's norm", f"{measured['gradients']:.0e}"),
+            (
                 f"{name}: weight files",
-                f"{of['files_from_keras']['layouts']} that Keras wrote, 1 that Keras read",
-                f"{of['files_from_keras']['tensors_that_differ'] + of['file_to_keras']['tensors_that_differ']} tensors",
+                f"{measured['files_from_keras']['layouts']} that Keras wrote, 1 that Keras read",
+                f"{sum(measured[way]['tensors_that_differ'] for way in ('files_from_keras', 'file_to_keras'))} tensors",
             ),
         ]
     schedules = found["schedules"]
     wrong = ", ".join(f"{name} in {count}" for name, count in schedules["mismatches"].items() if count)
     lines += [
-        row("Focal loss", "equation 2 in float64, logits -60 to 60", f"{found['equation_2']:.0e}"),
-        row(
+        ("Focal loss", "equation 2 in float64, logits -60 to 60", f"{found['equation_2']:.0e}"),
+        (
             "Class-balanced focal loss",
             "Keras in float64, logits -8 to 8: loss, mean, gradient",
             f"{max(found['class_balanced_focal_loss'].values()):.0e}",
         ),
-        row(
+        (
             "`ReduceLROnPlateau`, `EarlyStopping`",
             f"{schedules['sequences']:,} loss sequences with ties, NaN, infinities: learning rates, stop, best epoch",
             wrong or "none in any, bit for bit",
         ),
-        row("Adam", "300 steps, gradients 1e-11 to 10; of one step", f"{found['adam']:.0e}"),
-        row(
+        ("Adam", "300 steps, gradients 1e-11 to 10; of one step", f"{found['adam']:.0e}"),
+        (
             "The whole recipe",
             f"loss over {len(found['recipe_float64']['losses']['keras'])} steps, 64 px, batch 4, float64",
             f"{found['recipe_float64']['largest']:.0e}",
         ),
-        row(
+        (
             "The same in float32",
             "at the first step; the largest (rounding moves ReLUs, and Adam enlarges it)",
             f"{found['recipe_float32']['first']:.0e}; {found['recipe_float32']['largest']:.0e}",
@@ -134,21 +133,23 @@ def table(result: dict) -> str:
     versions, hardware = result["versions"], result["hardware"]
     origin = (
         f"Keras {versions['keras']} on JAX {versions['jax']}, {hardware['cores']} CPU cores, {result['date']}, commit "
-        f"{result['commit']}: [keras_parity.json](experiments/results/keras_parity.json)."
+        f"{result['commit']}: [keras_parity.json](keras_parity.json)."
     )
-    return "\n".join([*lines, "", origin])
+    return "\n".join([markdown(("Compared", "How", "Difference"), lines), "", origin])
 
 
 def write_table() -> None:
-    """Writes README's table."""
-    write_between("keras-parity", table(json.loads((RESULTS / "keras_parity.json").read_text())))
+    """Writes the table from the kept file."""
+    write_between("keras-parity", table(json.loads((RESULTS / "keras_parity.json").read_text())), PAGE)
 
 
 def main() -> None:
-    """Measures unless told not to, and writes the table."""
-    if sys.argv[1:] not in ([], ["table"]):
-        sys.exit(__doc__)
-    if not sys.argv[1:]:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "what", nargs="?", choices=("table",), help="write the table from the kept file, measure nothing"
+    )
+    if parser.parse_args().what is None:
         began, about, measured = time.perf_counter(), describe(), measure()
         content = {**about, "seconds": round(time.perf_counter() - began), "measured": measured}
         RESULTS.mkdir(exist_ok=True)

@@ -1,34 +1,45 @@
-"""Where a result comes from: commit, versions, hardware, date, command."""
+"""Where a result comes from: command, date, commit, versions and hardware, without any path of the machine."""
 
 import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-
-
 JSON = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout."""
+
+RESULTS = ROOT / "experiments" / "results"
+"""The folder of kept results."""
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+"""Packages whose versions a result records."""
+
+_PATH_IN_TEXT = re.compile(r"(?<![\w/.:~-])~?/[\w.+@-]+(?:/[\w.+@-]+)+/?")
 
 
 def origin(kind: str, device: JSON) -> JSON:
-    """Returns where, when and with what it is measured; to be called before, as the commit may move on meanwhile.
+    """Returns where, when and with what a result is measured.
+
+    Call it before measuring: the commit may change meanwhile.
 
     Args:
-      kind: of the result file.
-      device: "platform", "kind" and "count", as of JAX.
+      kind: kind of the result file, "benchmark_step" for example.
+      device: "platform", "kind" and "count" of the devices, as JAX names them.
     """
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "kind": kind,
-        "command": shlex.join(["python", "-m", module_name(), *sys.argv[1:]]),
+        "command": command_line(["python", "-m", module_name(), *sys.argv[1:]]),
         "date": today(),
         "commit": commit(),
         "versions": versions(PACKAGES),
@@ -38,56 +49,61 @@ def origin(kind: str, device: JSON) -> JSON:
             "cpu": _cpu_name(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "memory_gib": round(pages / 2**30),
-            # Of others, before it began: numbers of a machine that is in use are not to be trusted.
+            # Load by other programs before the measurement: timings of a busy machine are not to be trusted.
             "load_before": round(os.getloadavg()[0], 2),
         },
     }
 
 
-def _cpu_name() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def names_alone(value: Any) -> Any:
+    """Returns a JSON value whose absolute paths are replaced by the names of their files or folders.
+
+    Another machine has other folders, and a repository should not show those of its authors.
+    """
+    if isinstance(value, dict):
+        return {name: names_alone(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [names_alone(part) for part in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith(("/", "~/", "../")):
+        return Path(value).name
+    return _PATH_IN_TEXT.sub(lambda path: Path(path[0]).name, value)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Returns a command as one line, paths outside the working folder reduced to their names."""
+    return shlex.join(names_alone(list(words)))
 
 
 def hardware(result: JSON) -> str:
-    """Returns what a result was measured on, as a table says it."""
-    of = result["hardware"]
-    return (
-        f"{of['cores']} CPU core{'s' * (of['cores'] > 1)}"
-        if of["platform"] == "cpu"
-        else f"{of['count']} x {of['kind']}"
-    )
+    """Returns what a result was measured on, "2 CPU cores" for example."""
+    device = result["hardware"]
+    if device["platform"] == "cpu":
+        return f"{device['cores']} CPU core{'s' if device['cores'] > 1 else ''}"
+    return f"{device['count']} x {device['kind']}"
 
 
 def source(result: JSON) -> str:
     """Returns a line on a result's origin."""
-    of = result["hardware"]
-    names = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    device = result["hardware"]
+    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return (
-        f"{hardware(result)} ({of['cpu']}, {of['memory_gib']} GiB; load before: {of['load_before']}), {names}, "
-        f"{result['date']}, commit {result['commit']}: `{result['command']}`"
+        f"{hardware(result)} ({device['cpu']}, {device['memory_gib']} GiB; load before: {device['load_before']}), "
+        f"{packages}, {result['date']}, commit {result['commit']}: `{result['command']}`"
     )
 
 
 def module_name() -> str:
-    """Returns the dotted name of the program that runs, as `python -m` takes it."""
+    """Returns the dotted name of the running program, as `python -m` takes it."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).stem
 
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-RESULTS = ROOT / "experiments" / "results"
-
-
 def commit() -> str:
-    """Returns the commit that is checked out, with "-dirty" where files differ from it, but for results and README.
+    """Returns the checked-out commit, with "-dirty" where files other than results and README differ from it.
 
-    So scripts that measure one after the other tell the same commit, which is still there when their results are kept.
+    So scripts that measure one after the other record the same commit, and it still exists when their results are kept.
     """
 
     def git(*arguments: str) -> str:
@@ -96,7 +112,7 @@ def commit() -> str:
 
     kept = (f":!{RESULTS.relative_to(ROOT)}", ":!README.md")
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *kept)
-    return git("rev-parse", "--short=12", "HEAD") + "-dirty" * bool(changed)
+    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -107,3 +123,11 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 def today() -> str:
     """Returns the date, UTC."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

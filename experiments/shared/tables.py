@@ -1,9 +1,16 @@
-"""Markdown tables, and numbers as they show them."""
+"""Markdown tables, numbers as tables show them, and the pages that tables are written into."""
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
-from experiments.shared.origin import JSON, ROOT
+from experiments.shared.origin import JSON, RESULTS, ROOT
+
+README = ROOT / "README.md"
+"""The page with the one table of results."""
+
+PAGE = RESULTS / "RESULTS.md"
+"""The page with all tables and charts."""
 
 
 def spread(values: Sequence[float]) -> JSON:
@@ -18,7 +25,15 @@ def spread(values: Sequence[float]) -> JSON:
 
 
 def per_second(count: float, seconds: JSON) -> JSON:
-    """Turns the spread of seconds per step into that of things per second, `count` to a step."""
+    """Converts a spread of seconds per step into a spread of items per second.
+
+    Args:
+      count: items that one step processes.
+      seconds: spread of seconds per step, as `spread` returns it.
+
+    Returns:
+      The spread of items per second, in the same form.
+    """
     return {
         "median": count / seconds["median"],
         "quartiles": [count / s for s in reversed(seconds["quartiles"])],
@@ -28,7 +43,12 @@ def per_second(count: float, seconds: JSON) -> JSON:
 
 
 def shown(values: JSON, unit: str = "") -> str:
-    """Returns a spread as tables show it: the median, and the quartiles in brackets."""
+    """Returns a spread as tables show it: the median, and the quartiles in brackets.
+
+    Args:
+      values: spread, as `spread` returns it.
+      unit: text after the median, " s" for example.
+    """
     low, high = values["quartiles"]
     return f"{number(values['median'])}{unit} ({number(low)} to {number(high)})"
 
@@ -37,22 +57,38 @@ def number(value: float) -> str:
     """Returns a number with three digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table."""
-    return "\n".join([row(*head), row(*["---"] * len(head)), *(row(*cells) for cells in rows)])
+    """Returns a Markdown table.
+
+    Args:
+      head: titles of the columns.
+      rows: cells of each line, as many as there are titles.
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def row(*cells: str) -> str:
-    """Returns a line of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
+def write_between(mark: str, text: str, page: Path = PAGE) -> None:
+    """Replaces the text between `<!-- MARK -->` and `<!-- /MARK -->` on a page.
 
+    Args:
+      mark: name of the pair of marks.
+      text: Markdown to put there; links are relative to the page.
+      page: file that has the marks.
 
-def write_between(mark: str, text: str) -> None:
-    """Replaces what stands in README between `<!-- MARK -->` and `<!-- /MARK -->`."""
-    readme = ROOT / "README.md"
+    Raises:
+      SystemExit: the page lacks the marks; it is left as it is.
+    """
     start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    before, _, rest = readme.read_text().partition(start)
-    readme.write_text(f"{before}{start}\n{text}\n{end}{rest.partition(end)[2]}")
+    before, found, rest = page.read_text().partition(start)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise SystemExit(
+            f"{page.relative_to(ROOT)}: lacks the marks {start} and {end}; add them where the text belongs"
+        )
+    page.write_text(f"{before}{start}\n{text}\n{end}{after}")

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import table as speed_table
+from experiments.benchmarks import table
 from experiments.benchmarks.measuring import PARTS
 from experiments.benchmarks.worker import Worker, WorkerError
-from experiments.benchmarks.workers import compile_ahead as ahead
+from experiments.benchmarks.workers import compile_ahead
 from experiments.benchmarks.workers.timed_job import Timeline
 from experiments.shared.tables import per_second, spread
 from tests.helpers.paths import ROOT
@@ -29,7 +29,7 @@ def run(script, out, *more):
     result = json.loads(path.read_text())
     assert {"command", "commit", "date", "hardware", "versions"} < set(result)
     assert result["quick"]
-    rows = list(speed_table.BENCHMARKS[path.stem.partition("_")[0]](result))
+    rows = list(table.BENCHMARKS[path.stem.partition("_")[0]](result))
     assert all(len(cells) == 3 for cells in rows), rows
     assert rows
     return result
@@ -37,7 +37,7 @@ def run(script, out, *more):
 
 @pytest.mark.slow
 def test_step(tmp_path):
-    """Broken: the bare steps, their cost by XLA or the device's limits are not measured."""
+    """If broken, the bare steps, their cost by XLA or the device's limits are not measured."""
     result = run("step", tmp_path)
     for case in result["cases"]:
         for what in ("train", "predict"):
@@ -49,7 +49,7 @@ def test_step(tmp_path):
 
 @pytest.mark.slow
 def test_job(tmp_path):
-    """Broken: a function of the trainer that is wrapped from outside has another name, or its time goes nowhere."""
+    """If broken, a function of the trainer that is wrapped from outside has another name, or its time goes nowhere."""
     result = run("job", tmp_path)
     for job in (result["job"], *result["growth"]):
         assert sum(job["seconds"].values()) == pytest.approx(job["total"])
@@ -62,7 +62,7 @@ def test_job(tmp_path):
 
 @pytest.mark.slow
 def test_input(tmp_path):
-    """Broken: the made set cannot be built or read, or the pipeline or the augmentation does not run alone."""
+    """If broken, the made set cannot be built or read, or the pipeline or the augmentation does not run alone."""
     result = run("input", tmp_path)
     assert result["input"]["made"]["images"] == 8
     assert set(result["input"]["made"]["pipeline"]) == {"0", "2"}
@@ -74,7 +74,7 @@ def test_input(tmp_path):
     not importlib.util.find_spec("segmentation_models_pytorch"), reason="needs PyTorch: pip install -e '.[peer]'"
 )
 def test_peer(tmp_path):
-    """Broken: the two frameworks do not take turns, or a round of one has no partner."""
+    """If broken, the two frameworks do not take turns, or a round of one has no partner."""
     result = run("peer", tmp_path, "--peer-dtype", "float32")
     for networks in result["measured"].values():
         assert {len(of["seconds_by_round"]) for of in networks.values()} == {2}
@@ -84,7 +84,7 @@ def test_peer(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "compiler"), [("h100", "jax_cuda12_plugin"), ("v5e", "libtpu")])
 def test_ahead(tmp_path, target, compiler):
-    """Broken: the steps do not compile for a GPU or a TPU, or their cost is not found."""
+    """If broken, the steps do not compile for a GPU or a TPU, or their cost is not found."""
     if not importlib.util.find_spec(compiler):
         pytest.skip(f"needs the compiler for {target}: pip install -e '.[gpu]' or '.[tpu]'")
     result = run("ahead", tmp_path, "--targets", target)
@@ -95,7 +95,7 @@ def test_ahead(tmp_path, target, compiler):
 
 
 def test_kernels_are_counted():
-    """Broken: what starts nothing is counted, an asynchronous operation twice, or what a kernel is made of."""
+    """If broken, what starts nothing is counted, an asynchronous operation twice, or what a kernel is made of."""
     module = """HloModule m
 
 %inside (p: f32[2]) -> f32[2] {
@@ -113,32 +113,32 @@ ENTRY %main (a: f32[2]) -> (f32[2], f32[2]) {
   ROOT %out = (f32[2]{0}, f32[2]{0}) tuple(%part, %copy-done.1)
 }
 """
-    assert ahead.kernels(module) == 3
+    assert compile_ahead.kernels(module) == 3
 
 
 def test_a_worker_answers_and_fails_in_a_line(tmp_path, monkeypatch):
-    """Broken: a case that runs out of memory ends the whole benchmark, or printed text is taken for an answer."""
+    """If broken, a case that runs out of memory ends the whole benchmark, or printed text is taken for an answer."""
     (tmp_path / "half.py").write_text(
         "import sys\n"
         "from experiments.benchmarks.worker import serve\n"
-        "def answer(of):\n"
+        "def answer(number):\n"
         "    print('noise')\n"
-        "    if of == 'exit': sys.exit(3)\n"
-        "    return {'half': 1 / of}\n"
+        "    if number == 'exit': sys.exit(3)\n"
+        "    return {'half': 1 / number}\n"
         "serve(answer)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with Worker("half") as worker:
-        assert worker.ask(of=2) == {"half": 0.5}
+        assert worker.ask(number=2) == {"half": 0.5}
         with pytest.raises(WorkerError, match="ZeroDivisionError: division by zero"):
-            worker.ask(of=0)
-        assert worker.ask(of=4) == {"half": 0.25}
+            worker.ask(number=0)
+        assert worker.ask(number=4) == {"half": 0.25}
         with pytest.raises(WorkerError, match="exit code 3"):
-            worker.ask(of="exit")
+            worker.ask(number="exit")
 
 
 def test_the_split_adds_up():
-    """Broken: a moment within two parts is counted twice, goes to the wrong one, or is lost."""
+    """If broken, a moment within two parts is counted twice, goes to the wrong one, or is lost."""
     timeline = Timeline()
     for name, began, ended in [
         ("start-up", 0, 4),
@@ -156,16 +156,16 @@ def test_the_split_adds_up():
 
 
 def test_the_table_tells_what_was_not_run(tmp_path, monkeypatch):
-    """Broken: README shows a quick run's numbers, or is silent about a device that was not measured."""
+    """If broken, RESULTS.md shows a quick run's numbers, or is silent about a device that was not measured."""
     (tmp_path / "step_cpu.json").write_text(json.dumps({"quick": True}))
-    monkeypatch.setattr(speed_table, "RESULTS", tmp_path)
-    rows = speed_table.table().splitlines()[2:]
+    monkeypatch.setattr(table, "RESULTS", tmp_path)
+    rows = table.table().splitlines()[2:]
     assert [row.rpartition("not run | ")[2] for row in rows] == ["CPU |", "GPU |", "TPU |"]
-    assert [row.count("benchmark_") for row in rows] == [5, 4, 4]  # what is compiled ahead is so on a CPU
+    assert [row.count("`benchmarks.") for row in rows] == [5, 4, 4]  # what is compiled ahead is so on a CPU
 
 
 def test_spreads():
-    """Broken: rates are taken from the wrong end of the seconds' spread."""
+    """If broken, rates are taken from the wrong end of the seconds' spread."""
     seconds = spread([4.0, 1.0, 2.0])
     assert seconds == {"median": 2.0, "quartiles": [1.5, 3.0], "range": [1.0, 4.0], "rounds": 3}
     assert per_second(6, seconds) == {

@@ -40,7 +40,7 @@ def section(out: Path, name: str = "three_models", **changes) -> dict:
         "synthetic": False,
         "scale": "cpu",
         "source": {
-            "command": "python experiments/three.py --out x",
+            "command": "python -m experiments.three --out x",
             "commit": "0123abc",
             "date": "2026-07-01",
             "hardware": "2 CPU cores",
@@ -89,7 +89,7 @@ def test_both_files_say_what_the_section_does(tmp_path):
         "0.8125 ± 0.1",
         "weak",
         "ImageNet weights of V2: not at hand",
-        "python experiments/three.py --out x",
+        "python -m experiments.three --out x",
         "commit 0123abc",
         "2026-07-01",
         "2 CPU cores",

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.paper import rows, stacked, study
+from experiments.paper import plan, rows, stacked, study, under_way
 from experiments.paper.models import FINAL
 from experiments.paper.scales import SMOKE
 from jaxseg import data
@@ -45,6 +45,68 @@ def test_a_member_is_the_run_of_its_seed(together, seed, tmp_path):
         np.testing.assert_allclose([line[name] for line in mine.history], [line[name] for line in history], rtol=1e-4)
     ours = jax.tree.map(lambda leaf: leaf[seed], trained.states.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, state.params)
+
+
+def test_a_row_goes_on_from_its_last_epoch(together, tmp_path):
+    """If broken, a row that was ended begins again, or its runs are others than those of a row that was not."""
+    config, whole, _, _ = together
+
+    def end_after_the_first(line):
+        if "epoch 1 of 6" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stacked.train_together(config, whole.members, end_after_the_first, tmp_path)
+    assert under_way.epochs_done(tmp_path) == 1
+    other = config.updated({"train.epochs": 7})
+    with pytest.raises(UserError, match="begun with other settings"):
+        stacked.train_together(other, whole.members, print, tmp_path)
+    told = []
+    trained, _ = stacked.train_together(config, whole.members, told.append, tmp_path)
+    assert told[0].strip() == "goes on after epoch 1 of 6"
+    assert "epoch 2 of 6" in told[1]
+    assert trained.sessions == [0, 1]
+    jax.tree.map(np.testing.assert_array_equal, trained.states, whole.states)
+    for mine, theirs in ((trained.progress, whole.progress), (trained.at_best, whole.at_best)):
+        for after, before in zip(mine, theirs, strict=True):
+            assert (after.plateau, after.early_stop) == (before.plateau, before.early_stop)
+            assert list(map(without_times, after.history)) == list(map(without_times, before.history))
+    under_way.remove(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def without_times(line):
+    return {name: value for name, value in line.items() if name != "images_per_second"}
+
+
+def test_a_damaged_row_starts_again(together, tmp_path):
+    """If broken, a file cut short by a crash ends the study, or is passed over in silence."""
+    config, whole, steps, _ = together
+    target = stacked._stacked_target(config, steps, 2)
+    row = under_way.UnderWay(whole.states, whole.states, whole.progress, whole.at_best)
+    with under_way.Saved(tmp_path, {"of": "this"}) as saved:
+        saved.save(row)
+    for path in (tmp_path / under_way.FOLDER).rglob("*"):
+        if path.is_file() and "states" in path.parts:
+            path.write_bytes(path.read_bytes()[:7])
+    told = []
+    with under_way.Saved(tmp_path, {"of": "this"}) as saved:
+        assert saved.resume(target, told.append) is None
+    assert "cannot be read" in told[0]
+    assert told[0].endswith("the row starts again")
+
+
+def test_the_time_left_of_a_study(tmp_path):
+    """If broken, the time that a study tells is that of other rows, or forgets what is saved of a row."""
+    planned = [rows.Row("a", "", {}), rows.Row("b", "", {"model.encoder": "none"}), rows.Row("c", "", {}, folds=True)]
+    assert plan.sentence(tmp_path, planned, 3, 5) == "0 of 3 rows are done; the time left is known after the first"
+    for name, seconds in (("a", 600), ("b", 60)):
+        (tmp_path / "rows" / name).mkdir(parents=True)
+        result = {"seconds": seconds, "members": [{"epochs": 10}] * 2}
+        (tmp_path / "rows" / name / "row.json").write_text(json.dumps(result))
+    assert plan.sentence(tmp_path, planned, 3, 5) == "2 of 3 rows are done; about 25 min left"
+    (tmp_path / "rows" / "c" / under_way.FOLDER / "4").mkdir(parents=True)
+    assert plan.sentence(tmp_path, planned, 3, 5).endswith("about 15 min left")
 
 
 def test_members_stop_by_themselves(together):
@@ -120,6 +182,7 @@ def test_a_row_is_trained_once(tmp_path, monkeypatch):
     result = smoke(tmp_path).row(ROW)
     assert [run["seed"] for run in result["members"]] == [0, 1]
     assert result["tests"]["external"][0]["images"] == 9
+    assert not (smoke(tmp_path).folder(ROW) / "under-way").exists()
     monkeypatch.setattr(study, "train_together", None)
     assert smoke(tmp_path).row(ROW)["tests"] == result["tests"]
     with pytest.raises(UserError, match="other settings"):
@@ -171,7 +234,7 @@ def test_best_threshold():
 
 
 def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):
-    """If broken, README's table shows other numbers than the study's, or keeps pictures of patients."""
+    """If broken, the table of RESULTS.md shows other numbers than the study's, or keeps pictures of patients."""
     from experiments.paper import keep as keep_paper
 
     of = smoke(tmp_path / "study")
@@ -182,11 +245,15 @@ def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):
         of.place("losses", figure["file"]).write_bytes(b"png")
     monkeypatch.setattr(keep_paper, "RESULTS", tmp_path)
     written = {}
-    monkeypatch.setattr(keep_paper, "write_between", written.__setitem__)
-    monkeypatch.setattr("sys.argv", ["keep_paper.py", str(tmp_path / "study")])
+    monkeypatch.setattr(keep_paper, "write_between", lambda mark, text, page: written.update({mark: text}))
+    monkeypatch.setattr("sys.argv", ["keep", str(tmp_path / "study")])
     keep_paper.main()
     kept = json.loads((tmp_path / "paper_smoke.json").read_text())
     assert kept["rows"]["row"]["settings"] == result["settings"]
     assert [path.name for path in tmp_path.glob("*.png")] == ["paper_smoke_losses_chart.png"]
-    assert rows.cell(result, "external", "pooled", "dice") in written["paper"]
-    assert "- x: why" in written["paper"]
+    assert rows.cell(result, "external", "pooled", "dice") in written["paper_smoke"]
+    assert "- x: why" in written["paper_smoke"]
+    first = written.copy()
+    monkeypatch.setattr("sys.argv", ["keep", "--scale", "smoke"])
+    keep_paper.main()
+    assert written == first  # what was kept is enough to write the text again

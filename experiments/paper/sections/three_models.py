@@ -1,38 +1,49 @@
 """The paper's comparison (4.3, 4.5, Fig. 6 and 7): U-Net + augmentation, ResNet-U-Net without and with augmentation.
 
-python -m experiments.paper.sections.three_models --out runs/paper --scale cpu
+    python -m experiments.paper.sections.three_models --out runs/paper --scale cpu
+
+At scale `cpu` three quarters of an hour on one core of an AMD EPYC, three seeds each. Expect a pooled Dice on the
+external set of 0.74 for the U-Net, and 0.81 and 0.82 for the ResNet-U-Net without and with augmentation
+(`experiments/results/paper_cpu.json`); the paper gives 0.882, 0.929 and 0.938.
 """
 
 import numpy as np
 
-from experiments.paper import rows, study
+from experiments.paper import rows
 from experiments.paper.models import BARE, FULL, UNET
 from experiments.paper.plots import bars, curves
+from experiments.paper.pool import resized
 from experiments.paper.rows import Row
-from experiments.paper.stacked import resized
+from experiments.paper.study import Study, load_maps, main
 from jaxseg.losses import create_loss
 from jaxseg.metrics import SCORES
 
 NAME = "three_models"
 
 
-def run(of: study.Study) -> None:
-    """Trains what is not trained, and writes the section."""
-    models = (UNET, BARE, FULL)
-    results = [of.row(row) for row in models]
+def rows_of(study: Study) -> list[Row]:
+    """Returns the rows that the section shows."""
+    del study  # the same rows at every scale
+    return [UNET, BARE, FULL]
+
+
+def run(study: Study) -> None:
+    """Trains the rows that are not there yet, and writes the section."""
+    models = rows_of(study)
+    results = [study.row(row) for row in models]
     figures = []
     if done := rows.done(results):
-        curves(done, of.place(NAME, "curves.png"), synthetic=of.synthetic)
+        curves(done, study.place(NAME, "curves.png"), synthetic=study.synthetic)
         numbers = {
             row.title: {
-                "loss": external_losses(of, row),
+                "loss": external_losses(study, row),
                 **{name: rows.values(result, "external", "pooled", name) for name in SCORES},
             }
             for row, result in zip(models, results, strict=True)
             if "missing" not in result
         }
         paper = {row.title: rows.PAPER[row.name] for row in models}
-        bars(numbers, of.place(NAME, "bars.png"), synthetic=of.synthetic, paper=paper)
+        bars(numbers, study.place(NAME, "bars.png"), synthetic=study.synthetic, paper=paper)
         figures = [
             {
                 "file": "curves.png",
@@ -45,13 +56,13 @@ def run(of: study.Study) -> None:
                 "caption": "External set: focal loss and pooled scores, mean and deviation over the runs (Fig. 7)",
             },
         ]
-    of.section(
+    study.section(
         NAME,
         title="Three models",
         paper="4.3 and 4.5, Fig. 6 and 7",
         about=(
             "The paper's ablation: encoder and focal loss against the plain U-Net, and what augmentation adds. "
-            f"Scale {of.scale.name}. {of.scale.about}"
+            f"Scale {study.scale.name}. {study.scale.about}"
         ),
         tables=[rows.compared(results), *rows.tables(results)],
         figures=figures,
@@ -60,14 +71,19 @@ def run(of: study.Study) -> None:
     )
 
 
-def external_losses(of: study.Study, row: Row) -> list[float]:
-    """Returns each run's focal loss on the external set, of its kept probabilities, which are in steps of 1/255."""
-    config = of.config(row)
-    truth = resized(of.external_set(config), config)[1][..., 0]
-    found = np.clip(study.load_maps(of.folder(row) / "maps.npz")["external"], 1 / 510, 1 - 1 / 510)
+def external_losses(study: Study, row: Row) -> list[float]:
+    """Returns each run's focal loss on the external set, from its kept probabilities, which are in steps of 1/255.
+
+    Args:
+      study: the study.
+      row: a row that kept its probabilities.
+    """
+    config = study.config(row)
+    truth = resized(study.external_set(config), config)[1][..., 0]
+    found = np.clip(load_maps(study.folder(row) / "maps.npz")["external"], 1 / 510, 1 - 1 / 510)
     loss = create_loss(config.loss)
     return [float(loss(np.log(maps / (1 - maps)), truth)) for maps in found]
 
 
 if __name__ == "__main__":
-    study.main(run, __doc__)
+    main(run, __doc__)

@@ -1,6 +1,6 @@
-"""What the benchmarks share: origin of the numbers, rounds, processes that measure when asked, result files, plots.
+"""What the benchmarks share: command line, timed rounds, memory, result files and charts.
 
-Needs nothing but the standard library until it draws, so that a process with PyTorch and without JAX can use it.
+It imports the standard library alone until it draws, so that a process with PyTorch and without JAX can use it.
 """
 
 import argparse
@@ -12,64 +12,82 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.shared.origin import JSON, RESULTS, source
+from experiments.shared.origin import JSON, RESULTS, ROOT, source
 
 TINY = {"model.encoder": "none", "model.unet_channels": [4, 8], "data.image_size": 32, "train.batch_size": 4}
-"""Settings of a network for trying a benchmark out."""
-
+"""Settings of a tiny network, to try a benchmark out."""
 
 PARTS = ("compile", "checkpoint", "input wait", "validation", "step", "start-up", "other")
-"""Where time goes. A moment within several belongs to the first of them: validation's compilation is compilation."""
+"""Parts of a job's time. A moment within several belongs to the first: validation that compiles is "compile"."""
 
 
 def parser(doc: str, rounds: int | None) -> argparse.ArgumentParser:
-    """Returns a benchmark's parser with the arguments that all have; `rounds` of None: nothing is timed in rounds."""
+    """Returns a benchmark's parser with the arguments that all benchmarks have.
+
+    Args:
+      doc: the script's docstring, shown by `--help`.
+      rounds: default of `--rounds`; None: the script times nothing in rounds and lacks the argument.
+    """
     result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--quick", action="store_true", help="a tiny network and few rounds: does it run at all?")
     if rounds:
         result.add_argument(
-            "--rounds", type=positive, default=rounds, metavar="N", help="of each measurement (default: %(default)s)"
+            "--rounds",
+            type=positive,
+            default=rounds,
+            metavar="N",
+            help="rounds of each measurement (default: %(default)s)",
         )
-    result.add_argument("--out", type=Path, metavar="DIR", help=f"results' folder (default: {RESULTS}; quick: none)")
+    result.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of results (default: {RESULTS.relative_to(ROOT)}; with --quick: none)",
+    )
     return result
 
 
 def positive(text: str) -> int:
-    """Reads a number of things from the command line, at least one."""
+    """Reads a positive whole number from the command line."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
 def timed_rounds(run: Callable[[int], object], rounds: int, steps: int) -> list[float]:
-    """Returns the seconds of one step in each round, warm-up apart.
+    """Returns the seconds of one step in each round, after a warm-up.
 
     Args:
-      run: does a number of steps and waits for the last.
-      rounds: how many times.
-      steps: of each round.
+      run: takes a number of steps and waits for the last.
+      rounds: number of rounds.
+      steps: steps of each round.
     """
     run(2)
     return [seconds_of(run, steps) / steps for _ in range(rounds)]
 
 
 def seconds_of(run: Callable[..., object], *args: Any) -> float:
-    """Returns how long a call takes, seconds."""
+    """Returns how long a call takes, in seconds.
+
+    Args:
+      run: function to call.
+      args: its arguments.
+    """
     began = time.perf_counter()
     run(*args)
     return time.perf_counter() - began
 
 
 def peak_memory() -> int:
-    """Returns the most memory that this process has had so far, bytes."""
+    """Returns the peak memory of this process so far, in bytes."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def program_memory(stats: Any) -> int:
-    """Returns the memory that a compiled program needs on a device, bytes; `stats` as of JAX' `memory_analysis`."""
-    new = stats.output_size_in_bytes - stats.alias_size_in_bytes  # the others lie where arguments lay
+    """Returns the memory that a compiled program needs on a device, in bytes, from JAX' `memory_analysis`."""
+    new = stats.output_size_in_bytes - stats.alias_size_in_bytes  # the other outputs reuse the memory of arguments
     return stats.argument_size_in_bytes + new + stats.temp_size_in_bytes
 
 
@@ -77,11 +95,11 @@ def save(args: argparse.Namespace, name: str, result: JSON, tables: str, draw: C
     """Prints a result, and writes it as `NAME.json`, `NAME.md` and `NAME.png`.
 
     Args:
-      args: of the command line; a quick run without `--out` writes nothing.
-      name: as "step_cpu".
+      args: the parsed command line; a quick run without `--out` writes nothing.
+      name: name of the files, "step_cpu" for example.
       result: all numbers.
-      tables: in Markdown.
-      draw: draws on Matplotlib's axes.
+      tables: the tables in Markdown.
+      draw: draws the chart on Matplotlib axes.
     """
     text = f"{tables}\n\n{source(result)}\n"
     print(text)
@@ -98,7 +116,7 @@ def save(args: argparse.Namespace, name: str, result: JSON, tables: str, draw: C
 
 @contextlib.contextmanager
 def axes(path: Path) -> Iterator[Any]:
-    """Yields Matplotlib's axes, and writes the picture."""
+    """Yields Matplotlib axes, and writes the picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -109,5 +127,5 @@ def axes(path: Path) -> Iterator[Any]:
 
 
 def say(text: str) -> None:
-    """Tells on stderr how far it is."""
+    """Prints a line with the time on stderr."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

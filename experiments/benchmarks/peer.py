@@ -4,14 +4,18 @@
     python -m experiments.benchmarks.peer --peer-python peer/bin/python --quick
     python -m experiments.benchmarks.peer --peer-python peer/bin/python
 
-Each network is in a process of its own, and one at a time works: a round of one, then of the next, so that what the
-machine does besides hits all of them. The ratio is taken round by round. Above 1 jaxseg is the faster one. PyTorch may
-be in an environment of its own, as above, or in jaxseg's (`pip install '.[peer]'`).
+Each network has a separate process, and they work in turns, round by round, so that other load on the machine affects
+all of them. The ratio is computed per round; above 1 jaxseg is faster. PyTorch may be in a separate environment, as
+above, or in jaxseg's (`pip install '.[peer]'`).
 
-Loss, optimiser, batch and image size are the same. Our training step includes augmentation, dropout, the confusion
-counts and the gradient's norm, as in training; the peer's has none of these. Ours takes bytes, the peer's floats. The
-peer runs in channels_last, compiled on a GPU, in the precision that trains faster there. `resnet50` is the peer's
-encoder; `resnet50v2` is our default. The decoders are each project's own. With --quick ours is a toy: no comparison.
+Loss, optimiser, batch and image size are the same. The training step of jaxseg includes augmentation, dropout, the
+confusion counts and the gradient's norm, as in training; the peer's step has none of these. jaxseg takes bytes, the
+peer floats. The peer runs in channels_last, compiled on a GPU, in the precision that trains faster there. `resnet50` is
+the peer's encoder; `resnet50v2` is jaxseg's default. Each project has its own decoder. With --quick jaxseg's network is
+tiny, and the ratio means nothing.
+
+About ten minutes on two cores of an AMD EPYC. Expect 1.5 times the peer's rate for a training step with `resnet50v2`,
+and 1.0 times with `resnet50` (`experiments/results/peer_cpu.json`).
 """
 
 import sys
@@ -30,16 +34,21 @@ _ours: list[Any] = []
 
 
 def answer(what: str, **arguments: Any) -> JSON:
-    """Measures our side in the worker; the peer's twin is in `workers/peer_torch.py`."""
+    """Measures jaxseg in the worker; `workers/peer_torch.py` does the same for the peer.
+
+    Args:
+      what: "device", "prepare", "memory", "train" or "predict".
+      arguments: arguments of the measurement.
+    """
     import jax
 
     from experiments.benchmarks.measuring import peak_memory, seconds_of
-    from experiments.benchmarks.workers import bare_step as bare
+    from experiments.benchmarks.workers import bare_step
 
     if what == "device":
-        return bare.device()
+        return bare_step.device()
     if what == "prepare":
-        _ours.append(bare.Bare(arguments["changes"]))
+        _ours.append(bare_step.Bare(arguments["changes"]))
         for step in WHAT:
             _ours[0].run(step, 2)
         return {}
@@ -50,7 +59,13 @@ def answer(what: str, **arguments: Any) -> JSON:
 
 
 def faster_dtype(python: str, shape: JSON, steps: int) -> str:
-    """Returns the precision in which the peer trains faster; tried in a process of its own, which keeps no memory."""
+    """Returns the precision in which the peer trains faster; a separate process tries it, so no memory stays.
+
+    Args:
+      python: interpreter that has PyTorch.
+      shape: "batch_size" and "image_size".
+      steps: steps of a measurement.
+    """
     seconds = {}
     with Worker("experiments.benchmarks.workers.peer_torch", python=python) as peer:
         for dtype in ("float32", "bfloat16"):
@@ -61,29 +76,40 @@ def faster_dtype(python: str, shape: JSON, steps: int) -> str:
 
 
 def compare(workers: dict[str, Worker], rounds: int, steps: int) -> JSON:
-    """Returns each network's seconds per step in every round, by step."""
+    """Returns each network's seconds per step in every round, by step.
+
+    Args:
+      workers: processes by network.
+      rounds: number of rounds.
+      steps: steps of each round.
+    """
     found = {what: {name: [] for name in workers} for what in WHAT}
     for what in WHAT:
         for index in range(rounds):
-            # Who begins takes turns too.
+            # The order alternates too.
             names = list(workers) if index % 2 else list(workers)[::-1]
             for name in names:
                 found[what][name].append(workers[name].ask(what=what, count=steps)["seconds"])
-            say(f"{what}: " + ", ".join(f"{name} {of[-1]:.3f} s" for name, of in found[what].items()))
+            say(f"{what}: " + ", ".join(f"{name} {times[-1]:.3f} s" for name, times in found[what].items()))
     return found
 
 
 def judged(found: JSON, batch_size: int) -> JSON:
-    """Adds rates and ratios to the seconds of every round."""
+    """Returns rates and ratios, and the seconds of every round.
+
+    Args:
+      found: seconds per step by step and network, as `compare` returns them.
+      batch_size: images of a step.
+    """
     result = {}
     for what, seconds in found.items():
         result[what] = {
             name: {
-                "seconds_by_round": of,
-                "images_per_second": per_second(batch_size, spread(of)),
-                "ratio": spread([peer / mine for peer, mine in zip(seconds[PEER], of, strict=True)]),
+                "seconds_by_round": times,
+                "images_per_second": per_second(batch_size, spread(times)),
+                "ratio": spread([peer / ours for peer, ours in zip(seconds[PEER], times, strict=True)]),
             }
-            for name, of in seconds.items()
+            for name, times in seconds.items()
         }
     return result
 
@@ -91,13 +117,13 @@ def judged(found: JSON, batch_size: int) -> JSON:
 def tables(result: JSON) -> str:
     """Returns the Markdown table."""
     rows = [
-        (WHAT[what], name, result["dtypes"][name], shown(of["images_per_second"]), shown(of["ratio"]))
+        (WHAT[what], name, result["dtypes"][name], shown(network["images_per_second"]), shown(network["ratio"]))
         for what, networks in result["measured"].items()
-        for name, of in networks.items()
+        for name, network in networks.items()
     ]
     peak = ", ".join(
-        f"{name} {number((of['peak_device_bytes'] or of['peak_process_bytes']) / 2**30)} GiB"
-        for name, of in result["memory"].items()
+        f"{name} {number((network['peak_device_bytes'] or network['peak_process_bytes']) / 2**30)} GiB"
+        for name, network in result["memory"].items()
     )
     head = ("Step", "Network", "Precision", "Images per second", "Of the peer's rate")
     return (
@@ -108,11 +134,16 @@ def tables(result: JSON) -> str:
 
 
 def draw(result: JSON, ax: Any) -> None:
-    """Draws the ratio of every round."""
+    """Draws the ratio of every round.
+
+    Args:
+      result: all numbers.
+      ax: Matplotlib axes.
+    """
     groups = [(what, name) for what in WHAT for name in result["measured"][what] if name != PEER]
     for place, (what, name) in enumerate(groups):
-        mine, peer = (result["measured"][what][n]["seconds_by_round"] for n in (name, PEER))
-        ax.plot([place] * len(mine), [b / a for a, b in zip(mine, peer, strict=True)], "o", alpha=0.6)
+        ours, peer = (result["measured"][what][n]["seconds_by_round"] for n in (name, PEER))
+        ax.plot([place] * len(ours), [b / a for a, b in zip(ours, peer, strict=True)], "o", alpha=0.6)
     ax.axhline(1, color="grey", linewidth=1)
     ax.set_xticks(range(len(groups)), [f"{name}\n{WHAT[what]}" for what, name in groups])
     ax.set(ylabel="jaxseg's rate / the peer's, each round", ylim=(0, None))
@@ -125,7 +156,9 @@ def main() -> None:
     arguments.add_argument(
         "--peer-dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="default: auto"
     )
-    arguments.add_argument("--dtype", choices=("float32", "bfloat16"), help="ours; default: CPU float32, else bfloat16")
+    arguments.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="precision of jaxseg; default: CPU float32, else bfloat16"
+    )
     arguments.add_argument("--batch-size", type=positive, metavar="N", help="default: CPU 8, else 64")
     arguments.add_argument("--image-size", type=positive, default=224, metavar="N", help="default: 224")
     arguments.add_argument("--steps", type=positive, metavar="N", help="steps of each round; default: CPU 1, else 20")
@@ -156,7 +189,7 @@ def main() -> None:
                 "model.dtype": ours,
                 "train.batch_size": batch_size,
                 "data.image_size": image_size,
-                "train.devices": 0 if cpu else 1,  # the peer has all of a CPU, too
+                "train.devices": 0 if cpu else 1,  # the peer uses the whole CPU, too
                 **(TINY if args.quick else {}),
             }
             workers[name].ask(what="prepare", changes=changes)

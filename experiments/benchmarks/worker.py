@@ -1,4 +1,4 @@
-"""A measurement in a process of its own, asked and answered in JSON."""
+"""Measurements in separate processes, asked and answered in lines of JSON."""
 
 import contextlib
 import json
@@ -13,19 +13,19 @@ from experiments.shared.origin import JSON, ROOT, module_name
 
 
 class WorkerError(Exception):
-    """A worker could not do what it was asked; says why in a line."""
+    """A worker failed; the message is one line."""
 
 
 class Worker:
-    """A process of its own that measures when asked, by lines of JSON; a context manager.
+    """A separate process that measures when asked, by lines of JSON; a context manager.
 
-    Its threads and memory are not shared with what is measured beside it. JAX keeps what it compiles there in a folder
-    of the worker's own: the first compilation is always a real one, and a second of the same program costs little.
+    It shares no threads and no memory with other measurements. Its cache of compiled programs starts empty: the first
+    compilation is always a real one, and compiling the same program again costs little.
 
     Args:
-      module: its dotted name; it calls `serve` when given `--worker`.
-      python: its interpreter.
-      env: variables besides this process's.
+      module: dotted name of the module to run; it calls `serve` when given `--worker`.
+      python: interpreter of the process.
+      env: environment variables besides those of this process.
     """
 
     def __init__(self, module: str, *, python: str = sys.executable, env: Mapping[str, str] | None = None):
@@ -51,16 +51,16 @@ class Worker:
         if exception[0]:
             self._process.kill()
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()  # which ends it
+            self._process.stdin.close()  # ends the worker
         self._process.wait()
         self._process.stdout.close()
         self._compiled.cleanup()
 
     def ask(self, **question: Any) -> JSON:
-        """Returns the answer to a question.
+        """Returns the answer to a question, given as keywords.
 
         Raises:
-          WorkerError: it failed, or the process died.
+          WorkerError: the measurement failed, or the process died.
         """
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(question) + "\n")
@@ -75,13 +75,13 @@ class Worker:
 
 
 def serve(answer: Callable[..., JSON]) -> None:
-    """Answers questions until there are none; an error is an answer too, with its traceback on stderr.
+    """Answers questions until the input ends; an error is an answer too, with its traceback on stderr.
 
     Args:
-      answer: takes a question's names as keywords.
+      answer: function that takes a question as keywords.
     """
     with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)  # what libraries print is no answer
+        os.dup2(2, 1)  # text that libraries print is not an answer
         for line in sys.stdin:
             try:
                 reply = answer(**json.loads(line))
@@ -93,7 +93,12 @@ def serve(answer: Callable[..., JSON]) -> None:
 
 
 def start(answer: Callable[..., JSON], main: Callable[[], None]) -> None:
-    """Runs a script: as a worker if started as one, and else its `main`, whose failed worker ends it with a line."""
+    """Runs a script, as a worker if it was started with `--worker`, else by its `main`.
+
+    Args:
+      answer: answers the worker's questions.
+      main: the script's own work; a failed worker ends it with one line.
+    """
     if sys.argv[1:] == ["--worker"]:
         serve(answer)
         return

@@ -1,6 +1,6 @@
-"""The bare steps, on one batch that stays on the device, and what the device could do at most.
+"""The bare steps on one batch that stays on the device, and the limits of the device.
 
-For the benchmarks' workers: importing this starts JAX.
+For the benchmarks' workers: importing this module starts JAX.
 """
 
 import time
@@ -19,16 +19,19 @@ from jaxseg.steps import Steps, create_train_state
 from jaxseg.system import startup
 from jaxseg.system.devices import pick_devices
 
-startup.tune()  # as the commands do, before they compute
+startup.tune()  # like the commands, before the first computation
 
 
 class Bare:
-    """Training and prediction steps of a config, as `jaxseg.train` and `jaxseg.predict` run them.
+    """Training and prediction steps with some settings, as `jaxseg.train` and `jaxseg.predict` run them.
 
     The batch is random noise: the time of a step does not depend on what the images show.
 
     Attributes:
       batch_size: images per step over all devices.
+
+    Args:
+      changes: settings that differ from the defaults.
     """
 
     def __init__(self, changes: Mapping[str, Any]):
@@ -43,7 +46,7 @@ class Bare:
         self._rest = steps.replicate(jax.random.key(1)), steps.replicate(np.float32(config.optim.learning_rate))
 
     def cost(self, what: str) -> JSON:
-        """Compiles "train" or "predict"; returns the seconds that takes, and FLOPs and bytes over all devices."""
+        """Compiles "train" or "predict"; returns its seconds of compilation, and FLOPs and bytes over all devices."""
         step, args = self._call(what)
         began = time.perf_counter()
         lowered = step.lower(*args)
@@ -53,8 +56,8 @@ class Bare:
         return {
             "trace_seconds": traced - began,
             "compile_seconds": time.perf_counter() - traced,
-            # Before compilation: on a GPU, convolutions become calls into a library, whose work is not counted after;
-            # and what a compiler adds for its own ends is no floor. Bytes are of the fused program: after.
+            # FLOPs before compilation: on a GPU, compiled convolutions are calls into a library, whose work is not
+            # counted, and work that the compiler adds is no floor. Bytes after compilation, of the fused program.
             "flops": lowered.cost_analysis()["flops"] * devices,
             "compiled_flops": compiled.cost_analysis()["flops"] * devices,
             "bytes": compiled.cost_analysis()["bytes accessed"] * devices,
@@ -62,7 +65,12 @@ class Bare:
         }
 
     def run(self, what: str, count: int) -> None:
-        """Takes "train" or "predict" steps and waits for the last; the host runs ahead as it does in training."""
+        """Takes steps and waits for the last; the host runs ahead of the device as in training.
+
+        Args:
+          what: "train" or "predict".
+          count: number of steps.
+        """
         for _ in range(count):
             step, args = self._call(what)
             result = step(*args)
@@ -77,7 +85,13 @@ class Bare:
 
 
 def measure(changes: Mapping[str, Any], rounds: int, steps: int) -> JSON:
-    """Returns cost, seconds per step and memory of both steps of a config."""
+    """Returns cost, seconds per step and memory of both steps.
+
+    Args:
+      changes: settings that differ from the defaults.
+      rounds: number of rounds.
+      steps: steps of each round.
+    """
     bare, result = Bare(changes), {}
     for what in ("train", "predict"):
         cost = bare.cost(what)
@@ -88,27 +102,27 @@ def measure(changes: Mapping[str, Any], rounds: int, steps: int) -> JSON:
 
 
 def device() -> JSON:
-    """Returns what JAX runs on."""
+    """Returns the platform, kind and number of JAX' devices."""
     devices = jax.local_devices()
     return {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)}
 
 
 def limits(rounds: int, side: int, mebibytes: int) -> JSON:
-    """Measures what one device does at most: the best of some rounds, as nothing makes it faster than it is.
+    """Measures the limits of one device, as the best of some rounds.
 
     Args:
-      rounds: how many.
-      side: of the square matrices that are multiplied.
-      mebibytes: of the array that is read and written; much more than the caches hold.
+      rounds: number of rounds.
+      side: side of the square matrices that are multiplied.
+      mebibytes: size of the array that is read and written; much more than the caches hold.
 
     Returns:
-      "flops_per_second" by dtype, at JAX's default precision, which is that of the network's convolutions; and
+      "flops_per_second" by dtype, at JAX' default precision, which the network's convolutions use; and
       "bytes_per_second", read and written.
     """
     peaks = {}
     for dtype in ("float32", "bfloat16"):
         matrix = jnp.full((side, side), 1 / side, dtype)
-        # A chain of products in one program, so that starting it is no part of the time.
+        # A chain of products in one program makes the time of starting it negligible.
         product = jax.jit(lambda a, m: jax.lax.fori_loop(0, 4, lambda _, x: x @ m, a))
         jax.block_until_ready(product(matrix, matrix))
         best = min(seconds_of(lambda f, m: jax.block_until_ready(f(m, m)), product, matrix) for _ in range(rounds))

@@ -1,7 +1,7 @@
-"""Compiles the steps for accelerators that are not here, and counts what they would do.
+"""Compiles the steps for absent accelerators, and counts their work.
 
-For the benchmark's worker: importing this starts JAX. XLA's compilers for GPU and TPU come with JAX' plugins and need
-no device, only a description of it. Nothing runs, and nothing is chosen by timing it.
+For the benchmark's worker: importing this module starts JAX. XLA's compilers for GPU and TPU come with JAX' plugins and
+need no device, only a description of it. Nothing runs, and nothing is chosen by timing it.
 """
 
 import dataclasses
@@ -33,20 +33,20 @@ gpu_device_info {{
 platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 8 }} runtime_version {{ major: 12 minor: 9 patch: 0 }}
 device_description_str: "{name}"
 """
-"""What XLA's `gpu/target_config/specs/h100_sxm.txtpb` says of an H100, as far as the compiler asks."""
+"""The part of XLA's `gpu/target_config/specs/h100_sxm.txtpb` that the compiler needs, for an H100 or H200."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """An accelerator, with its maker's numbers.
+    """An accelerator with the numbers of its data sheet.
 
     Attributes:
-      name: as its maker calls it.
-      flops_per_second: of dense matrix products, by compute type, as JAX multiplies by default.
-      bytes_per_second: of its memory.
-      memory: bytes.
-      extra: of `pyproject.toml`, which installs its compiler.
-      tpu: name of a topology of four of them; empty for a GPU.
+      name: the maker's name.
+      flops_per_second: rate of dense matrix products by compute type, at JAX' default precision.
+      bytes_per_second: rate of its memory.
+      memory: size of its memory, bytes.
+      extra: extra of `pyproject.toml` that installs its compiler.
+      tpu: name of a topology of four devices; empty for a GPU.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Target:
             raise RuntimeError(f"no compiler for {self.name}: pip install '.[{self.extra}]' ({error})") from error
 
 
-# Float32 products are of TF32 on a GPU and of bfloat16 on a TPU, unless JAX is told otherwise.
+# By default JAX computes float32 products in TF32 on a GPU and in bfloat16 on a TPU.
 _H100_RATES = {"bfloat16": 989e12, "float32": 495e12}
 _V5E_RATES, _V6E_RATES = dict.fromkeys(_H100_RATES, 197e12), dict.fromkeys(_H100_RATES, 918e12)
 TARGETS = {
@@ -81,20 +81,24 @@ TARGETS = {
     "v5e": Target("TPU v5e", _V5E_RATES, 819e9, 16e9, "tpu", "v5e:2x2"),
     "v6e": Target("TPU v6e", _V6E_RATES, 1638e9, 32e9, "tpu", "v6e:2x2"),
 }
-"""By the name that the command takes (NVIDIA's data sheets, without sparsity; Google Cloud's documentation)."""
+"""Accelerators by their name on the command line (NVIDIA's data sheets, without sparsity; Google Cloud's documents)."""
 
 
 def compiled(target: str, changes: Mapping[str, Any]) -> JSON:
-    """Compiles the training and the inference step of a config for a target.
+    """Compiles the training and the inference step for a target.
+
+    Args:
+      target: a key of `TARGETS`.
+      changes: settings that differ from the defaults.
 
     Returns:
       By "train" and "predict", of one device: "compile_seconds", "flops", "bytes" between kernels, "kernels" started,
-      "memory_bytes" needed, and "floor_seconds" at the maker's rates by "compute" and, of a GPU, "memory". Part of a
-      TPU's bytes goes to memory on the chip, or stays there, and gives no floor.
+      "memory_bytes" needed, and "floor_seconds" at the maker's rates by "compute" and, for a GPU, "memory". Part of a
+      TPU's bytes moves within memory on the chip and gives no floor.
     """
     config = Config().updated({**changes, "model.pretrained": "none"})
-    of = TARGETS[target]
-    steps = Steps(config, of.devices(config.train.devices))
+    accelerator = TARGETS[target]
+    steps = Steps(config, accelerator.devices(config.train.devices))
     state, batch = state_target(config, steps), steps.batch_shapes(config)
     result = {}
     for what, args in {
@@ -106,12 +110,12 @@ def compiled(target: str, changes: Mapping[str, Any]) -> JSON:
         program = lowered.compile()
         seconds = time.perf_counter() - began
         (module,) = program.runtime_executable().hlo_modules()
-        # As in `bare.py`: FLOPs before compilation, bytes after.
+        # As in `bare_step.py`: FLOPs before compilation, bytes after.
         flops = _cost(lowered.compiler_ir("hlo").as_hlo_module())["flops"]
         moved = _cost(module)["bytes accessed"]
-        floors = {"compute": flops / of.flops_per_second[config.model.dtype]}
-        if not of.tpu:
-            floors["memory"] = moved / of.bytes_per_second
+        floors = {"compute": flops / accelerator.flops_per_second[config.model.dtype]}
+        if not accelerator.tpu:
+            floors["memory"] = moved / accelerator.bytes_per_second
         result[what] = {
             "compile_seconds": seconds,
             "flops": flops,
@@ -124,7 +128,7 @@ def compiled(target: str, changes: Mapping[str, Any]) -> JSON:
 
 
 def _cost(module: Any) -> JSON:
-    """Returns XLA's count for a module; of a device that is not here, JAX' own functions for that give none."""
+    """Returns XLA's count for a module; JAX' public functions give none for an absent device."""
     return _jax.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
 
 
@@ -132,7 +136,7 @@ _STARTS_NOTHING = ("parameter", "constant", "tuple", "get-tuple-element", "bitca
 
 
 def kernels(module: str) -> int:
-    """Returns how many operations a compiled module starts, from its text; an asynchronous one's halves are one."""
+    """Returns how many operations a compiled module starts, from its text; an asynchronous one counts once."""
     entry = module[module.index("\nENTRY ") :]
     operations = re.findall(r"^\s+(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) ([\w\-]+)\(", entry, re.MULTILINE)
     return sum(name not in _STARTS_NOTHING and not name.endswith("-done") for name in operations)

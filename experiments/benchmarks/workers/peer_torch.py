@@ -1,7 +1,7 @@
-"""The peer's side of `benchmark_peer.py`: segmentation_models_pytorch's U-Net, in a process without JAX.
+"""The peer's side of `benchmarks.peer`: segmentation_models_pytorch's U-Net, in a process without JAX.
 
-The same loss (focal, equation 2), batch, size and optimiser as ours; channels_last; compiled on a GPU. It takes a batch
-that is floats already and stays on the device. There is no augmentation, no dropout and no confusion count in its step.
+Loss (focal, equation 2), batch, size and optimiser are those of jaxseg; channels_last; compiled on a GPU. It takes a
+batch of floats that stays on the device. Its step has no augmentation, no dropout and no confusion counts.
 """
 
 import sys
@@ -19,7 +19,13 @@ _DEVICE = torch.device("cuda" if _GPU else "cpu")
 
 
 class Peer:
-    """Model, optimiser and batch in one precision: "float32" (on a GPU TensorFloat-32) or "bfloat16" (autocast)."""
+    """Model, optimiser and batch in one precision.
+
+    Args:
+      dtype: "float32" (on a GPU TensorFloat-32) or "bfloat16" (autocast).
+      batch_size: images of a step.
+      image_size: side of the images, pixels.
+    """
 
     def __init__(self, dtype: str, batch_size: int, image_size: int):
         torch.set_float32_matmul_precision("high")
@@ -34,7 +40,12 @@ class Peer:
         self._masks = (torch.rand(batch_size, 1, image_size, image_size, device=_DEVICE) > 0.7).float()
 
     def run(self, what: str, count: int) -> None:
-        """Takes "train" or "predict" steps and waits for the last."""
+        """Takes steps and waits for the last.
+
+        Args:
+          what: "train" or "predict".
+          count: number of steps.
+        """
         self._model.train(what == "train")
         for _ in range(count):
             self._train() if what == "train" else self._predict()
@@ -60,7 +71,12 @@ _peers: list[Peer] = []
 
 
 def answer(what: str, **arguments: Any) -> dict[str, Any]:
-    """Does what `benchmark_peer.py` asks for."""
+    """Measures for `benchmarks.peer`.
+
+    Args:
+      what: "versions", "prepare", "memory", "train" or "predict".
+      arguments: arguments of the measurement.
+    """
     if what == "prepare":
         _peers[:] = [Peer(**arguments)]
         for step in ("train", "predict"):
@@ -77,5 +93,5 @@ def answer(what: str, **arguments: Any) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["--worker"]:
-        sys.exit(f"{__doc__}\nIt is started by benchmark_peer.py.")
+        sys.exit(f"{__doc__}\nIt is started by experiments.benchmarks.peer.")
     serve(answer)

@@ -1,4 +1,4 @@
-"""Writes weight files in Keras' layouts without Keras; `test_keras_parity.py` has Keras write the same."""
+"""Writes weight files in Keras' layouts without Keras; `test_keras_parity.py` has Keras write the same layouts."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 Tensors = dict[str, np.ndarray]
-"""Arrays by Keras' names of layer and variable, as `conv1_bn/moving_mean`, in Keras' order."""
+"""Arrays by Keras' names of layer and variable, `conv1_bn/moving_mean` for example, in Keras' order."""
 
 
 def _by_layer(tensors: Tensors) -> dict[str, Tensors]:
@@ -19,7 +19,11 @@ def _by_layer(tensors: Tensors) -> dict[str, Tensors]:
 def write_by_name(path: Path, tensors: Tensors, *, scope: str = "", root: str = "") -> Path:
     """Writes the layout of Keras' published files.
 
-    `scope` is added to each layer's inner group, as TensorFlow did; `root` is a group that holds it all.
+    Args:
+      path: HDF5 file.
+      tensors: arrays of the network.
+      scope: text after the name of each layer's inner group, as TensorFlow writes it.
+      root: group around all layers; empty: none.
     """
     with h5py.File(path, "w") as file:
         group = file.create_group(root) if root else file
@@ -37,7 +41,11 @@ def write_by_name(path: Path, tensors: Tensors, *, scope: str = "", root: str = 
 def write_numbered(path: Path, tensors: Tensors, *, named: bool = True, prefix: str = "") -> Path:
     """Writes the layout of Keras 3's `save_weights`, as Keras 3.15.1 does.
 
-    Early versions did not give layers' names (`named`); `prefix` is where a model in a model has its own.
+    Args:
+      path: HDF5 file.
+      tensors: arrays of the network.
+      named: whether layers have their names; early versions wrote none.
+      prefix: group of the network, if it is a model within a model.
     """
     counts = {}
     with h5py.File(path, "w") as file:

@@ -23,7 +23,7 @@ from jaxseg.models import resnet
 
 ENCODERS = ("resnet50v2", "resnet50")
 FILES = ("w.weights.h5", "w.h5", "nested.weights.h5", "nameless.weights.h5")
-"""Names for `file_from_keras`: Keras 3's layout, its old one, and the first of a model in a model and without names."""
+"""Files for `file_from_keras`: Keras 3's layout, its old layout, a model within a model, and a file without names."""
 
 
 @functools.cache
@@ -41,13 +41,18 @@ def variables_of(encoder: str) -> weights.Variables:
     return variables
 
 
-def relative_error(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """Returns the largest difference as a share of the largest value."""
-    return float(np.abs(mine - theirs).max() / np.abs(theirs).max())
+def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Returns the largest difference of two arrays of one shape, as a share of the largest value of the second."""
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
 def features(encoder: str, shape: tuple[int, ...]) -> dict[str, float]:
-    """Returns the difference at each tap for images of a shape [B, H, W, 3]."""
+    """Returns the difference of each feature map.
+
+    Args:
+      encoder: name of the network.
+      shape: shape of the images, [B, H, W, 3].
+    """
     images = recipe.images(encoder, shape)
     model = reference.keras_features(reference.keras_encoder(encoder), encoder)
     theirs = model.predict(images, verbose=0)
@@ -95,7 +100,14 @@ def parameters(encoder: str) -> tuple[int, int]:
 
 
 def file_from_keras(folder: Path, encoder: str, name: str, top: bool) -> int:
-    """Has Keras write a file, of those in `FILES`, and returns the number of tensors that jaxseg reads otherwise."""
+    """Has Keras write a file, and returns the number of tensors that jaxseg reads differently.
+
+    Args:
+      folder: where to write.
+      encoder: name of the network.
+      name: name of the file, one of `FILES`.
+      top: whether the network has its classification layers.
+    """
     model = reference.keras_encoder(encoder, top)
     if name == "nested.weights.h5":
         inputs = keras.Input((224, 224, 3))
@@ -110,7 +122,12 @@ def file_from_keras(folder: Path, encoder: str, name: str, top: bool) -> int:
 
 
 def file_to_keras(folder: Path, encoder: str) -> int:
-    """Has jaxseg write a file and returns the number of tensors that Keras reads otherwise."""
+    """Has jaxseg write a file, and returns the number of tensors that Keras reads differently.
+
+    Args:
+      folder: where to write.
+      encoder: name of the network.
+    """
     weights.save_keras(folder / "w.h5", variables_of(encoder), encoder)
     model = {"resnet50v2": keras.applications.ResNet50V2, "resnet50": keras.applications.ResNet50}[encoder](
         weights=str(folder / "w.h5"), include_top=False

@@ -83,7 +83,12 @@ class Study:
         return preset("paper").updated({**settings, **changes})
 
     def members(self, row: Row, config: Config) -> list[Member]:
-        """Returns a row's runs: a seed each, or a fold each with the first seed."""
+        """Returns a row's runs: a seed each, or a fold each with the first seed.
+
+        Args:
+          row: the row.
+          config: its settings.
+        """
         if row.folds:
             parts = [dataclasses.replace(config.data, fold=fold) for fold in range(config.data.folds)]
             return [Member(0, *data.training_splits(part), fold=part.fold) for part in parts]

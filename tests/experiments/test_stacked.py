@@ -7,11 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.paper import plan, rows, stacked, study, under_way
+from experiments.paper import plan, pool, rows, stacked, study, under_way
 from experiments.paper.models import FINAL
-from experiments.paper.scales import SMOKE
+from experiments.paper.scales import CPU, SMOKE
 from jaxseg import data
-from jaxseg.config import Config
 from jaxseg.data import Examples
 from jaxseg.errors import UserError
 from jaxseg.inference.segmenter import Segmenter
@@ -121,7 +120,7 @@ def test_saved_members_are_runs(together):
     """If broken, evaluate and predict cannot take a row's runs, or take one for the other."""
     config, trained, steps, folder = together
     _, validation = data.training_splits(config.data)
-    images, _ = stacked.resized(validation, config)
+    images, _ = pool.resized(validation, config)
     found = stacked.predict(steps, trained.states.variables, images, 4)
     assert found.shape == (2, len(validation), 32, 32)
     workdirs = [folder / f"member-{i}" for i in (0, 1)]
@@ -140,14 +139,14 @@ def examples_of(groups: list[str]) -> Examples:
 
 def test_few_images_are_stratified_and_the_epoch_stays():
     """If broken, few images come from one group, are the same for every seed, or make shorter epochs than many."""
-    pool = examples_of(["nevus"] * 32 + ["melanoma"] * 8)
-    chosen = [rows.few(pool, 10, seed) for seed in (0, 1)]
+    many = examples_of(["nevus"] * 32 + ["melanoma"] * 8)
+    chosen = [rows.few(many, 10, seed) for seed in (0, 1)]
     for part in chosen:
-        assert len(part) == len(pool)
+        assert len(part) == len(many)
         assert len(set(part.names)) == 10
         assert len({name for name, group in zip(part.names, part.groups, strict=True) if group == "melanoma"}) == 2
     assert set(chosen[0].names) != set(chosen[1].names)
-    assert rows.few(pool, 0, 0) is pool
+    assert rows.few(many, 0, 0) is many
 
 
 def test_score():
@@ -209,11 +208,27 @@ def test_the_paper_s_table():
 
 def test_rows_settings_follow_the_scale(tmp_path):
     """If broken, a row without ImageNet weights starts with them, or the plain U-Net keeps the ResNet's settings."""
-    of = smoke(tmp_path, encoder="resnet50", pretrained="weights.h5")
-    config = of.config(rows.Row("r", "", pretrained=False))
-    assert isinstance(config, Config)
-    assert config.model.pretrained == "none"
-    assert of.config(rows.Row("r", "", folds=True)).data.folds == SMOKE.folds
+    whole = study.Study(tmp_path, CPU, "resnet50", "weights.h5", "ph2", CPU.external, "")
+    full = whole.config(rows.Row("r", ""))
+    assert (full.model.encoder, full.model.pretrained) == ("resnet50", "weights.h5")
+    scratch = whole.config(rows.Row("r", "", pretrained=False))
+    assert (scratch.model.encoder, scratch.model.pretrained) == ("resnet50", "none")
+    assert scratch.optim.learning_rate == 10 * full.optim.learning_rate
+    plain = whole.config(rows.Row("r", "", {"model.encoder": "none", "optim.encoder_rate": 0.1}))
+    assert (plain.model.encoder, plain.model.pretrained) == ("none", "none")
+    assert plain.model.unet_channels == CPU.plain["model.unet_channels"] != full.model.unet_channels
+    assert plain.optim.encoder_rate == full.optim.encoder_rate
+    assert whole.config(rows.Row("r", "", folds=True)).data.folds == CPU.folds
+    assert full.data.folds == 0
+
+
+def test_a_row_may_move_to_another_machine(tmp_path):
+    """If broken, a finished row is refused because its weights lie in another folder, or its file names that folder."""
+    first = smoke(tmp_path, data_dir=str(tmp_path / "sets"))
+    result = first.row(ROW)
+    assert result["settings"]["data"]["data_dir"] == "sets"
+    assert str(tmp_path) not in (first.folder(ROW) / "row.json").read_text()
+    assert smoke(tmp_path, data_dir=str(tmp_path / "elsewhere" / "sets")).row(ROW)["tests"] == result["tests"]
 
 
 def test_the_steps_of_generalise_are_the_preset():

@@ -42,7 +42,12 @@ def variables_of(encoder: str) -> weights.Variables:
 
 
 def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Returns the largest difference of two arrays of one shape, as a share of the largest value of the second."""
+    """Returns the largest difference of two arrays of one shape, as a share of the largest value of the second.
+
+    Args:
+      ours: jaxseg's values.
+      theirs: Keras' values.
+    """
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
@@ -141,6 +146,10 @@ def focal_loss(alpha: float = 0.8, gamma: float = 2.0) -> dict[str, float]:
 
     Keras' side is in float64, as its `1 - p` loses digits in float32: 4e-5 at a logit of 8. Logits are within 8 of
     zero, as Keras clips probabilities at 1e-7: beyond 16 its loss stays, where equation 2 goes on.
+
+    Args:
+      alpha: factor of lesion pixels; skin has 1 - alpha.
+      gamma: exponent of the focus.
     """
     shape = (4, 32, 32, 1)
     logits, targets = recipe.draw("logits", shape, -8, 8), (recipe.draw("targets", shape) > 0.4).astype(np.float32)

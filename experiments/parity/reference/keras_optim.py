@@ -19,7 +19,13 @@ def model_of_one_weight() -> keras.Model:
 
 
 def schedule(model: keras.Model, config: OptimConfig, losses: list[float]) -> Outcome:
-    """Drives `ReduceLROnPlateau` and `EarlyStopping(restore_best_weights=True)` as `fit` does, past the stop."""
+    """Drives `ReduceLROnPlateau` and `EarlyStopping(restore_best_weights=True)` as `fit` does, past the stop.
+
+    Args:
+      model: model of `model_of_one_weight`.
+      config: settings of both callbacks.
+      losses: validation loss of each epoch.
+    """
     model.optimizer.learning_rate = config.learning_rate
     model.stop_training = False
     plateau = keras.callbacks.ReduceLROnPlateau(
@@ -45,7 +51,13 @@ def schedule(model: keras.Model, config: OptimConfig, losses: list[float]) -> Ou
 
 
 def adam(gradients: np.ndarray, learning_rate: float = 1e-4, epsilon: float = 1e-7) -> np.ndarray:
-    """Returns parameters float32 [steps, size], from 0, after each step of `keras.optimizers.Adam`."""
+    """Returns parameters float32 [steps, size], from 0, after each step of `keras.optimizers.Adam`.
+
+    Args:
+      gradients: gradients float32 [steps, size].
+      learning_rate: learning rate.
+      epsilon: Adam's epsilon.
+    """
     variable = keras.Variable(np.zeros(gradients.shape[1], np.float32))
     optimizer = keras.optimizers.Adam(learning_rate, epsilon=epsilon)
     optimizer.build([variable])

@@ -82,13 +82,23 @@ def keras_model() -> keras.Model:
 
 
 def equation_2(masks: Any, logits: Any) -> Any:
-    """The paper's loss as printed, per pixel; Keras takes the mean."""
+    """The paper's loss as printed, per pixel; Keras takes the mean.
+
+    Args:
+      masks: truth {0, 1}.
+      logits: logits of lesion.
+    """
     bce = keras.ops.binary_crossentropy(masks, logits, from_logits=True)
     return CONFIG.loss.alpha * (1 - keras.ops.exp(-bce)) ** CONFIG.loss.gamma * bce
 
 
 def names_in_jaxseg(layer: keras.Layer, variable: str) -> tuple[str, ...]:
-    """Returns the path of a Keras variable among jaxseg's; names with dots are ours, the others its encoder's."""
+    """Returns the path of a Keras variable among jaxseg's; names with dots are ours, the others its encoder's.
+
+    Args:
+      layer: Keras' name of the layer.
+      variable: Keras' name of the variable.
+    """
     name = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}.get(variable, variable)
     return (*(layer.name.split(".") if "." in layer.name else ("encoder", layer.name)), name)
 

@@ -27,7 +27,12 @@ TAPS = {
 
 
 def keras_encoder(name: str, top: bool = False) -> keras.Model:
-    """Returns Keras' network with the weights of the recipe."""
+    """Returns Keras' network with the weights of the recipe.
+
+    Args:
+      name: name of the network.
+      top: whether it has its classification layers.
+    """
     create = {"resnet50v2": keras.applications.ResNet50V2, "resnet50": keras.applications.ResNet50}[name]
     model = create(weights=None, include_top=top)
     for layer in model.layers:
@@ -36,12 +41,23 @@ def keras_encoder(name: str, top: bool = False) -> keras.Model:
 
 
 def keras_features(model: keras.Model, name: str) -> keras.Model:
-    """Returns a model of the network's feature maps, by name."""
+    """Returns a model of the network's feature maps, by name.
+
+    Args:
+      model: network of `keras_encoder`.
+      name: name of the network.
+    """
     return keras.Model(model.input, {tap: model.get_layer(tap).output for tap in TAPS[name]})
 
 
 def by_key(model: keras.Model, variables: list[keras.Variable], values: list) -> dict[str, np.ndarray]:
-    """Returns values by layer and variable, as `conv1_bn/gamma`."""
+    """Returns values by layer and variable, as `conv1_bn/gamma`.
+
+    Args:
+      model: network that has the variables.
+      variables: variables.
+      values: value of each variable.
+    """
     keys = {id(w): f"{layer.name}/{w.name}" for layer in model.layers for w in layer.weights}
     return {keys[id(v)]: np.asarray(value) for v, value in zip(variables, values, strict=True)}
 
@@ -51,6 +67,10 @@ def run(name: str, shape: tuple[int, ...] = recipe.IMAGE_SHAPE) -> dict[str, dic
 
     Gradients are computed in float64: in float32 they jump by up to 1 in 1000 of their norm, from one number of threads
     to the next, wherever rounding takes a ReLU to the other side of zero.
+
+    Args:
+      name: name of the network.
+      shape: shape of the images, [B, H, W, 3].
     """
     with jax.enable_x64(True):
         grads = _run(name, shape, "float64")["grads"]

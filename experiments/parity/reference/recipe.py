@@ -18,13 +18,26 @@ SAMPLES = 256
 
 
 def draw(key: str, shape: Iterable[int], low: float = -1.0, high: float = 1.0) -> np.ndarray:
-    """Returns float32 values, uniform in [low, high), that depend on the key and the shape alone."""
+    """Returns float32 values, uniform in [low, high), that depend on the key and the shape alone.
+
+    Args:
+      key: name of the array, which seeds the generator.
+      shape: shape of the array.
+      low: lower bound of the values.
+      high: upper bound of the values, excluded.
+    """
     values = np.random.default_rng(zlib.crc32(key.encode())).random(tuple(shape))
     return (low + (high - low) * values).astype(np.float32)
 
 
 def weight(layer: str, variable: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns one tensor of an encoder, named as in Keras; batch statistics are as far from 0 and 1 as real ones."""
+    """Returns one tensor of an encoder, named as in Keras; batch statistics are as far from 0 and 1 as real ones.
+
+    Args:
+      layer: Keras' name of the layer.
+      variable: Keras' name of the variable.
+      shape: shape of the tensor.
+    """
     low, high = {
         "bias": (-0.1, 0.1),
         "gamma": (0.5, 1.5),
@@ -39,12 +52,22 @@ def weight(layer: str, variable: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def images(encoder: str, shape: tuple[int, ...] = IMAGE_SHAPE) -> np.ndarray:
-    """Returns preprocessed images float32 [B, H, W, 3] in the range that the encoder takes."""
+    """Returns preprocessed images float32 [B, H, W, 3] in the range that the encoder takes.
+
+    Args:
+      encoder: name of the network.
+      shape: shape [B, H, W, 3].
+    """
     return draw(f"images of {encoder}", shape, *((-1.0, 1.0) if encoder == "resnet50v2" else (-124.0, 152.0)))
 
 
 def sample(values: np.ndarray, count: int) -> np.ndarray:
-    """Returns `count` values spread evenly over an array, first and last included."""
+    """Returns `count` values spread evenly over an array, first and last included.
+
+    Args:
+      values: array of any shape.
+      count: number of values to take.
+    """
     flat = np.asarray(values, np.float32).ravel()
     return flat[np.linspace(0, flat.size - 1, count).astype(int)]
 
@@ -55,6 +78,13 @@ def loss(features: Mapping[str, Any]) -> Any:
 
 
 def equation_2(logits: np.ndarray, targets: np.ndarray, alpha: float, gamma: float) -> np.ndarray:
-    """Returns the paper's equation 2 in float64, with 1 - exp(-BCE) by expm1: it cancels near zero."""
+    """Returns the paper's equation 2 in float64, with 1 - exp(-BCE) by expm1: it cancels near zero.
+
+    Args:
+      logits: logits of lesion.
+      targets: {0, 1}, of the same shape.
+      alpha: factor of all pixels.
+      gamma: exponent of the focus.
+    """
     bce = np.logaddexp(0, np.where(targets, -1, 1) * logits.astype(np.float64))
     return alpha * (-np.expm1(-bce)) ** gamma * bce

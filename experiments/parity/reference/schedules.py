@@ -65,7 +65,12 @@ def case(seed: int) -> tuple[OptimConfig, list[float]]:
 
 
 def gradients(steps: int, size: int = 64) -> np.ndarray:
-    """Returns gradients float32 [steps, size], from 1e-11 to 10 by column; each 16th column is 0 half of the time."""
+    """Returns gradients float32 [steps, size], from 1e-11 to 10 by column; each 16th column is 0 half of the time.
+
+    Args:
+      steps: number of gradients.
+      size: values of each gradient.
+    """
     rng = np.random.default_rng(2016)
     values = (2 * rng.random((steps, size)) - 0.8) * 10.0 ** np.linspace(-11, 1, size)
     values[:, ::16] *= rng.random((steps, len(range(0, size, 16)))) < 0.5
@@ -73,7 +78,12 @@ def gradients(steps: int, size: int = 64) -> np.ndarray:
 
 
 def schedule(config: OptimConfig, losses: list[float]) -> Outcome:
-    """Drives jaxseg's transitions as `jaxseg.train` does, the plateau past the stop."""
+    """Drives jaxseg's transitions as `jaxseg.train` does, the plateau past the stop.
+
+    Args:
+      config: settings of plateau and early stopping.
+      losses: validation loss of each epoch.
+    """
     plateau, stopping = optim.plateau_init(config), optim.early_stop_init(config)
     rates = []
     for loss in losses:
@@ -85,7 +95,13 @@ def schedule(config: OptimConfig, losses: list[float]) -> Outcome:
 
 
 def adam(gradients: np.ndarray, learning_rate: float = 1e-4, epsilon: float = 1e-7) -> np.ndarray:
-    """Returns parameters float32 [steps, size], from 0, after each step of jaxseg's Adam, as `train_step` takes it."""
+    """Returns parameters float32 [steps, size], from 0, after each step of jaxseg's Adam, as `train_step` takes it.
+
+    Args:
+      gradients: gradients float32 [steps, size].
+      learning_rate: learning rate.
+      epsilon: Adam's epsilon.
+    """
     optimizer = optim.create_optimizer(OptimConfig(adam_epsilon=epsilon))
 
     def step(carry, gradient):

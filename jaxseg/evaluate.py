@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.evaluation.scoring import evaluate
     from jaxseg.inference.threshold import describe_masks, from_args
     from jaxseg.runs import workdir as files
+    from jaxseg.runs.splits import open_split
     from jaxseg.system import lock, startup
 
     cli.start_logging()
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data_config = dataclasses.replace(data_config, **cli.READING_DEFAULTS)
     data_config = dataclasses.replace(data_config, **cli.reading_from(args))
     name = data.resolve_name(data_config)
-    examples = data.open_split(data_config, args.split or data.default_split(name))
+    examples = open_split(workdir, config, data_config, args.split or data.default_split(name))
     check_masks([examples])
     out = Path(args.out) if args.out else folder_of(workdir, examples)
     with lock.held(out, "--out"):

@@ -29,6 +29,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         "JAX_COMPILATION_CACHE_DIR": f"{_FOLDER.name}/compiled",
         "JAX_COMPILATION_CACHE_MAX_SIZE": str(4 * 2**30),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        # The suite leaves nothing in the user's cache folder, but reads matplotlib's list of fonts from there, which
+        # takes seconds to make.
+        "XDG_CACHE_HOME": f"{_FOLDER.name}/cache",
+        "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib")),
     }
 
 

@@ -71,6 +71,12 @@ class DataConfig(Section):
         "own tag says, auto decides where the sizes tell",
         choices=("auto", "image", "own"),
     )
+    keep_split: bool = setting(
+        False,
+        "resume although images were added, removed or edited since the run began: with its own training and "
+        "validation images, as far as they are there",
+        resumable=True,
+    )
     synthetic_train: int = setting(160, "training images of the synthetic set", minimum=1, maximum=1_000_000)
     synthetic_eval: int = setting(
         40, "images in each of the synthetic set's validation and test splits", minimum=1, maximum=1_000_000

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,9 @@ class Examples:
       load_mask: returns the mask alone at an index, uint8 [H, W, 1], where its file is separate; safe to call from
         several threads.
       few: true if there are fewer images than one holds out a share of; then a batch repeats them.
+      read_image: returns the encoded image at an index, as it is stored; None where no file holds it.
+      stamp: returns a short text that changes whenever the stored image or mask at an index does, without reading
+        them; None where nothing tells.
     """
 
     dataset: str
@@ -47,6 +50,8 @@ class Examples:
     kept_together: tuple[str, ...] = ()
     load_mask: Callable[[int], np.ndarray] | None = None
     few: bool = False
+    read_image: Callable[[int], bytes] | None = None
+    stamp: Callable[[int], str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,6 +73,31 @@ class Examples:
             load=lambda i: self.load(picked[i]),
             kept_together=tuple(self.kept_together[i] for i in picked) if self.kept_together else (),
             load_mask=(lambda i: load_mask(picked[i])) if load_mask else None,
+            read_image=self.read_image and (lambda i: self.read_image(picked[i])),
+            stamp=self.stamp and (lambda i: self.stamp(picked[i])),
+        )
+
+    def followed_by(self, other: "Examples", split: str) -> "Examples":
+        """Returns this split and another of the same set, one after the other.
+
+        Args:
+          other: the second part.
+          split: name of the whole.
+        """
+
+        def either(attribute: str) -> Callable[[int], Any] | None:
+            first, second = getattr(self, attribute), getattr(other, attribute)
+            if first is None or second is None:
+                return None
+            return lambda i: first(i) if i < len(self) else second(i - len(self))
+
+        return dataclasses.replace(
+            self,
+            split=split,
+            names=self.names + other.names,
+            groups=self.groups + other.groups,
+            kept_together=self.kept_together + other.kept_together,
+            **{attribute: either(attribute) for attribute in ("load", "load_mask", "read_image", "stamp")},
         )
 
     def shared_with(self, other: "Examples") -> set[str]:

@@ -13,6 +13,7 @@ from jaxseg.config import DataConfig
 from jaxseg.config.datasets import NAMES, nearest
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.groups import read_groups
+from jaxseg.data.identity import read_file, stamp_of
 from jaxseg.data.images import Header, decode_image, decode_mask, header_of
 from jaxseg.data.listing import list_images, named, refuse_empty
 from jaxseg.data.masks import MaskRule
@@ -97,6 +98,8 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         _version(files.values()),
         kept_together=read_groups(config.groups, names) if config.groups else (),
         load_mask=load_mask,
+        read_image=lambda index: read_file(pairs[index].image),
+        stamp=lambda index: f"{stamp_of((pairs[index].image, pairs[index].mask))}; {rule}; {pairs[index].orientation}",
     )
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from jaxseg.config import DataConfig
-from jaxseg.data.examples import Examples
+from jaxseg.data.examples import Example, Examples
 from jaxseg.data.images import resize_image, resize_mask
 from jaxseg.errors import UserError
 
@@ -42,8 +42,15 @@ class ResizedExamples:
         """Returns image uint8 [S, S, 3] in RGB and mask uint8 {0, 1} [S, S, 1]."""
         if index in self._cache:
             return self._cache[index]
-        image, mask = self.examples.load(index)
-        resized = resize_image(image, self._size), resize_mask(mask, self._size)
+        return self._resized(index, self.examples.load(index))
+
+    def keep(self, index: int, example: Example) -> None:
+        """Keeps an example that was loaded for another purpose, if there is room in memory."""
+        if self._room >= 4 * self._size[0] * self._size[1]:
+            self._resized(index, example)
+
+    def _resized(self, index: int, example: Example) -> tuple[np.ndarray, np.ndarray]:
+        resized = resize_image(example.image, self._size), resize_mask(example.mask, self._size)
         with self._lock:
             bytes_needed = sum(array.nbytes for array in resized)
             if bytes_needed <= self._room and index not in self._cache:

@@ -24,6 +24,7 @@ __all__ = [
     "Examples",
     "absolute",
     "default_split",
+    "is_there",
     "open_split",
     "resolve_name",
     "splits_of",
@@ -65,6 +66,14 @@ def absolute(config: DataConfig) -> DataConfig:
     if config.groups:
         changes["groups"] = str(Path(config.groups).expanduser().resolve())
     return dataclasses.replace(config, **changes)
+
+
+def is_there(config: DataConfig) -> bool:
+    """Returns whether a set is prepared, can be drawn, or is a folder that exists."""
+    name = resolve_name(config)
+    if name not in DATA_SETS:
+        return Path(name).expanduser().is_dir()
+    return not data_set(name).builder or is_prepared(name, config.data_dir)
 
 
 def splits_of(name: str) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ def synthetic_examples(split: str, config: DataConfig) -> Examples:
         groups=tuple(GROUPS[i % len(GROUPS)] for i in range(size)),
         load=functools.partial(_load, split, size),
         version=f"synthetic-{VERSION}",
+        stamp=lambda index: f"synthetic-{VERSION}",
     )
 
 

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,10 @@ def find(runs: Sequence[Path], dataset: str | None = None, split: str | None = N
         return list(runs)
     shared = _shared(by_run, dataset, split)
     if len(shared) > 1 and given:
-        shared = _shared(by_run, dataset, split, _read_data(given[0])["fingerprint"]) or shared
+        shared = _shared(by_run, dataset, split, _read_metrics(given[0])) or shared
     if not shared:
-        fingerprint = _read_data(given[0])["fingerprint"] if given else None
-        if same := _of_the_same_images(by_run, dataset, split, fingerprint):
-            return [same.get(run, run) for run in runs]
+        if alike := _of_same_images(by_run, given, dataset, split):
+            return [alike.get(run, run) for run in runs]
         there = "; ".join(f"{run} has {', '.join(folders)}" for run, folders in by_run.items())
         asked = " as asked for" if dataset or split else ""
         raise UserError(f"no evaluation{asked} is shared: {there}; evaluate all runs on the same set")
@@ -92,41 +91,54 @@ def _evaluations(run: Path) -> dict[str, Path]:
     return found
 
 
-def _shared(by_run: dict[Path, dict[str, Path]], *wanted: str | None) -> list[str]:
+def _shared(by_run: dict[Path, dict[str, Path]], *wanted: Any) -> list[str]:
     """Returns the names of the evaluations that every run has and whose data are as wanted, sorted."""
     fitting = ({name for name, f in folders.items() if _fits(f, *wanted)} for folders in by_run.values())
     return sorted(set.intersection(*fitting))
 
 
-def _of_the_same_images(by_run: Mapping[Path, Mapping[str, Path]], *wanted: str | None) -> dict[Path, Path]:
-    """Returns each run's evaluation of the images that all runs were scored on, whatever its folder is called.
+def _of_same_images(
+    by_run: dict[Path, dict[str, Path]], given: Sequence[Path], dataset: str | None, split: str | None
+) -> dict[Path, Path] | None:
+    """Returns an evaluation of each run, all of the same images though their sets are called otherwise.
 
-    Empty unless there is exactly one choice.
+    Returns:
+      The folders by run; None where there is no such choice, or more than one.
     """
-    found = [
-        [(_read_data(folder)["fingerprint"], folder) for folder in folders.values() if _fits(folder, *wanted)]
-        for folders in by_run.values()
-    ]
-    shared = set.intersection(*({fingerprint for fingerprint, _ in pairs} for pairs in found))
-    chosen = [[folder for fingerprint, folder in pairs if fingerprint in shared] for pairs in found]
-    if len(shared) != 1 or any(len(folders) != 1 for folders in chosen):
-        return {}
-    return {run: folders[0] for run, folders in zip(by_run, chosen, strict=True)}
+    first = next(iter(by_run.values()))
+    starts = given[:1] or [folder for folder in first.values() if _fits(folder, dataset, split)]
+    choices = []
+    for start in starts:
+        like = _read_metrics(start)
+        alike = {
+            run: [folder for folder in folders.values() if _fits(folder, None, None, like)]
+            for run, folders in by_run.items()
+        }
+        if all(len(folders) == 1 for folders in alike.values()):
+            choices.append({run: folders[0] for run, folders in alike.items()})
+    return choices[0] if len(choices) == 1 else None
 
 
-def _fits(folder: Path, dataset: str | None, split: str | None, fingerprint: str | None = None) -> bool:
-    data = _read_data(folder)
+def _fits(folder: Path, dataset: str | None, split: str | None, like: dict[str, Any] | None = None) -> bool:
+    """Tells whether an evaluation's data are called as wanted, and are the images of another's metrics."""
+    metrics = _read_metrics(folder)
+    data = metrics["data"]
     # A folder's name is recorded as its whole path.
     called = (dataset, dataset and str(Path(dataset).expanduser().resolve()))
     return (
         (dataset is None or data["dataset"] in called)
         and split in (None, data["split"])
-        and fingerprint in (None, data["fingerprint"])
+        and (like is None or _of_the_same(like, metrics))
     )
 
 
-def _read_data(folder: Path) -> dict[str, Any]:
-    return _read_metrics(folder)["data"]
+def _of_the_same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Tells whether two metrics are of the same images: by content, or by fingerprint where an older one has none."""
+    identities = [metrics.get("identity") for metrics in (first, second)]
+    if all(isinstance(identity, dict) for identity in identities):
+        one, other = identities
+        return any(one.get(key) is not None and one.get(key) == other.get(key) for key in ("pixels", "files"))
+    return first["data"]["fingerprint"] == second["data"]["fingerprint"]
 
 
 def _read_metrics(folder: Path) -> dict[str, Any]:
@@ -154,11 +166,21 @@ def load(folder: Path) -> Evaluation:
 
 
 def check_same_images(evaluations: Sequence[Evaluation]) -> None:
-    """Raises UserError unless all evaluations are of the same images, by the data's fingerprint and by name."""
+    """Raises UserError unless all evaluations are of the same images in the same order.
+
+    The content of images and masks tells; for evaluations of an older jaxseg the data's fingerprint and the names.
+    """
     first = evaluations[0]
     for other in evaluations[1:]:
-        prints = [e.metrics["data"]["fingerprint"] for e in (first, other)]
-        if prints[0] != prints[1] or first.images.names != other.images.names:
+        # Rows belong together by their place: images that were only renamed may be called otherwise.
+        by_content = "identity" in first.metrics and "identity" in other.metrics
+        same_rows = (
+            len(first.images.names) == len(other.images.names)
+            if by_content
+            else (first.images.names == other.images.names)
+        )
+        if not same_rows or not _of_the_same(first.metrics, other.metrics):
+            prints = [e.metrics["data"]["fingerprint"] for e in (first, other)]
             raise UserError(
                 f"{first.folder} ({first.about}, fingerprint {prints[0]}) and {other.folder} ({other.about}, "
                 f"fingerprint {prints[1]}) are not of the same images; evaluate both runs on the same set"

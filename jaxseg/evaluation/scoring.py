@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxseg.config import DataConfig
 from jaxseg.data import Examples
+from jaxseg.data.identity import Identity, hash_all, identify
 from jaxseg.data.images import resize_mask
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.evaluation import bootstrap as statistics
@@ -43,12 +44,15 @@ def evaluate(
     Returns:
       The content of `metrics.json`.
     """
-    seen = segmenter.trained_on(examples, data_config.data_dir)
+    recognised = segmenter.recognise(examples, data_config.data_dir)
+    seen = recognised.trained_on
     if seen:
         log.warning("%d of the %d images were TRAINED ON: not an honest test", seen, len(examples))
     elif seen is None:
-        log.warning("the training images are not here: some of the images scored may have been TRAINED ON")
-    prediction = with_overlap(segmenter, prediction, examples, data_config.data_dir)
+        log.warning(
+            "cannot be told whether some images were TRAINED ON: a run keeps no list, and its data are not as they were"
+        )
+    prediction = with_overlap(segmenter, prediction, recognised.identities, data_config)
     scored = list(score_images(segmenter, prediction, examples, data_config.workers))
     metrics = {
         "data": {
@@ -60,6 +64,7 @@ def evaluate(
             "trained_on": seen,
             "reading": reading_of(data_config),
         },
+        "identity": {**hash_all(recognised.identities), "validated_on": recognised.validated_on},
         "model": {
             "workdir": str(segmenter.members[0].workdir),
             "step": segmenter.step,
@@ -78,13 +83,27 @@ def evaluate(
     return metrics
 
 
-def with_overlap(segmenter: Segmenter, prediction: Prediction, examples: Examples, data_dir: str) -> Prediction:
-    """Adds to the record of a chosen threshold how many of the scored images it was chosen on, and says so."""
+def with_overlap(
+    segmenter: Segmenter, prediction: Prediction, identities: Sequence[Identity], data_config: DataConfig
+) -> Prediction:
+    """Adds to the record of a chosen threshold how many of the scored images it was chosen on, and says so.
+
+    Args:
+      segmenter: the model.
+      prediction: how its masks are made.
+      identities: of the scored images.
+      data_config: how they were opened.
+
+    Returns:
+      `prediction` with that record, where the threshold was chosen.
+    """
     if prediction.threshold_chosen_on is None:
         return prediction
-    both = len(validation_images(segmenter, data_dir).shared_with(examples))
+    chosen_on = identify(validation_images(segmenter, data_config.data_dir, data_config.name))
+    tellers = set().union(*(identity.images() for identity in chosen_on))
+    both = sum(bool(identity.images() & tellers) for identity in identities)
     if both:
-        log.warning("the threshold was CHOSEN ON %d of the %d images: not an honest test", both, len(examples))
+        log.warning("the threshold was CHOSEN ON %d of the %d images: not an honest test", both, len(identities))
     return dataclasses.replace(
         prediction, threshold_chosen_on={**prediction.threshold_chosen_on, "scored_images": both}
     )

@@ -10,16 +10,15 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jaxseg import data
 from jaxseg.config import Config
 from jaxseg.data import Examples
 from jaxseg.data.images import decode_image, decode_pillow, resize_image
 from jaxseg.errors import UserError
 from jaxseg.runs.checkpoint import restore_best
-from jaxseg.runs.workdir import CONFIG, read_config
+from jaxseg.runs.images import Recognised, recognise
+from jaxseg.runs.workdir import read_config
 from jaxseg.steps import Steps, state_target
 from jaxseg.system.devices import all_devices, divisible
-from jaxseg.system.files import read_json
 
 T = TypeVar("T")
 
@@ -136,18 +135,14 @@ class Segmenter:
           data_dir: folder of the prepared data sets.
 
         Returns:
-          Their number; None where a member was trained on this data set, and its training images are not to be had.
+          Their number; None where it cannot be told: a member of an older release keeps no list of its images, and
+          they are not to be had, or have changed.
         """
-        seen: set[str] = set()
-        for member in self.members:
-            try:
-                train, _ = data.training_splits(dataclasses.replace(member.config.data, data_dir=data_dir))
-            except UserError:
-                if read_json(member.workdir / CONFIG)["data"]["dataset"] == examples.dataset:
-                    return None
-                continue
-            seen |= train.shared_with(examples)
-        return len(seen)
+        return self.recognise(examples, data_dir).trained_on
+
+    def recognise(self, examples: Examples, data_dir: str) -> Recognised:
+        """Tells by content which images the members were trained on and validated on; arguments as `trained_on`."""
+        return recognise([(member.workdir, member.config) for member in self.members], examples, data_dir)
 
     def stream(
         self, items: Iterable[tuple[T, np.ndarray]], batch_size: int | None = None

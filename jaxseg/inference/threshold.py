@@ -17,15 +17,15 @@ import numpy as np
 
 from jaxseg import data
 from jaxseg.data import Examples
+from jaxseg.data.identity import identify
 from jaxseg.data.images import resize_mask
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import UserError
 from jaxseg.inference.masks import THRESHOLD, Prediction
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.metrics import confusion, scores
-from jaxseg.runs import workdir as files
+from jaxseg.runs.images import find, fingerprints_of, read
 from jaxseg.runs.workdir import run_id
-from jaxseg.system.files import read_json
 from jaxseg.system.progress_bar import progress
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def from_args(args: argparse.Namespace) -> tuple[Segmenter, Prediction]:
     segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta, batch_size=batch_size)
     prediction = Prediction(largest_component=args.largest_component, fill_holes=args.fill_holes)
     if args.threshold == "auto":
-        prediction = choose_threshold(segmenter, prediction, args.data_dir)
+        prediction = choose_threshold(segmenter, prediction, args.data_dir, getattr(args, "data", None))
     elif args.threshold is not None:
         prediction = dataclasses.replace(prediction, threshold=args.threshold)
     return segmenter, prediction
@@ -71,7 +71,9 @@ def describe_masks(segmenter: Segmenter, prediction: Prediction) -> dict[str, An
     }
 
 
-def choose_threshold(segmenter: Segmenter, prediction: Prediction, data_dir: str | None = None) -> Prediction:
+def choose_threshold(
+    segmenter: Segmenter, prediction: Prediction, data_dir: str | None = None, place: str | None = None
+) -> Prediction:
     """Finds the threshold of the highest mean Dice on the validation images of the first run, and on no others.
 
     Dice is computed at the network's resolution, for masks that are made as `prediction` says. Of equally good
@@ -81,6 +83,7 @@ def choose_threshold(segmenter: Segmenter, prediction: Prediction, data_dir: str
       segmenter: the model, its ensemble and test-time augmentation included.
       prediction: how masks are made besides.
       data_dir: folder of the prepared data sets; default: the first run's.
+      place: a data set that may hold those images too, where the run's own is not to be had.
 
     Returns:
       `prediction` with the threshold, and what it was chosen on.
@@ -88,7 +91,7 @@ def choose_threshold(segmenter: Segmenter, prediction: Prediction, data_dir: str
     Raises:
       UserError: the validation images are not to be had here, or are no longer those of the run.
     """
-    examples = validation_images(segmenter, data_dir)
+    examples = validation_images(segmenter, data_dir, place)
     dice = mean_dice(segmenter, [dataclasses.replace(prediction, threshold=t) for t in GRID], examples)
     best = best_of_grid(dice)
     chosen_on = {
@@ -136,23 +139,44 @@ def mean_dice(segmenter: Segmenter, predictions: Sequence[Prediction], examples:
     return dice / len(examples)
 
 
-def validation_images(segmenter: Segmenter, data_dir: str | None = None) -> Examples:
+def validation_images(segmenter: Segmenter, data_dir: str | None = None, place: str | None = None) -> Examples:
     """Opens the images that the first run of a model validated on.
+
+    Args:
+      segmenter: the model.
+      data_dir: folder of the prepared data sets; default: the run's.
+      place: a data set that may hold them too, where the run's own is not to be had.
+
+    Returns:
+      The images, in the run's order where it keeps a list of them.
 
     Raises:
       UserError: they are not to be had here, or are no longer those of the run.
     """
-    run = segmenter.members[0]
+    run, hint = segmenter.members[0], "give --threshold a number"
     config = dataclasses.replace(run.config.data, data_dir=data_dir or run.config.data.data_dir)
-    hint = "give --threshold a number"
+    if place and not data.is_there(config):
+        config = dataclasses.replace(config, name=place)
     try:
-        _, examples = data.training_splits(config)
+        train, validation = data.training_splits(config)
     except UserError as error:
         raise UserError(f"--threshold auto needs the validation images of {run.workdir}: {error}; or {hint}") from error
-    trained = read_json(run.workdir / files.CONFIG)["data"]["fingerprints"]
-    if examples.fingerprint() != trained["validation"]:
-        raise UserError(
-            f"--threshold auto: {examples.dataset} {examples.split} has changed since {run.workdir} was trained, and "
-            f"may hold images that it was trained on; {hint}"
-        )
-    return examples
+    stored = read(run.workdir)
+    if stored is None:
+        if validation.fingerprint() != fingerprints_of(run.workdir).get("validation"):
+            raise UserError(
+                f"--threshold auto: {validation.dataset} {validation.split} has changed since {run.workdir} was "
+                f"trained, and may hold images that it was trained on; {hint}"
+            )
+        return validation
+    # Most often the set still deals the run's own validation images, and no other needs to be looked at.
+    for examples in (validation, train.followed_by(validation, "validation")):
+        identities = identify(examples, stored.identities())
+        found = find(stored.validation, examples.names, identities)
+        if None not in found:
+            return examples.select(np.array(found), "validation")
+    lost = [entry.name for entry, i in zip(stored.validation, found, strict=True) if i is None]
+    raise UserError(
+        f"--threshold auto: {len(lost)} of the {len(found)} validation images of {run.workdir} are not in "
+        f"{validation.dataset}, or were edited since, as {lost[0]}; put them back, or {hint}"
+    )

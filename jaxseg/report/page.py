@@ -182,8 +182,15 @@ def _warnings(metrics: Mapping[str, Any], run: Mapping[str, Any], best_step: int
     data, result = metrics.get("data", {}), []
     if seen := data.get("trained_on"):
         result.append(f"{seen} of the {data.get('images')} scored images were trained on: this is not an honest test.")
-    fingerprint = data.get("fingerprint")
-    if fingerprint and fingerprint == run.get("data", {}).get("fingerprints", {}).get("validation"):
+    fingerprint, validated_on = data.get("fingerprint"), metrics.get("identity", {}).get("validated_on")
+    if validated_on:
+        images = f"{validated_on} of the {data.get('images')} scored images"
+        result.append(f"{images} chose the epoch whose weights are kept, so their scores flatter a little.")
+    elif (
+        validated_on is None
+        and fingerprint
+        and fingerprint == run.get("data", {}).get("fingerprints", {}).get("validation")
+    ):
         result.append("These images chose the epoch whose weights are kept, so their scores flatter a little.")
     chosen = metrics.get("prediction", {}).get("threshold_chosen_on") or {}
     if same := chosen.get("scored_images"):

@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +110,19 @@ def run_id(workdir: Path) -> str:
     Raises:
       UserError: the file cannot be read.
     """
-    try:
-        return hashlib.sha256((workdir / CONFIG).read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise UserError(f"{workdir / CONFIG}: cannot be read ({error.strerror})") from error
+    values = read_json(workdir / CONFIG)
+    # Where the data lie may change while a run goes on.
+    config = values.get("config")
+    if isinstance(config, dict) and isinstance(config.get("data"), dict):
+        values["config"] = {**config, "data": {**config["data"], "name": ""}}
+    text = json.dumps({name: value for name, value in values.items() if name != "data"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def was_started(workdir: Path) -> bool:
+    """Tells whether a folder holds a run that took its first steps; what a start that failed has left binds nobody."""
+    saved = any(path.name.isdigit() for path in workdir.glob("checkpoints/*"))
+    return saved or (workdir / SUMMARY).exists()
 
 
 def check_is_free(workdir: Path) -> None:
@@ -131,20 +140,21 @@ def check_is_free(workdir: Path) -> None:
             )
 
 
-def check_same_run(saved: Config, config: Config, workdir: Path) -> None:
+def check_same_run(saved: Config, config: Config, workdir: Path, but: Collection[str] = ()) -> None:
     """Checks that a run may be resumed with these settings.
 
     Args:
       saved: the settings that the run was started with.
       config: the settings to resume with.
       workdir: the run's folder, for the message.
+      but: dotted names of settings that are checked elsewhere.
 
     Raises:
       UserError: a setting differs that changes results; the message names the first one.
     """
     for dotted, field in Config.settings():
         old, new = saved.get(dotted), config.get(dotted)
-        if old != new and not field.metadata["resumable"]:
+        if old != new and not field.metadata["resumable"] and dotted not in but:
             raise UserError(
                 f"{workdir} holds a run with {dotted} = {old!r}, not {new!r}; "
                 "leave the setting out to resume that run; for a new run with its other settings, give --config "

@@ -12,10 +12,12 @@ from jaxseg.config import Config
 from jaxseg.errors import UserError
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import Checkpoints, CheckpointStore, NoCheckpoints
+from jaxseg.runs.images import IMAGES
+from jaxseg.runs.splits import RunSplits, open_splits
 from jaxseg.system import lock
 from jaxseg.system.processes import Peers
 from jaxseg.training.hooks import Hook
-from jaxseg.training.writers import all_writers, visible_log
+from jaxseg.training.writers import ImageList, all_writers, visible_log
 
 log = logging.getLogger("jaxseg.train")
 
@@ -29,11 +31,14 @@ class RunFolder(Protocol):
     def resolve(self, config: Config) -> dict[str, Any] | None:
         """Returns the resolved settings as JSON values, or None in a process that cannot know them."""
 
+    def open_splits(self, config: Config) -> RunSplits:
+        """Opens the training and validation images: those of the run if it resumes, as far as a process knows them."""
+
     def checkpoints(self) -> CheckpointStore:
         """Opens the checkpoints."""
 
-    def writers(self) -> Sequence[Hook]:
-        """Returns the hooks that log and write files."""
+    def writers(self, images: ImageList) -> Sequence[Hook]:
+        """Returns the hooks that log and write files, the given one first."""
 
 
 class OwnedFolder:
@@ -56,13 +61,17 @@ class OwnedFolder:
         """Returns the resolved settings as JSON values."""
         return resolve(config, self._workdir).to_dict()
 
+    def open_splits(self, config: Config) -> RunSplits:
+        """Opens the images of the run that the folder holds, or the set's own splits where it holds none."""
+        return open_splits(config, self._workdir)
+
     def checkpoints(self) -> CheckpointStore:
         """Opens the checkpoints in the folder."""
         return Checkpoints(self._workdir)
 
-    def writers(self) -> Sequence[Hook]:
+    def writers(self, images: ImageList) -> Sequence[Hook]:
         """Returns one of each writer."""
-        return all_writers()
+        return [images, *all_writers()]
 
 
 class NoFolder:
@@ -75,12 +84,17 @@ class NoFolder:
     def resolve(self, config: Config) -> None:
         """Returns None: the first process knows the settings."""
 
+    def open_splits(self, config: Config) -> RunSplits:
+        """Opens the set's own splits; the first process knows which images the run has."""
+        return RunSplits(*data.training_splits(config.data))
+
     def checkpoints(self) -> CheckpointStore:
         """Returns checkpoints that are never written."""
         return NoCheckpoints()
 
-    def writers(self) -> Sequence[Hook]:
+    def writers(self, images: ImageList) -> Sequence[Hook]:
         """Returns no writers."""
+        del images
         return ()
 
 
@@ -108,7 +122,11 @@ def resolve(config: Config, workdir: Path) -> Config:
       UserError: the folder holds another run, or files but no run; or a setting is for an encoder, and the plain U-Net
         does not have one.
     """
-    saved = files.read_config(workdir) if (workdir / files.CONFIG).exists() else files.check_is_free(workdir)
+    has_config, saved = (workdir / files.CONFIG).exists(), None
+    if has_config and files.was_started(workdir):
+        saved = files.read_config(workdir)
+    elif not has_config:
+        files.check_is_free(workdir)
     changes: dict[str, Any] = {}
     config = dataclasses.replace(config, data=data.absolute(config.data))  # so that the run resumes from any folder
     if config.data.name == "auto":
@@ -134,5 +152,7 @@ def resolve(config: Config, workdir: Path) -> Config:
         changes["model.pretrained"] = "none"
     config = config.updated(changes)
     if saved:
-        files.check_same_run(saved, config, workdir)
+        # Data that have moved are recognised by their content, once they are open.
+        listed = (workdir / IMAGES).exists()
+        files.check_same_run(saved, config, workdir, but=("data.name",) if listed else ())
     return config

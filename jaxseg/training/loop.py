@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from jaxseg import data, weights
+from jaxseg import weights
 from jaxseg.config import Config
 from jaxseg.data import pipeline
 from jaxseg.data.plausibility import check_masks
@@ -25,6 +25,7 @@ from jaxseg.system.stop import Stop, Stopped, StopRequest
 from jaxseg.training.folder import run_folder
 from jaxseg.training.hooks import Hook, Hooks, started
 from jaxseg.training.run import Run, summarize
+from jaxseg.training.writers import ImageList
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,8 @@ def train_and_evaluate(
     folder = run_folder(workdir, peers)
     with files.disk_errors(workdir), folder.held():
         config = Config.from_dict(peers.json_from_first(folder.resolve(config)))
-        train_set, validation_set = data.training_splits(config.data)
+        images = folder.open_splits(config).agreed(peers)
+        train_set, validation_set = images.train, images.validation
         processes.check_same("data set", [train_set.fingerprint(), validation_set.fingerprint()], peers)
         # Bad input is refused here, before any slow work.
         pipeline.steps_per_epoch(len(train_set), config.train.batch_size, few=train_set.few)
@@ -107,7 +109,8 @@ def train_and_evaluate(
                 checkpoints,
             )
             run = Run(config, workdir, train_set, validation_set, peers.devices(steps.devices))
-            return train_job(job, run, init_key, [*folder.writers(), *hooks])
+            listed = ImageList(images, job.train, job.validation, job.stop if peers.count == 1 else None)
+            return train_job(job, run, init_key, [*folder.writers(listed), *hooks])
 
 
 def train_job(job: Job, run: Run, key: jax.Array, hooks: Sequence[Hook]) -> tuple[TrainState, dict[str, Any]]:

@@ -16,12 +16,15 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from jaxseg.data import pipeline
+from jaxseg.data.identity import Interrupted
 from jaxseg.report import curves
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import PAGE, write_page
 from jaxseg.runs import workdir as files
 from jaxseg.runs.progress import Progress
+from jaxseg.runs.splits import RunSplits, register
 from jaxseg.system.files import write_json
+from jaxseg.system.stop import Stop, Stopped
 from jaxseg.training.hooks import Hook
 from jaxseg.training.run import Run, best_epoch
 
@@ -36,14 +39,45 @@ def all_writers() -> list[Hook]:
     return [ConfigFile(), HistoryFile(), TensorBoard(), Curves(), SummaryAndPage(), LogLines(), ProgressBar()]
 
 
+class ImageList(Hook):
+    """Writes `images.json` at the first start.
+
+    Args:
+      splits: the run's images.
+      train: keeps training images that are decoded for the list.
+      validation: keeps validation images likewise.
+      stop: asked during a long reading; None not to ask, as among several processes, which must ask equally often.
+    """
+
+    def __init__(
+        self,
+        splits: RunSplits,
+        train: pipeline.ResizedExamples,
+        validation: pipeline.ResizedExamples,
+        stop: Stop | None,
+    ):
+        self._splits = splits
+        self._keep = train.keep, validation.keep
+        self._stop = stop
+
+    def on_start(self, run: Run, progress: Progress) -> None:
+        """Reads all images that are not known yet, and writes the file."""
+        del progress
+        stop = self._stop
+        try:
+            requested = stop.requested if stop else lambda: False
+            register(self._splits, run.config, run.workdir, self._keep, requested)
+        except Interrupted:
+            raise Stopped(f"stopped by {stop.reason} before the first step", stop.exit_code) from None
+
+
 class ConfigFile(Hook):
     """Writes `config.json` at the first start."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
-        """Writes the file, unless an earlier session did."""
-        del progress
+        """Writes the file, unless an earlier session got further than a start."""
         path = run.workdir / files.CONFIG
-        if not path.exists():
+        if not path.exists() or not (progress.epoch or progress.sums.steps):
             data = {**run.data, "fingerprints": run.fingerprints}
             described = files.describe_run(run.config, data=data, device=run.device, seed=run.config.train.seed)
             write_json(path, described)

@@ -1,6 +1,7 @@
 """Better predictions on request: symmetries, ensembles, components and holes, a chosen threshold; all recorded."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -77,8 +78,9 @@ def test_the_same_weights_twice_are_one_member(tiny_run, plain, image):
 
 
 def with_config(run, folder, change):
-    """Copies a run and changes its config.json."""
+    """Copies a run as release 0.1 leaves it, without a list of its images, and changes its config.json."""
     shutil.copytree(run, folder)
+    (folder / "images.json").unlink(missing_ok=True)
     content = json.loads((folder / "config.json").read_text())
     change(content)
     (folder / "config.json").write_text(json.dumps(content))
@@ -198,10 +200,13 @@ def test_without_its_validation_images_no_threshold_is_chosen(tiny_run, tmp_path
 
 def test_an_ensemble_that_trained_on_the_validation_images_says_so(tiny, tiny_run, tmp_path):
     """If broken, a member that was trained on the scored images, or on those of the threshold, goes unnoticed."""
-    folds = [
-        with_config(tiny_run, tmp_path / str(k), lambda c, k=k: c["config"]["data"].update(folds=6, fold=k))
-        for k in range(2)
-    ]
+
+    def of_fold(k, config):
+        train, validation = training_splits(tiny.updated({"data.folds": 6, "data.fold": k}).data)
+        config["config"]["data"].update(folds=6, fold=k)
+        config["data"]["fingerprints"] = {"train": train.fingerprint(), "validation": validation.fingerprint()}
+
+    folds = [with_config(tiny_run, tmp_path / str(k), functools.partial(of_fold, k)) for k in range(2)]
     segmenter = Segmenter.load(*folds)
     everything, _ = training_splits(tiny.data)
     _, validation = training_splits(segmenter.config.data)
@@ -215,6 +220,8 @@ def test_unknown_training_images_are_not_none(tiny, tiny_run, tmp_path):
     moved = with_config(tiny_run, tmp_path / "moved", lambda c: c["config"]["data"].update(name="nowhere"))
     assert Segmenter.load(moved).trained_on(examples, "") is None
     assert Segmenter.load(moved, tiny_run).trained_on(examples, "") is None
+    changed = with_config(tiny_run, tmp_path / "changed", lambda c: c["data"]["fingerprints"].update(train="0"))
+    assert Segmenter.load(changed).trained_on(examples, "") is None
     elsewhere = with_config(moved, tmp_path / "elsewhere", lambda c: c["data"].update(dataset="ph2"))
     assert Segmenter.load(elsewhere).trained_on(examples, "") == 0
 

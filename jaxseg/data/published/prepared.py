@@ -58,13 +58,17 @@ def open_prepared(config: DataConfig, name: str, split: str) -> Examples:
             )
         names = tuple(n for part in parts for n in stored[part]["names"])
         contents = [f"{part} {stored[part]['sha256'][:16]}" for part in parts]
+        version = f"{builder.version}, {', '.join(contents)}"
+        read = _reader(builder, "+".join(parts), names, f"{command} --force")
         return Examples(
             dataset=name,
             split=split,
             names=names,
             groups=tuple(g for part in parts for g in stored[part]["groups"]),
-            load=_loader(builder, "+".join(parts), names, f"{command} --force"),
-            version=f"{builder.version}, {', '.join(contents)}",
+            load=_loader(read, name, names),
+            version=version,
+            read_image=lambda index: read(index)[0],
+            stamp=lambda index: version,
             kept_together=tuple(unit for part in parts for unit in stored[part].get("kept_together", ())),
         )
 
@@ -90,19 +94,30 @@ def damage_explained(what: str, remedy: str) -> Iterator[None]:
         ) from None
 
 
-def _loader(builder, split: str, names: tuple[str, ...], remedy: str) -> Callable[[int], Example]:
-    """Returns what loads the example at an index; the images are decoded by jaxseg and not by TFDS."""
+def _reader(builder, split: str, names: tuple[str, ...], remedy: str) -> Callable[[int], tuple[bytes, bytes]]:
+    """Returns what reads the encoded image and mask at an index."""
     from tensorflow_datasets import decode
 
     raw = {"image": decode.SkipDecoding(), "mask": decode.SkipDecoding()}
     source = builder.as_data_source(split, decoders=raw)
 
-    def load(index: int) -> Example:
+    def read(index: int) -> tuple[bytes, bytes]:
         name = f"{builder.name} {names[index]}"
         with damage_explained(name, remedy):
             record = source[index]
         if not record["name"] or record["name"].decode() != names[index]:
             raise UserError(f"{name}: the prepared data set is damaged (found {record['name']}); prepare it: {remedy}")
-        return Example(decode_image(record["image"], name), decode_mask(record["mask"], f"{name}, mask"))
+        return record["image"], record["mask"]
+
+    return read
+
+
+def _loader(read: Callable[[int], tuple[bytes, bytes]], dataset: str, names: tuple[str, ...]):
+    """Returns what loads the example at an index; the images are decoded by jaxseg and not by TFDS."""
+
+    def load(index: int) -> Example:
+        image, mask = read(index)
+        name = f"{dataset} {names[index]}"
+        return Example(decode_image(image, name), decode_mask(mask, f"{name}, mask"))
 
     return load

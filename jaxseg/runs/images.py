@@ -1,0 +1,216 @@
+"""Which images a run trains on and validates on: `images.json`, by name and by content.
+
+The list is written once, when the run truly starts, and is the truth from then on: a data folder may move, and its
+images may be told again in any other set, but images that were added, removed or edited do not slip into a run.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxseg import data
+from jaxseg.config import Config
+from jaxseg.config.datasets import DATA_SETS
+from jaxseg.data import Examples
+from jaxseg.data.identity import Identity, identify
+from jaxseg.errors import UserError
+from jaxseg.runs.workdir import CONFIG
+from jaxseg.system.files import read_json, write_json
+
+IMAGES = "images.json"
+
+_VERSION = 1
+
+
+class Entry(NamedTuple):
+    """One image of a run.
+
+    Attributes:
+      name: its name in the data set.
+      identity: what it and its mask hold.
+    """
+
+    name: str
+    identity: Identity
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageList:
+    """The images of a run.
+
+    Attributes:
+      train: trained on, in the order of training's indices.
+      validation: validated on, in order.
+      earlier_train: trained on in earlier epochs, before they were edited or removed.
+      earlier_validation: validated on in earlier epochs, likewise.
+    """
+
+    train: tuple[Entry, ...]
+    validation: tuple[Entry, ...]
+    earlier_train: tuple[Entry, ...] = ()
+    earlier_validation: tuple[Entry, ...] = ()
+
+    def identities(self) -> list[Identity]:
+        """Returns those of all images."""
+        parts = (self.train, self.validation, self.earlier_train, self.earlier_validation)
+        return [entry.identity for part in parts for entry in part]
+
+    def trained(self) -> set[str]:
+        """Returns what tells an image that was trained on, as `Identity.images`."""
+        return _tellers((*self.train, *self.earlier_train))
+
+    def validated(self) -> set[str]:
+        """Returns what tells an image that was validated on."""
+        return _tellers((*self.validation, *self.earlier_validation))
+
+
+def _tellers(entries: Iterable[Entry]) -> set[str]:
+    return set().union(*(entry.identity.images() for entry in entries))
+
+
+def read(workdir: Path) -> ImageList | None:
+    """Returns the list of a run, or None where it has none, as of releases before 0.2.
+
+    Raises:
+      UserError: the file is damaged, or of a newer jaxseg.
+    """
+    path = workdir / IMAGES
+    if not path.exists():
+        return None
+    values = read_json(path)
+    if values.get("version") != _VERSION:
+        raise UserError(f"{path}: version {values.get('version')!r}, but this jaxseg reads {_VERSION}; update jaxseg")
+    try:
+        parts = {
+            field.name: tuple(Entry(name, Identity(*map(str, parts))) for name, *parts in values[field.name])
+            for field in dataclasses.fields(ImageList)
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: is damaged; restore it from a copy, or start in a new --workdir") from error
+    return ImageList(**parts)
+
+
+def write(workdir: Path, images: ImageList) -> None:
+    """Writes a run's list; one line per image: name, and hashes of pixels, mask and image file."""
+    parts: dict[str, Any] = {
+        field.name: [[entry.name, *entry.identity] for entry in getattr(images, field.name)]
+        for field in dataclasses.fields(images)
+    }
+    columns = ["name", "image", "mask", "file"]
+    write_json(workdir / IMAGES, {"version": _VERSION, "columns": columns, **parts})
+
+
+def find(
+    entries: Sequence[Entry], names: Sequence[str], identities: Sequence[Identity], *, masks: bool = True
+) -> list[int | None]:
+    """Finds images again by content; of equal ones, the one of the same name.
+
+    Args:
+      entries: the images that are looked for.
+      names: of the images that are there.
+      identities: of the images that are there.
+      masks: whether the masks must be the same too.
+
+    Returns:
+      For each entry the index of its image, each index once; None where it is not there.
+    """
+
+    def tellers(identity: Identity) -> set[str]:
+        return identity.pairs() if masks else identity.images()
+
+    places: dict[str, list[int]] = {}
+    for i, identity in enumerate(identities):
+        for teller in tellers(identity):
+            places.setdefault(teller, []).append(i)
+    result: list[int | None] = [None] * len(entries)
+    taken: set[int] = set()
+    for by_name in (True, False):
+        for position, entry in enumerate(entries):
+            if result[position] is not None:
+                continue
+            candidates = sorted({i for teller in tellers(entry.identity) for i in places.get(teller, ())} - taken)
+            if chosen := [i for i in candidates if not by_name or names[i] == entry.name][:1]:
+                result[position] = chosen[0]
+                taken.add(chosen[0])
+    return result
+
+
+def _about(workdir: Path) -> dict[str, Any]:
+    about = read_json(workdir / CONFIG).get("data")
+    return about if isinstance(about, dict) else {}
+
+
+def dataset_of(workdir: Path) -> str | None:
+    """Returns a run's data set as `config.json` has it: its name, or its folder."""
+    return _about(workdir).get("dataset")
+
+
+def fingerprints_of(workdir: Path) -> dict[str, str]:
+    """Returns the fingerprints of a run's splits as `config.json` has them, by "train" and "validation"."""
+    prints = _about(workdir).get("fingerprints")
+    return prints if isinstance(prints, dict) else {}
+
+
+class Recognised(NamedTuple):
+    """What runs have to do with some images.
+
+    Attributes:
+      identities: of the images.
+      trained_on: number of images that any of the runs was trained on; None where that cannot be told.
+      validated_on: number that any of the runs validated on; None likewise.
+    """
+
+    identities: list[Identity]
+    trained_on: int | None
+    validated_on: int | None
+
+
+def recognise(runs: Sequence[tuple[Path, Config]], examples: Examples, data_dir: str) -> Recognised:
+    """Tells which images runs were trained on, by content, wherever the images lie.
+
+    Args:
+      runs: folder and settings of each.
+      examples: the images.
+      data_dir: folder of the prepared data sets, for runs without a list.
+    """
+    lists = [_list_of(workdir, config, examples, data_dir) for workdir, config in runs]
+    known = [images for images in lists if images is not None]
+    identities = identify(examples, (identity for images in known for identity in images.identities()))
+    if len(known) < len(lists):
+        return Recognised(identities, None, None)
+    trained = set().union(*(images.trained() for images in known))
+    validated = set().union(*(images.validated() for images in known))
+    counts = [sum(bool(identity.images() & tellers) for identity in identities) for tellers in (trained, validated)]
+    return Recognised(identities, *counts)
+
+
+def _list_of(workdir: Path, config: Config, examples: Examples, data_dir: str) -> ImageList | None:
+    """Returns the list of a run; of one without, what its data set tells; None where that may be another today.
+
+    A run without a list has nothing in common with a data set that is known to share no image with its own.
+    """
+    if (images := read(workdir)) is not None:
+        return images
+    if _share_nothing(dataset_of(workdir), examples.dataset):
+        return ImageList((), ())
+    try:
+        train, validation = data.training_splits(dataclasses.replace(config.data, data_dir=data_dir))
+    except UserError:
+        return None
+    if fingerprints_of(workdir) != {"train": train.fingerprint(), "validation": validation.fingerprint()}:
+        return None
+    return ImageList(entries(train), entries(validation))
+
+
+def _share_nothing(first: str | None, second: str) -> bool:
+    """Tells whether two data sets are known ones of different origins; folders may hold anything."""
+    if first not in DATA_SETS or second not in DATA_SETS:
+        return False
+    origins = [name if name in ("ph2", "synthetic") else "isic" for name in (first, second)]
+    return origins[0] != origins[1]
+
+
+def entries(examples: Examples, known: Iterable[Identity] = (), **how: Any) -> tuple[Entry, ...]:
+    """Returns the list's entries of some images; arguments are those of `identify`."""
+    return tuple(map(Entry, examples.names, identify(examples, known, **how)))

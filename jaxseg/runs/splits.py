@@ -1,0 +1,295 @@
+"""What a run trains and validates on: its own images, found again by content when it goes on."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxseg import data
+from jaxseg.config import Config, DataConfig
+from jaxseg.config.datasets import DATA_SETS
+from jaxseg.data import Example, Examples
+from jaxseg.data.identity import Identity, identify
+from jaxseg.errors import UserError
+from jaxseg.runs.images import Entry, ImageList, dataset_of, entries, find, fingerprints_of, read, write
+from jaxseg.runs.workdir import CONFIG, was_started
+from jaxseg.system.files import read_json, write_json
+from jaxseg.system.processes import Peers
+
+log = logging.getLogger("jaxseg.train")
+
+_SHOWN = 3
+"""How many names a message gives."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSplits:
+    """What a run trains and validates on.
+
+    Attributes:
+      train: the training images.
+      validation: the validation images.
+      images: the run's list; None where it is still to be made.
+      is_written: whether the workdir holds that list.
+    """
+
+    train: Examples
+    validation: Examples
+    images: ImageList | None = None
+    is_written: bool = False
+
+    def agreed(self, peers: Peers) -> "RunSplits":
+        """Returns the splits with the first process's images, which all processes must call.
+
+        Args:
+          peers: the processes of the job.
+
+        Raises:
+          UserError: this process does not have one of the images.
+        """
+        chosen = [tuple(part) for part in peers.json_from_first([self.train.names, self.validation.names])]
+        if chosen == [self.train.names, self.validation.names]:
+            return self
+        pool = self.train.followed_by(self.validation, "all")
+        where = {name: i for i, name in enumerate(pool.names)}
+        if lost := sorted({name for part in chosen for name in part} - where.keys()):
+            raise UserError(f"{pool.dataset}: has no image {lost[0]} here, which the first process has")
+        parts = [pool.select(np.array([where[name] for name in part], int), "train") for part in chosen]
+        return RunSplits(parts[0], dataclasses.replace(parts[1], split="validation"))
+
+
+def open_splits(config: Config, workdir: Path) -> RunSplits:
+    """Opens what a run trains and validates on: its own list where it has started, else as the set is dealt.
+
+    Args:
+      config: resolved settings; `data.name` may be another place than where the run began.
+      workdir: the run's folder.
+
+    Raises:
+      UserError: the set cannot be opened, or does not hold the images of the run.
+    """
+    try:
+        train, validation = data.training_splits(config.data)
+    except UserError as error:
+        gone = config.data.name not in DATA_SETS and not Path(config.data.name).exists()
+        if gone and was_started(workdir):
+            raise UserError(f"{error}; if the data of {workdir} have moved, give --data NEWPLACE") from error
+        raise
+    return _resumed(config, workdir, train, validation) if was_started(workdir) else RunSplits(train, validation)
+
+
+def _resumed(config: Config, workdir: Path, train: Examples, validation: Examples) -> RunSplits:
+    """Finds the images of a run that goes on.
+
+    Raises:
+      UserError: they are not all there, or there are others, and `data.keep_split` is off.
+    """
+    stored = read(workdir)
+    if stored is None:
+        _check_fingerprints(config, workdir, train, validation)
+        return RunSplits(train, validation)
+    pool = train.followed_by(validation, "all")
+    identities = identify(pool, stored.identities())
+    found = find((*stored.train, *stored.validation), pool.names, identities)
+    count = len(stored.train)
+    if found == list(range(len(pool))) and count == len(train):
+        return RunSplits(train, validation, stored, is_written=True)
+    changes = _Changes.between((*stored.train, *stored.validation), found, pool.names, identities)
+    if changes and not config.data.keep_split:
+        _refuse(config, workdir, changes, moved=dataset_of(workdir) != train.dataset)
+    for i, edited in changes.edited.items():
+        found[i] = edited
+    parts = [[i for i in part if i is not None] for part in (found[:count], found[count:])]
+    for part, what in zip(parts, ("training", "validation"), strict=True):
+        if not part:
+            raise UserError(f"{config.data.name}: holds none of the {what} images of {workdir}; start a new --workdir")
+    now = [tuple(Entry(pool.names[i], identities[i]) for i in part) for part in parts]
+    kept = pool.select(np.array(parts[0]), "train"), pool.select(np.array(parts[1]), "validation")
+    if not changes:
+        return RunSplits(*kept, stored, is_written=True)
+    log.warning("%s: %s; going on with the run's own split", config.data.name, changes)
+    before = ((*stored.earlier_train, *stored.train), (*stored.earlier_validation, *stored.validation))
+    earlier = [_not_among(entries, part) for entries, part in zip(before, now, strict=True)]
+    return RunSplits(*kept, ImageList(*now, *earlier))
+
+
+def _not_among(entries: Iterable[Entry], now: Iterable[Entry]) -> tuple[Entry, ...]:
+    pairs = set().union(*(entry.identity.pairs() for entry in now))
+    return tuple(entry for entry in entries if not entry.identity.pairs() & pairs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Changes:
+    """How a data set differs from a run's list.
+
+    Attributes:
+      added: names of images that the list does not hold.
+      removed: names of images that are gone.
+      edited: by position in the list, the index of the image that has its name and another content.
+      edited_names: names of those, with "mask of" where the image is the same.
+      all: number of images in the list.
+    """
+
+    added: list[str]
+    removed: list[str]
+    edited: dict[int, int]
+    edited_names: list[str]
+    all: int
+
+    @classmethod
+    def between(
+        cls,
+        entries: Sequence[Entry],
+        found: Sequence[int | None],
+        names: Sequence[str],
+        identities: Sequence[Identity],
+    ) -> "_Changes":
+        """Compares a list with what was found of it among the images of the given names and identities."""
+        left = {names[i]: i for i in sorted(set(range(len(names))) - set(found))}
+        missing = [i for i, place in enumerate(found) if place is None]
+        edited = {i: left[entries[i].name] for i in missing if entries[i].name in left}
+        same = {i for i, there in edited.items() if entries[i].identity.images() & identities[there].images()}
+        return cls(
+            added=[name for name, i in left.items() if i not in edited.values()],
+            removed=[entries[i].name for i in missing if i not in edited],
+            edited=edited,
+            edited_names=[("mask of " if i in same else "") + entries[i].name for i in edited],
+            all=len(entries),
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.edited)
+
+    def __str__(self) -> str:
+        parts = (("added", self.added), ("removed", self.removed), ("edited", self.edited_names))
+        return ", ".join(f"{len(names)} {what} ({_some(names)})" for what, names in parts if names)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+
+
+def _refuse(config: Config, workdir: Path, changes: _Changes, *, moved: bool) -> None:
+    place = config.data.name
+    if moved and len(changes.removed) + len(changes.edited) == changes.all:
+        raise UserError(
+            f"{workdir} holds a run with data.name = {dataset_of(workdir)!r}, and {place} holds none of its images; "
+            "leave the setting out to resume that run, or give another --workdir"
+        )
+    raise UserError(
+        f"{place}: the images have changed since {workdir} was started: {changes}; put them back, go on with the "
+        "run's own images by --data.keep-split true, or give another --workdir"
+    )
+
+
+def _check_fingerprints(config: Config, workdir: Path, train: Examples, validation: Examples) -> None:
+    """Checks the images of a run without a list as far as its fingerprints tell: by name and by files' sizes."""
+    prints = fingerprints_of(workdir)
+    if not prints or prints == {"train": train.fingerprint(), "validation": validation.fingerprint()}:
+        return
+    changed = f"{config.data.name}: the images have changed since {workdir} was started by an older jaxseg"
+    if not config.data.keep_split:
+        raise UserError(
+            f"{changed}, which did not keep a list of them; put them back, go on with other images by "
+            "--data.keep-split true, or give another --workdir"
+        )
+    log.warning("%s; going on with %d and %d images, some of which may have changed sides", changed, len(train),
+                len(validation))  # fmt: skip
+
+
+def _fingerprints(splits: RunSplits) -> dict[str, str]:
+    return {"train": splits.train.fingerprint(), "validation": splits.validation.fingerprint()}
+
+
+def register(
+    splits: RunSplits,
+    config: Config,
+    workdir: Path,
+    keep: tuple[Callable[[int, Example], object], Callable[[int, Example], object]],
+    stop: Callable[[], bool],
+) -> None:
+    """Writes the list of a run that starts, or whose list has changed, and where its data lie now.
+
+    Args:
+      splits: the run's images.
+      config: resolved settings.
+      workdir: the run's folder.
+      keep: called with index and content of every training and validation image that is decoded.
+      stop: whether the run shall stop, asked now and then.
+
+    Raises:
+      UserError: an image that cannot be decoded.
+      jaxseg.data.identity.Interrupted: `stop` said so.
+    """
+    started = was_started(workdir)
+    if started and splits.images is None and fingerprints_of(workdir) != _fingerprints(splits):
+        return  # an older jaxseg's run, of which nobody can tell any more what it was trained on
+    if not splits.is_written:
+        images = splits.images or ImageList(
+            entries(splits.train, decoded=keep[0], stop=stop), entries(splits.validation, decoded=keep[1], stop=stop)
+        )
+        _warn_of_twins(images)
+        workdir.mkdir(parents=True, exist_ok=True)
+        write(workdir, images)
+    if started and dataset_of(workdir) != splits.train.dataset:
+        _record_place(config, workdir, splits)
+
+
+def _warn_of_twins(images: ImageList) -> None:
+    trained = images.trained()
+    if twins := [entry.name for entry in images.validation if entry.identity.images() & trained]:
+        log.warning("%d of the validation images are training images too, of the same content: %s", len(twins),
+                    _some(twins))  # fmt: skip
+
+
+def _record_place(config: Config, workdir: Path, splits: RunSplits) -> None:
+    """Writes into `config.json` where the images lie now."""
+    values = read_json(workdir / CONFIG)
+    log.info("the data of this run lie in %s now, and no longer in %s", config.data.name, dataset_of(workdir))
+    values["config"]["data"]["name"] = config.data.name
+    values["data"] |= {"dataset": splits.train.dataset, "fingerprints": _fingerprints(splits)}
+    write_json(workdir / CONFIG, values)
+
+
+def open_split(workdir: Path, config: Config, data_config: DataConfig, split: str) -> Examples:
+    """Opens a split for evaluation: of a run's own data the run's own training or validation images.
+
+    Args:
+      workdir: the run's folder.
+      config: the run's settings.
+      data_config: the set.
+      split: name of the split.
+
+    Returns:
+      The run's list of that split, found by content, where the set is the run's or holds all of its images; otherwise
+      the split as `jaxseg.data.open_split` gives it.
+
+    Raises:
+      UserError: as `jaxseg.data.open_split`, or the run's data set holds none of its images of that split any more.
+    """
+    name = data.resolve_name(data_config)
+    stored = read(workdir) if split in ("train", "validation") and (name, split) != ("isic2016", "train") else None
+    if stored is None or split not in data.splits_of(name):
+        return data.open_split(data_config, split)
+    train, validation = data.training_splits(data_config)
+    pool = train.followed_by(validation, "all")
+    identities = identify(pool, stored.identities())
+    wanted = stored.train if split == "train" else stored.validation
+    found = find((*stored.train, *stored.validation), pool.names, identities, masks=False)
+    own = pool.dataset == dataset_of(workdir)
+    if not own and None in found:
+        return train if split == "train" else validation
+    part = found[: len(wanted)] if split == "train" else found[-len(wanted) :]
+    there = [i for i in part if i is not None]
+    if added := len(pool) - sum(i is not None for i in found):
+        log.warning(
+            "%s: holds %d images that are not the run's or were edited; %s is the run's own", name, added, split
+        )
+    if not there:
+        raise UserError(f"--split {split}: {name} holds none of the {split} images of {workdir} any more")
+    if lost := [entry.name for entry, i in zip(wanted, part, strict=True) if i is None]:
+        log.warning("%s: %d of the run's %s images were removed or edited, and are not scored: %s", name, len(lost),
+                    split, _some(lost))  # fmt: skip
+    return pool.select(np.array(there), split)

@@ -335,3 +335,6 @@ def start_logging() -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False  # absl, which comes with the libraries, has a handler of its own at the root
     logging.getLogger("absl").setLevel(logging.ERROR)
+    # Pillow warns of damage beside the pixels, as in EXIF, which does no harm, and of large images, which we refuse. A
+    # program that imports jaxseg keeps its own filters.
+    warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -7,7 +7,6 @@ and a mask as {0, 1}; what cannot be read fails with one line that names the fil
 import contextlib
 import dataclasses
 import io
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +24,6 @@ MAX_PIXELS = 89_000_000
 Just below the size from which Pillow itself warns of a decompression bomb (a small file that fills the memory).
 """
 
-warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow's way to refuse instead of warn
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of damage beside the pixels, as in EXIF, which does no harm
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)

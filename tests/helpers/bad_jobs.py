@@ -214,7 +214,10 @@ PREPARE = {
     "zip bomb": (prepare(lambda p: archive(p / "i.zip", "a.jpg", size=2**31)), "unpacks to 2,147,483,648 bytes"),
     "zip with a password": (prepare(lambda p: isic_zip(p, flags=1)), "cannot be unpacked .*; unpack the archive"),
     "zip damaged inside": (prepare(lambda p: isic_zip(p, size=3)), "damaged .*; fetch the archive again"),
-    "set unknown": (prepare(lambda p: p, "isic2018"), "cannot be prepared: must be one of ph2, isic2016; did you mean"),
+    "set unknown": (
+        prepare(lambda p: p, "isic2O16"),
+        "cannot be prepared: must be one of ph2, isic2016.*; did you mean 'isic2016",
+    ),
     "place a file": (
         lambda p, run: ["ph2", "--source", p, "--data-dir", (p / "f").write_text("mine") and p / "f"],
         "f: cannot be written to .*; choose a folder by --data-dir",

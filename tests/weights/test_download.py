@@ -155,7 +155,9 @@ def test_a_later_try_goes_on_from_an_earlier_one(name, server, tmp_path, monkeyp
     assert parts(tmp_path) == ["w.h5"]
 
 
-@pytest.mark.parametrize("left", [CONTENT[::-1][:1000], CONTENT + b"more", b"x" * 300_000])
+@pytest.mark.parametrize(
+    "left", [CONTENT[::-1][:1000], CONTENT + b"more", b"x" * 300_000], ids=["other bytes", "too long", "as long"]
+)
 def test_what_an_earlier_try_left_wrongly_is_thrown_away(left, server, tmp_path, caplog):
     """If broken, a rest of another file's download makes every later one fail."""
     (tmp_path / ".w.h5.part").write_bytes(left)
@@ -208,7 +210,7 @@ def test_an_endless_file_ends(server, tmp_path, monkeypatch):
 def test_two_at_once_fetch_it_once(server, tmp_path):
     """If broken, ten runs that start at once on a new machine spoil one another's download."""
     program = (
-        "import sys; from pathlib import Path; from jaxseg.download import download;"
+        "import sys; from pathlib import Path; from jaxseg.weights.download import download;"
         f"download({url_of(server, 'slow')!r}, Path(sys.argv[1]), {MD5!r}, '')"
     )
     several = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "w.h5")]) for _ in range(3)]

@@ -54,6 +54,7 @@ def port(source: Path, output: Path, encoder: str | None = None, *, to: str = "j
       RunError: the output cannot be written, or a checkpoint not be read.
     """
     from jaxseg import weights  # here, because h5py is slow to import and `--help` needs none of it
+    from jaxseg.weights.download import md5_of
 
     if source.is_dir():
         variables, encoder, origin = _of_run(source, encoder)
@@ -64,7 +65,7 @@ def port(source: Path, output: Path, encoder: str | None = None, *, to: str = "j
         published = (
             f"the ImageNet weights that Keras publishes as {name}" if name else "not a file that Keras publishes"
         )
-        origin = f"MD5 {weights.md5_of(source)}: {published}"
+        origin = f"MD5 {md5_of(source)}: {published}"
     try:
         (weights.save_keras if to == "keras" else weights.save_ported)(output, variables, encoder)
     except OSError as error:

@@ -40,13 +40,13 @@ _Groups = dict[str, dict[str, h5py.Dataset]]
 def probe(path: Path) -> None:
     """Makes sure that the HDF5 library gets through a file, in a process of its own.
 
-    Damage can make the library crash, or turn for ever where not even Ctrl-C reaches it (`tests/fuzz_readers.py` finds
-    such files). What it raises is left to the caller's own reading.
+    Damage can make the library crash, or loop for ever where not even Ctrl-C reaches it
+    (`tests/helpers/fuzz_readers.py` finds such files). Exceptions are left to the caller's own reading.
 
     Raises:
       UserError: it crashed, or did not end within `PROBE_SECS`.
     """
-    program = "import sys; from jaxseg import keras_hdf5; keras_hdf5.read_all(sys.argv[1])"
+    program = "import sys; from jaxseg.weights import keras_hdf5; keras_hdf5.read_all(sys.argv[1])"
     try:
         code = subprocess.run(
             [sys.executable, "-c", program, str(path)], capture_output=True, timeout=PROBE_SECS

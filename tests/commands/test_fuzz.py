@@ -22,6 +22,7 @@ from jaxseg import cli
 from jaxseg.augment import augment
 from jaxseg.config import SCHEMA_VERSION, AugmentConfig, Config, OptimConfig
 from jaxseg.data import folder
+from jaxseg.data.listing import SUFFIXES
 from jaxseg.errors import UserError
 from jaxseg.metrics import COUNTS, SCORES, confusion, scores
 from jaxseg.optim import early_stop_init, early_stop_update, plateau_init, plateau_update
@@ -99,10 +100,10 @@ STEMS = st.text("abAB_-. 1é", min_size=1, max_size=6).filter(lambda s: s.strip(
 ENDINGS = st.sampled_from(["", "_mask", "_lesion", "_Segmentation", "_MASK"])
 
 
-@given(st.dictionaries(STEMS, st.tuples(ENDINGS, st.sampled_from(folder.SUFFIXES)), min_size=1, max_size=8))
+@given(st.dictionaries(STEMS, st.tuples(ENDINGS, st.sampled_from(SUFFIXES)), min_size=1, max_size=8))
 def test_every_image_gets_its_own_mask_whatever_the_names(masks):
     """If broken, an image is shown with another's mask, or a mask serves two images."""
-    images = folder._by_stem([Path("images", f"{stem}.jpg") for stem in masks])
+    images = folder._by_name([Path("images", f"{stem}.jpg") for stem in masks], Path("images"))
     files = {stem: Path("masks", f"{stem}{ending}{suffix}") for stem, (ending, suffix) in masks.items()}
     # A mask of "a" named "a_mask.png" is that of an image "a_mask" if there is one: such sets are ambiguous.
     assume(all(files[s].stem == s or files[s].stem not in masks for s in masks))

@@ -1,4 +1,4 @@
-"""Feeds damaged files to the readers of images and of weights: `python tests/fuzz_readers.py images --files 10000`.
+"""Feeds damaged files to the readers of images and of weights: `python -m tests.helpers.fuzz_readers images`.
 
 File number i of a seed is always the same: a sound file of one of many kinds, mutated. A reader must take it or answer
 with a `UserError` of one line. Anything else is a finding: another exception, the end of the process, a minute without

@@ -20,6 +20,7 @@ from jaxseg.errors import UserError
 from jaxseg.models import resnet
 from jaxseg.system.files import replacing
 from jaxseg.weights import keras_hdf5
+from jaxseg.weights.download import md5_of
 from jaxseg.weights.pretrained import KERAS_URL
 from jaxseg.weights.published import PUBLISHED
 
@@ -225,7 +226,7 @@ def test_the_probe_of_the_hdf5_library_reads_all_there_is(tmp_path):
 @pytest.mark.parametrize("kind", ["many arrays", "bomb", "no array"])
 def test_ported_files_that_are_more_or_other_than_they_seem(tmp_path, kind, monkeypatch):
     """A small download must not fill the memory, nor end in a traceback."""
-    monkeypatch.setattr(weights, "MAX_UNPACKED_BYTES", 2**22)
+    monkeypatch.setattr(weights.files, "MAX_UNPACKED_BYTES", 2**22)
     path = tmp_path / "w.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         if kind == "many arrays":
@@ -305,7 +306,7 @@ def test_port_weights_says_what_went_where(tmp_path, capsys, monkeypatch):
 
     with pytest.raises(UserError, match="--force"):
         port_weights.main(["--source", str(source), "--output", str(output)])
-    monkeypatch.setitem(PUBLISHED, weights.md5_of(source), (V2, "published.h5"))
+    monkeypatch.setitem(PUBLISHED, md5_of(source), (V2, "published.h5"))
     port_weights.main(["--source", str(source), "--output", str(output), "--force"])
     assert "the ImageNet weights that Keras publishes as published.h5" in capsys.readouterr().out
 
@@ -357,7 +358,8 @@ def cache(tmp_path, monkeypatch):
     """An empty Keras cache, and a published file of tiny weights as `cache.parent / "published.h5"`."""
     source = write_by_name(tmp_path / "published.h5", seeded()[0])
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(weights, "PUBLISHED", {weights.md5_of(source): (V2, "v2.h5")})
+    for module in (weights.published, weights.pretrained):
+        monkeypatch.setattr(module, "PUBLISHED", {md5_of(source): (V2, "v2.h5")})
     return tmp_path / "keras" / "models"
 
 
@@ -373,7 +375,9 @@ def test_imagenet_comes_from_the_cache_if_it_is_whole(cache, monkeypatch, caplog
     cache.mkdir(parents=True)
     source = cache.parents[1] / "published.h5"
     fetched = []
-    monkeypatch.setattr(weights, "download", lambda url, path, md5, _: fetched.append(url) or path.write_bytes(whole))
+    monkeypatch.setattr(
+        weights.pretrained, "download", lambda url, path, md5, _: fetched.append(url) or path.write_bytes(whole)
+    )
     whole = source.read_bytes()
     for content in (whole, whole[:-1]):
         (cache / "v2.h5").write_bytes(content)
@@ -395,3 +399,9 @@ def test_without_network_one_line_says_what_to_do(cache, monkeypatch):
     monkeypatch.setattr(requests.Session, "get", no_network)
     with pytest.raises(UserError, match=r"download https://storage.*v2\.h5 .* put it at .* --model\.pretrained none"):
         weights.load_pretrained("imagenet", V2)
+
+
+def test_the_folder_of_a_run_is_answered_with_how_to_port_it(tiny_run):
+    """If broken, who wants to start from a run's encoder is told only that it is a folder."""
+    with pytest.raises(UserError, match=r"is the folder of a run; .*jaxseg\.port_weights --source .*tiny --output"):
+        weights.load_pretrained(str(tiny_run), V2)

@@ -96,6 +96,8 @@ class Checkpoints:
                 preservation_policy=self._policy,
                 # By default all processes of a job write; here only the first one does.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}),
+                # Else orbax waits five minutes for folders that another thread failed to create on a full disk.
+                async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
                 create=False,
                 read_only=read_only,
                 cleanup_tmp_directories=not read_only,  # of a save that was killed

@@ -1,6 +1,8 @@
 """Which checkpoints are kept, and saves that fail: they are told, and cost nothing that was saved before."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -16,6 +18,7 @@ from jaxseg.runs.checkpoint import Checkpoints
 from jaxseg.runs.progress import Progress
 from jaxseg.steps import Steps, create_train_state, state_target
 from jaxseg.system.files import write_text
+from tests.helpers.runs import flags
 
 
 def save_epochs(checkpoints: Checkpoints, config: Config, losses: list[float]) -> None:
@@ -71,3 +74,27 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="no space left"), workdir.disk_errors(tmp_path):
         write_text(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "old"
+
+
+# Runs the command; the first folder of a checkpoint cannot be created.
+WITHOUT_FOLDER = """
+import errno, os, sys
+create = os.mkdir
+
+def mkdir(path, *args, **kwargs):
+    if "orbax-checkpoint-tmp" in str(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return create(path, *args, **kwargs)
+
+os.mkdir = mkdir
+from jaxseg import cli, train
+cli.run("train", lambda: train.main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_ends_the_process_at_once(tiny, tmp_path):
+    """If broken, a command whose disk is full prints its line and then waits five minutes for orbax' threads."""
+    command = [sys.executable, "-c", WITHOUT_FOLDER, "--workdir", str(tmp_path / "run"), *flags(tiny)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1, done.stderr
+    assert "no space left on the disk" in done.stderr

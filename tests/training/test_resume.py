@@ -364,13 +364,12 @@ def test_a_full_disk_ends_the_run_and_costs_nothing(tiny, tmp_path):
     if ended.returncode == 77 or "unshare failed" in ended.stderr:
         pytest.skip("needs the right to mount a small disk")
     assert ended.returncode == 0, ended.stderr
-    assert "Traceback" not in ended.stderr
     said = re.split(r"^on \d+ KiB$", ended.stderr, flags=re.MULTILINE)[1:]
     target = state_target(tiny, Steps(tiny, jax.local_devices()[:1]))
     epochs_done = []
     for kib, text in zip(sizes, said, strict=True):
         assert "\nexit code 1\n" in text, text
-        # Beside it, tensorstore's threads may print the errors of their last writes.
+        # Beside it, tensorstore's threads may print tracebacks of their last writes.
         (ours,) = [line for line in text.splitlines() if line.startswith("python -m jaxseg.train: error: ")]
         assert f"{tmp_path}/disk{kib}/run: no space left on the disk; " in ours
         copy = tmp_path / f"copy{kib}"

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.parity.reference.keras_files import write_by_name, write_numbered
-from jaxseg import weights
+from jaxseg import cli, weights
 from jaxseg.data import images
 from jaxseg.errors import UserError
 from jaxseg.weights import keras_hdf5
@@ -184,11 +184,12 @@ def work(kind: str, seed: int, first: int, end: int, folder: Path, keep: Path) -
 
     The file under way is `folder / "file"`: it is there still if this process ends of it.
     """
-    weights.expected_tensors = lambda encoder: TENSORS
+    weights.files.expected_tensors = lambda encoder: TENSORS
     keras_hdf5.probe = lambda path: None
     shown: list[str] = []  # warnings that reach the user: each is a line too many
     warnings.showwarning = lambda message, *_: shown.append(str(message))
     warnings.filterwarnings("always", append=True)
+    cli.start_logging()  # as commands do; it silences Pillow's warnings of damage beside the pixels
     sound, read = KINDS[kind]
     originals = sound(folder)
     path = folder / "file"
@@ -287,7 +288,7 @@ def main() -> int:
     parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.read:
-        weights.expected_tensors = lambda encoder: TENSORS
+        weights.files.expected_tensors = lambda encoder: TENSORS
         KINDS[args.kind][1](args.read)
         return 0
     if args.work:

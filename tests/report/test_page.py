@@ -247,5 +247,5 @@ def test_templates_are_installed():
         "jaxseg.report"
     ]
     templates = [f"templates/{p.name}" for p in (ROOT / "jaxseg/report/templates").iterdir()]
-    assert sorted(templates) == ["templates/report.css", "templates/report.html"]
+    assert sorted(templates) == ["templates/inspect.html", "templates/report.css", "templates/report.html"]
     assert all(any(fnmatch.fnmatch(t, p) for p in patterns) for t in templates)

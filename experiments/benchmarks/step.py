@@ -23,15 +23,6 @@ from experiments.benchmarks.worker import Worker, WorkerError, start
 from experiments.shared.origin import JSON, origin
 from experiments.shared.tables import markdown, number, per_second, shown
 
-AXES = {
-    "model.encoder": "encoder",
-    "train.batch_size": "batch",
-    "data.image_size": "pixels",
-    "model.dtype": "dtype",
-    "train.devices": "devices",
-}
-"""Settings that are varied, and their names in tables."""
-
 
 def answer(what: str, **arguments: Any) -> JSON:
     """Measures in the worker.

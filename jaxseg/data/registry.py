@@ -11,25 +11,13 @@ import numpy as np
 
 from jaxseg.config import DataConfig
 from jaxseg.config.datasets import AUTO, DATA_SETS, NAMES, data_set
-from jaxseg.data.examples import Example, Examples
+from jaxseg.data.examples import Examples
 from jaxseg.data.folder import SIDES, has_own_validation, open_folder
 from jaxseg.data.folds import folds
 from jaxseg.data.groups import check_apart, read_groups
 from jaxseg.data.published.place import is_prepared
 from jaxseg.data.published.prepared import open_prepared
 from jaxseg.errors import UserError, suggestion
-
-__all__ = [
-    "Example",
-    "Examples",
-    "absolute",
-    "default_split",
-    "is_there",
-    "open_split",
-    "resolve_name",
-    "splits_of",
-    "training_splits",
-]
 
 HELD_OUT_FOLDS = 5
 """Where a set has no validation images of its own, the first of this many folds validates."""

@@ -15,6 +15,7 @@ import pytest
 
 from tests.helpers.answers import answer
 from tests.helpers.bad_files import data_set
+from tests.helpers.paths import ROOT
 
 PERMISSIONS = {
     "image": ("predict", ["--input", "in", "--output", "out"], "in/images/im0.png", 0, ""),
@@ -54,12 +55,12 @@ PERMISSIONS = {
 
 def test_what_may_not_be_read_or_written_is_told(tiny_run, tmp_path):
     """If broken, another user's file ends in a traceback, is left out in silence, or ends an hour's work."""
-    command = [sys.executable, __file__, str(tiny_run), str(tmp_path)]
+    command = [sys.executable, "-m", "tests.system.test_permissions", str(tiny_run), str(tmp_path)]
     if os.geteuid() == 0:
         if not shutil.which("setpriv"):
             pytest.skip("root may read everything, and there is no setpriv to take that right away")
         command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
     for name, (_, _, _, _, said) in PERMISSIONS.items():

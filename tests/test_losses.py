@@ -97,7 +97,9 @@ def test_pixel_losses_are_those_of_optax():
     ours = binary_cross_entropy(logits, targets, reduction="none")
     np.testing.assert_allclose(ours, optax.sigmoid_binary_cross_entropy(logits, targets), rtol=1e-5)
     ours = focal_loss(logits, targets, class_balanced=True, reduction="none")
-    np.testing.assert_allclose(ours, optax.sigmoid_focal_loss(logits, targets, alpha=0.8, gamma=2.0), rtol=1e-4)
+    # Older releases of optax take 1 - p from a p near one, which leaves few digits of a loss near zero.
+    theirs = optax.sigmoid_focal_loss(logits, targets, alpha=0.8, gamma=2.0)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-9)
 
 
 def test_literal_values():

@@ -17,10 +17,12 @@ from flax import struct
 
 from jaxseg.augment import augment
 from jaxseg.config import Config
+from jaxseg.data.pipeline import drawn_places
 from jaxseg.losses import create_loss
 from jaxseg.metrics import confusion, scores
 from jaxseg.models import create_model
 from jaxseg.optim import average, create_optimizer
+from jaxseg.synthetic import draw
 from jaxseg.system.devices import (
     AXIS,
     CORE_BATCH,
@@ -130,7 +132,9 @@ def train_step(
     optimizer: optax.GradientTransformation,
     config: Config,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Augments one device's share of a batch, differentiates, averages over devices, updates.
+    """Draws and augments one device's share of a batch, differentiates, averages over devices, updates.
+
+    Of the images, `data.synthetic_share` are replaced by drawn ones; the input pipeline leaves their places empty.
 
     Args:
       state: the state, equal on every device.
@@ -139,7 +143,7 @@ def train_step(
       learning_rate: float32 scalar.
       model: a model created with `axis_name=AXIS`, so that batch norm sees the whole batch.
       optimizer: Adam without learning rate, from `create_optimizer`.
-      config: all settings; those of augmentation, loss and optimiser are used.
+      config: all settings; those of drawing, augmentation, loss and optimiser are used.
 
     Returns:
       The new state, and "loss" (mean over the batch), "grad_norm" and "tp", "fp", "fn", "tn" (pixels of the augmented
@@ -147,7 +151,10 @@ def train_step(
     """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     first_example = jax.lax.axis_index(AXIS) * batch["image"].shape[0]
-    images, masks = augment(augment_key, batch["image"], batch["mask"], config.augment, first_example=first_example)
+    images, masks = batch["image"], batch["mask"]
+    if config.drawn_per_step:
+        images, masks = _with_drawn(jax.random.fold_in(augment_key, _DRAWING), images, masks, first_example, config)
+    images, masks = augment(augment_key, images, masks, config.augment, first_example=first_example)
     loss = create_loss(config.loss)
 
     def loss_fn(params):
@@ -174,6 +181,23 @@ def train_step(
     if config.optim.ema:
         new = new.replace(averaged=average(state.averaged, new.raw, state.step, config.optim))
     return new, metrics
+
+
+_DRAWING = 2**31 - 1
+"""Number that a step's augmentation key is folded with for drawing; `augment` folds it with places in the batch."""
+
+
+def _with_drawn(
+    key: jax.Array, images: jax.Array, masks: jax.Array, first_example: jax.Array, config: Config
+) -> tuple[jax.Array, jax.Array]:
+    """Puts drawn images into the places of one device's share that `drawn_places` names."""
+    share, height, width, _ = images.shape
+    drawn = config.drawn_per_step * share // config.train.batch_size
+    (places,) = np.nonzero(drawn_places(share, drawn))
+    # The order of drawn images in the global batch: devices hold equal numbers of them.
+    first_drawn = first_example * drawn // share
+    drawn_images, drawn_masks = draw(key, drawn, height, width, first_example=first_drawn)
+    return images.at[places].set(drawn_images), masks.at[places].set(drawn_masks)
 
 
 def eval_step(variables: Any, batch: Batch, *, model: nn.Module, config: Config) -> dict[str, jax.Array]:

@@ -23,7 +23,7 @@ from experiments.shared.origin import JSON, names_alone
 from jaxseg import weights
 from jaxseg.config import Config
 from jaxseg.data import Examples
-from jaxseg.data.pipeline import PADDING, steps_per_epoch, train_indices
+from jaxseg.data.pipeline import PADDING, train_indices
 from jaxseg.models import create_model
 from jaxseg.optim import create_optimizer
 from jaxseg.report.page import duration as in_words
@@ -33,7 +33,7 @@ from jaxseg.runs.progress import EpochSums, Progress, add_step, after_epoch, che
 from jaxseg.steps import TrainState, create_train_state, eval_step, predict_step, state_target, train_step
 from jaxseg.system.devices import AXIS, OnDevices, divisible, pick_devices
 from jaxseg.training.hooks import started
-from jaxseg.training.run import Run, summarize
+from jaxseg.training.run import Run, epoch_steps, summarize
 from jaxseg.training.writers import ConfigFile, LogLines, SummaryAndPage
 
 Say = Callable[[str], None]
@@ -238,7 +238,7 @@ class _Job:
 
     @property
     def epoch_steps(self) -> int:
-        return min(steps_per_epoch(len(m.train), self.config.train.batch_size) for m in self.members)
+        return min(epoch_steps(self.config, m.train) for m in self.members)
 
     def train_epoch(
         self, states: TrainState, epoch: int, progress: Sequence[Progress]
@@ -248,7 +248,13 @@ class _Job:
         batch_size, first = self.config.train.batch_size, epoch * self.epoch_steps
         rates = [self.config.optim.learning_rate * p.plateau.scale for p in progress]
         rates = self.steps.replicate(np.array(rates, np.float32))
-        orders = [(self.pool.indices(m.train), train_indices(len(m.train), batch_size, m.seed)) for m in self.members]
+        orders = [
+            (
+                self.pool.indices(m.train),
+                train_indices(len(m.train), batch_size, m.seed, drawn=self.config.drawn_per_step),
+            )
+            for m in self.members
+        ]
         waiting, first_seconds = [], 0.0
         for step in range(first, first + self.epoch_steps):
             indices = np.stack([places[order[step]] for places, order in orders]).astype(np.int32)

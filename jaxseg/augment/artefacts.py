@@ -8,12 +8,12 @@ that small and large images look alike. Only JPEG has a length in pixels: its bl
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from jaxseg.augment.drawing import Grid, Layer, blend, grid_of, line, ramp, uniform
 from jaxseg.augment.jpeg import jpeg
 
 MAX_SEVERITY = 5.0
@@ -90,67 +90,7 @@ def hidden_one(key: jax.Array, shape: tuple[int, int], kind: str, severity: jax.
       bool [H, W, 1], true where the skin is hidden.
     """
     strength = jnp.clip(jnp.asarray(severity, jnp.float32) / MAX_SEVERITY, 0, 1)
-    return (HIDING[kind](key, _grid(*shape), strength).cover > 0.5)[..., None] & (strength > 0)
-
-
-class _Grid(NamedTuple):
-    """Coordinates in units of the image's shorter side.
-
-    Attributes:
-      row: float32 [H, 1], centres of the pixels.
-      column: float32 [1, W], centres of the pixels.
-      height: height of the image.
-      width: width of the image.
-      pixel: side of a pixel.
-    """
-
-    row: jax.Array
-    column: jax.Array
-    height: float
-    width: float
-    pixel: float
-
-
-class _Layer(NamedTuple):
-    """A layer over the image.
-
-    Attributes:
-      cover: float32 [H, W] in [0, 1], opacity.
-      colour: float32 [3] or [H, W, 3], RGB in [0, 255].
-    """
-
-    cover: jax.Array
-    colour: jax.Array
-
-
-def _grid(height: int, width: int) -> _Grid:
-    side = min(height, width)
-    rows, columns = (jnp.arange(height) + 0.5) / side, (jnp.arange(width) + 0.5) / side
-    return _Grid(rows[:, None], columns[None], height / side, width / side, 1 / side)
-
-
-def _blend(image: jax.Array, layer: _Layer) -> jax.Array:
-    return image + layer.cover[..., None] * (layer.colour - image)
-
-
-def _ramp(value: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
-    """Rises smoothly from 0 where value <= low to 1 where value >= high."""
-    t = jnp.clip((value - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _line(distance: jax.Array, width: jax.Array | float, pixel: float) -> jax.Array:
-    """Returns the share of a pixel that a line covers; a line thinner than a pixel covers its width.
-
-    Args:
-      distance: distance from the pixel's centre to the middle of the line, in shorter sides.
-      width: width of the line, in shorter sides.
-      pixel: side of a pixel, in shorter sides.
-
-    Returns:
-      float32 in [0, 1], of the shape of `distance`.
-    """
-    return jnp.clip((width / 2 - distance) / pixel + 0.5, 0, jnp.minimum(1, width / pixel))
+    return (HIDING[kind](key, grid_of(*shape), strength).cover > 0.5)[..., None] & (strength > 0)
 
 
 def _in_turn(strength: jax.Array, count: int) -> jax.Array:
@@ -158,26 +98,18 @@ def _in_turn(strength: jax.Array, count: int) -> jax.Array:
     return jnp.clip(strength * count - jnp.arange(count), 0, 1)
 
 
-def _uniform(key: jax.Array, *ranges: tuple[float, float], count: int | None = None) -> jax.Array:
-    """Draws a number, or `count` numbers, from every range, [R] or [R, count]; one draw compiles faster than many."""
-    low, high = jnp.array(ranges).T
-    if count is None:
-        return low + (high - low) * jax.random.uniform(key, (len(ranges),))
-    return low[:, None] + (high - low)[:, None] * jax.random.uniform(key, (len(ranges), count))
-
-
 _HAIRS = 20
 
 
 def _hair(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
     """Draws hairs that grow in about one direction; one image in six has light hairs."""
-    grid = _grid(*image.shape[:2])
+    grid = grid_of(*image.shape[:2])
     key, own_key = jax.random.split(key)
-    row, column, turn, half, bow, sway, width = _uniform(
+    row, column, turn, half, bow, sway, width = uniform(
         own_key, (0, grid.height), (0, grid.width), (-1, 1), (0.12, 0.5), (-0.25, 0.25), (-0.2, 0.2), (0.006, 0.014),
         count=_HAIRS,
     )  # fmt: skip
-    main, shade, light = _uniform(key, (0, math.pi), (8, 55), (0, 1))
+    main, shade, light = uniform(key, (0, math.pi), (8, 55), (0, 1))
     angle, bow, sway, width = main + turn**3, bow / half, sway / half**2, width * (0.4 + 0.6 * strength)
     there = _in_turn(strength, _HAIRS) * (0.6 + 0.35 * strength)
 
@@ -189,28 +121,28 @@ def _hair(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
         u, v = cos * x + sin * y, cos * y - sin * x
         distance = jnp.abs(v - u * u * (bow + sway * u)) * jax.lax.rsqrt(1 + (u * (2 * bow + 3 * sway * u)) ** 2)
         tapered = width * jnp.clip(2 - 2 * (u / half) ** 2, 0, 1)
-        return jnp.maximum(cover, there * _line(distance, tapered, grid.pixel)), None
+        return jnp.maximum(cover, there * line(distance, tapered, grid.pixel)), None
 
     hairs = row, column, angle, half, bow, sway, width, there
     cover, _ = jax.lax.scan(lay, jnp.zeros(image.shape[:2]), hairs)
     colour = jnp.where(light < 1 / 6, jnp.array([215.0, 205.0, 190.0]), shade * jnp.array([1.0, 0.75, 0.6]))
-    return _blend(image, _Layer(cover, colour))
+    return blend(image, Layer(cover, colour))
 
 
-def _lens(key: jax.Array, grid: _Grid, strength: jax.Array) -> _Layer:
+def _lens(key: jax.Array, grid: Grid, strength: jax.Array) -> Layer:
     """Draws the dark area outside the round field of view, which resizing to a square turns into an ellipse."""
-    row, column, stretch, softness, shade = _uniform(
+    row, column, stretch, softness, shade = uniform(
         key, (0.42, 0.58), (0.42, 0.58), (0.95, 1.35), (math.log(0.01), math.log(0.15)), (0, 45)
     )
     y, x = grid.row - row * grid.height, (grid.column - column * grid.width) * stretch
     distance = jnp.sqrt(y * y + x * x)
     edge = distance.max() - strength * (distance.max() - 0.45)
-    cover = _ramp(distance, edge, edge + jnp.exp(softness))
-    return _Layer(cover, shade * jnp.array([1.0, 0.85, 0.8]))
+    cover = ramp(distance, edge, edge + jnp.exp(softness))
+    return Layer(cover, shade * jnp.array([1.0, 0.85, 0.8]))
 
 
 def _dark_corner(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
-    return _blend(image, _lens(key, _grid(*image.shape[:2]), strength))
+    return blend(image, _lens(key, grid_of(*image.shape[:2]), strength))
 
 
 def _low_contrast(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
@@ -221,7 +153,7 @@ def _low_contrast(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.
 
 def _colour_cast(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
     """Multiplies the channels (von Kries) by gains of product 1 and at most 1.35, as a lamp of another colour would."""
-    (turn,) = _uniform(key, (0, 2 * math.pi))
+    (turn,) = uniform(key, (0, 2 * math.pi))
     # Lamps differ mostly between blue and yellow, and less between green and magenta.
     logs = 0.3 * jnp.cos(turn) * jnp.array([1.0, 0.0, -1.0]) + 0.15 * jnp.sin(turn) * jnp.array([-0.5, 1.0, -0.5])
     return image * jnp.exp(strength * logs)
@@ -244,12 +176,12 @@ _BUBBLES = 12
 
 def _gel_bubble(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
     """Draws air bubbles in the gel: a dark outline, a bright rim inside it, brighter on one side, and a highlight."""
-    grid = _grid(*image.shape[:2])
+    grid = grid_of(*image.shape[:2])
     key, own_key = jax.random.split(key)
-    row, column, size = _uniform(
+    row, column, size = uniform(
         own_key, (0, grid.height), (0, grid.width), (math.log(0.015), math.log(0.11)), count=_BUBBLES
     )
-    (turn,), radius = _uniform(key, (0, 2 * math.pi)), jnp.exp(size)
+    (turn,), radius = uniform(key, (0, 2 * math.pi)), jnp.exp(size)
     lamp = jnp.sin(turn), jnp.cos(turn)
     there = _in_turn(strength, _BUBBLES) * (0.5 + 0.5 * strength)
 
@@ -260,23 +192,23 @@ def _gel_bubble(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Ar
         distance = jnp.sqrt(y * y + x * x) + 1e-6
         towards = (lamp[0] * y + lamp[1] * x) / distance
         rim = 0.1 * radius + 0.004
-        dark = _line(jnp.abs(distance - radius), rim, grid.pixel)
-        light = _line(jnp.abs(distance - radius + rim), rim, grid.pixel) * (0.55 + 0.4 * towards)
+        dark = line(jnp.abs(distance - radius), rim, grid.pixel)
+        light = line(jnp.abs(distance - radius + rim), rim, grid.pixel) * (0.55 + 0.4 * towards)
         glint = jnp.sqrt((y - 0.45 * radius * lamp[0]) ** 2 + (x - 0.45 * radius * lamp[1]) ** 2)
-        light = jnp.maximum(light, 0.9 * _line(glint, 0.3 * radius, grid.pixel))
-        light = jnp.maximum(light, 0.15 * _line(distance, 2 * radius, grid.pixel))
+        light = jnp.maximum(light, 0.9 * line(glint, 0.3 * radius, grid.pixel))
+        light = jnp.maximum(light, 0.15 * line(distance, 2 * radius, grid.pixel))
         return (jnp.maximum(outline, 0.55 * there * dark), jnp.maximum(bright, there * light)), None
 
     nothing = jnp.zeros(image.shape[:2])
     (outline, bright), _ = jax.lax.scan(lay, (nothing, nothing), (row, column, radius, there))
-    image = _blend(image, _Layer(outline, jnp.array([60.0, 42.0, 36.0])))
-    return _blend(image, _Layer(bright, jnp.array([255.0, 250.0, 243.0])))
+    image = blend(image, Layer(outline, jnp.array([60.0, 42.0, 36.0])))
+    return blend(image, Layer(bright, jnp.array([255.0, 250.0, 243.0])))
 
 
 def _ruler(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
     """Draws the ticks of a ruler along part of one edge, every fifth of them longer."""
-    grid = _grid(*image.shape[:2])
-    lying, top, left, tilt, step, phase, start, thickness, shade = _uniform(
+    grid = grid_of(*image.shape[:2])
+    lying, top, left, tilt, step, phase, start, thickness, shade = uniform(
         key, (0, 1), (0, 1), (0, 1), (-0.25, 0.25), (0.03, 0.07), (0, 5), (0.01, 0.06), (0.12, 0.25), (5, 50)
     )
     down = jnp.where(top < 0.5, grid.row, grid.height - grid.row)
@@ -286,14 +218,12 @@ def _ruler(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
     tick = along / step + phase
     nearest = jnp.round(tick)
     length = step * jnp.where(nearest == 5 * jnp.round(nearest / 5), 1.8, 1.0) * (0.5 + strength)
-    depth = _ramp(inwards, start - grid.pixel, start) * (
-        1 - _ramp(inwards, start + length, start + length + grid.pixel)
-    )
+    depth = ramp(inwards, start - grid.pixel, start) * (1 - ramp(inwards, start + length, start + length + grid.pixel))
     width = thickness * step * (0.5 + 0.5 * strength)
     reach = 0.2 + 0.8 * strength
-    present = 1 - _ramp(along, reach - grid.pixel, reach)
-    cover = _line(jnp.abs(tick - nearest) * step, width, grid.pixel) * depth * present * (0.7 + 0.25 * strength)
-    return _blend(image, _Layer(cover, shade * jnp.array([1.0, 0.95, 1.0])))
+    present = 1 - ramp(along, reach - grid.pixel, reach)
+    cover = line(jnp.abs(tick - nearest) * step, width, grid.pixel) * depth * present * (0.7 + 0.25 * strength)
+    return blend(image, Layer(cover, shade * jnp.array([1.0, 0.95, 1.0])))
 
 
 def _jpeg(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
@@ -306,12 +236,12 @@ _STICKER_COLOURS = (
 )  # fmt: skip
 
 
-def _sticker(key: jax.Array, grid: _Grid, strength: jax.Array) -> _Layer:
+def _sticker(key: jax.Array, grid: Grid, strength: jax.Array) -> Layer:
     """Draws two round coloured calibration stickers that grow in from the edge, one after the other."""
     palette, count = jnp.array(_STICKER_COLOURS, jnp.float32), len(_STICKER_COLOURS)
     cover, colour = jnp.zeros((grid.row.size, grid.column.size)), jnp.zeros(3)
     for own_key, there in zip(jax.random.split(key, 2), _in_turn(strength, 2), strict=True):
-        radius, sunk, edge, where, stretch, outer, other, ringed, gloss, slant, middle = _uniform(
+        radius, sunk, edge, where, stretch, outer, other, ringed, gloss, slant, middle = uniform(
             own_key, (0.2, 0.5), (0, 0.5), (0, 4), (0, 1), (1, 1.35), (0, count), (1, count), (0, 1), (0, 80),
             (-0.5, 0.5), (0, 1),
         )  # fmt: skip
@@ -327,15 +257,15 @@ def _sticker(key: jax.Array, grid: _Grid, strength: jax.Array) -> _Layer:
         surface = jnp.where(ringed[..., None], inner, palette[outer])
         streak = jnp.exp(-(((y + slant * x) / radius - middle) ** 2) / 0.06)
         surface = jnp.minimum(surface + gloss * streak[..., None], 255)
-        disc = _line(distance, 2 * radius * (sunk + (1 - sunk) * there), grid.pixel) * (there > 0)
+        disc = line(distance, 2 * radius * (sunk + (1 - sunk) * there), grid.pixel) * (there > 0)
         # The second sticker lies under the first, so that pixels that are covered already do not change.
         colour = jnp.where((cover < disc)[..., None], surface, colour)
         cover = jnp.maximum(cover, disc)
-    return _Layer(cover, colour)
+    return Layer(cover, colour)
 
 
 def _stick(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
-    return _blend(image, _sticker(key, _grid(*image.shape[:2]), strength))
+    return blend(image, _sticker(key, grid_of(*image.shape[:2]), strength))
 
 
 _DRAW: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
@@ -353,5 +283,5 @@ _DRAW: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
 ARTEFACTS = tuple(_DRAW)
 """The kinds of artefact that `corrupt` draws."""
 
-HIDING: dict[str, Callable[[jax.Array, _Grid, jax.Array], _Layer]] = {"dark_corner": _lens, "sticker": _sticker}
+HIDING: dict[str, Callable[[jax.Array, Grid, jax.Array], Layer]] = {"dark_corner": _lens, "sticker": _sticker}
 """The kinds of artefact that hide the skin below, and the functions that draw their layers."""

@@ -81,6 +81,13 @@ class DataConfig(Section):
     synthetic_eval: int = setting(
         40, "images in each of the synthetic set's validation and test splits", minimum=1, maximum=1_000_000
     )
+    synthetic_share: float = setting(
+        0.0,
+        "share of every batch that is drawn on the device, never the same twice, beside the training images; 1 (for "
+        "the synthetic set alone): all of it",
+        minimum=0,
+        maximum=1,
+    )
     workers: int = setting(4, "threads that decode and resize images", minimum=0, maximum=512, resumable=True)
     cache_mib: int = setting(
         4096, "memory that may hold decoded, resized images between epochs, MiB", minimum=0, resumable=True
@@ -288,6 +295,11 @@ class Config:
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+
+    @property
+    def drawn_per_step(self) -> int:
+        """Number of images in each batch that are drawn on the device (`data.synthetic_share`)."""
+        return round(self.data.synthetic_share * self.train.batch_size)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Returns the settings as nested dicts of JSON types."""

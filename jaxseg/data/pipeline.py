@@ -75,17 +75,35 @@ class ResizedExamples:
         return {"image": image, "mask": mask, "valid": indices != PADDING}
 
 
-def steps_per_epoch(images: int, batch_size: int, *, few: bool = False) -> int:
+def drawn_places(batch_size: int, drawn: int) -> np.ndarray:
+    """Returns which places of a batch hold drawn images: evenly spread, so that shares of devices are alike.
+
+    Args:
+      batch_size: images of the batch, or of a device's share of it.
+      drawn: how many of them are drawn.
+
+    Returns:
+      bool [batch_size].
+    """
+    ends = np.arange(batch_size + 1) * drawn // max(batch_size, 1)
+    return ends[1:] > ends[:-1]
+
+
+def steps_per_epoch(images: int, batch_size: int, *, drawn: int = 0, few: bool = False) -> int:
     """Returns the full batches in an epoch; the remaining images are left out, others in every epoch.
 
     Args:
       images: number of training images.
       batch_size: images per step.
+      drawn: how many images of each batch are drawn on the device, and not taken from the training images; if all,
+        an epoch has as many steps as if none were.
       few: true if fewer images than one batch takes are repeated to fill it.
 
     Raises:
       UserError: there are fewer images than one batch takes.
     """
+    if drawn < batch_size:
+        batch_size -= drawn
     if images < batch_size and few:
         return 1
     if images < batch_size:
@@ -95,23 +113,37 @@ def steps_per_epoch(images: int, batch_size: int, *, few: bool = False) -> int:
     return images // batch_size
 
 
-def train_indices(images: int, batch_size: int, seed: int) -> Sequence[np.ndarray]:
+def train_indices(images: int, batch_size: int, seed: int, *, drawn: int = 0) -> Sequence[np.ndarray]:
     """Returns the endless sequence of training batches, in another order in every epoch.
 
     Args:
       images: number of training images; fewer than a batch takes are repeated in it.
       batch_size: images per step.
       seed: of the order.
+      drawn: how many images of each batch are drawn on the device.
 
     Returns:
-      int [batch_size] indices for each step.
+      int [batch_size] indices for each step, `PADDING` where the image is drawn.
     """
     import grain  # here and below, not at the top: a command that refuses its arguments need not wait for it
 
+    real = batch_size - drawn
+    if not real:
+        return grain.MapDataset.range(1).map(lambda _: np.full(batch_size, PADDING)).repeat()
     order = grain.MapDataset.range(images).seed(seed).shuffle()
-    if images < batch_size:
-        order = order.repeat(-(-batch_size // images))
-    return order.batch(batch_size, drop_remainder=True).repeat()
+    if images < real:
+        order = order.repeat(-(-real // images))
+    batches = order.batch(real, drop_remainder=True).repeat()
+    if not drawn:
+        return batches
+    places = ~drawn_places(batch_size, drawn)
+
+    def spread(indices: np.ndarray) -> np.ndarray:
+        spread_out = np.full(batch_size, PADDING)
+        spread_out[places] = indices
+        return spread_out
+
+    return batches.map(spread)
 
 
 def train_batches(
@@ -122,6 +154,7 @@ def train_batches(
     seed: int,
     first_step: int,
     last_step: int,
+    drawn: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields the training batches of steps `first_step` to `last_step - 1`, decoded ahead by threads.
@@ -133,12 +166,13 @@ def train_batches(
       seed: of the order.
       first_step: where to begin; batch `step` is the same wherever a run begins.
       last_step: where to end.
+      drawn: how many images of each batch are drawn on the device; theirs are zero here.
       shard: this process's number and the number of processes; each takes its contiguous share of every batch.
 
     Returns:
       An iterator of batches like those of `ResizedExamples.batch`, [batch_size / processes, ...].
     """
-    indices = train_indices(len(examples), batch_size, seed)[first_step:last_step]
+    indices = train_indices(len(examples), batch_size, seed, drawn=drawn)[first_step:last_step]
     return _read(indices, examples, config, shard)
 
 

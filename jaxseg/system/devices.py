@@ -42,7 +42,7 @@ class OnDevices:
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=self.replicated), tree)
 
 
-def all_devices(batch_size: int) -> list[jax.Device]:
+def all_devices(batch_size: int, drawn: int = 0) -> list[jax.Device]:
     """Returns the local devices; if they are the cores of a CPU, only as many as give each a worthwhile share.
 
     A share is worthwhile from `CORE_BATCH` images on, and all shares are equal. No core is idle: cores that are not
@@ -50,20 +50,22 @@ def all_devices(batch_size: int) -> list[jax.Device]:
 
     Args:
       batch_size: images per step.
+      drawn: how many of them are drawn on the devices, each its share.
     """
     devices = jax.local_devices()
     if devices[0].platform != "cpu" or jax.config.jax_num_cpu_devices < 1:
         return devices
     most = min(len(devices), max(batch_size // CORE_BATCH, 1))
-    return devices[: next(count for count in range(most, 0, -1) if batch_size % count == 0)]
+    return devices[: next(count for count in range(most, 0, -1) if batch_size % count == drawn % count == 0)]
 
 
-def pick_devices(count: int, batch_size: int) -> list[jax.Device]:
+def pick_devices(count: int, batch_size: int, drawn: int = 0) -> list[jax.Device]:
     """Returns the local devices to use, and checks that a batch divides by the number of devices of all processes.
 
     Args:
       count: number of devices; 0 for all.
       batch_size: images per step over all processes.
+      drawn: how many of them are drawn on the devices, each its share.
 
     Raises:
       UserError: there are fewer devices, or the batch does not divide; the message names the nearest sizes that do.
@@ -72,8 +74,15 @@ def pick_devices(count: int, batch_size: int) -> list[jax.Device]:
         raise UserError(f"train.devices = {count}: with several processes each uses all of its devices; use 0")
     if count > jax.local_device_count():
         raise UserError(f"train.devices = {count}: this machine has {jax.local_device_count()}")
-    devices = jax.local_devices()[:count] if count else all_devices(batch_size)
-    check_batch_size(batch_size, len(devices) * jax.process_count())
+    devices = jax.local_devices()[:count] if count else all_devices(batch_size, drawn)
+    total = len(devices) * jax.process_count()
+    check_batch_size(batch_size, total)
+    if drawn % total:
+        low, high = drawn // total * total / batch_size, divisible(drawn, total) / batch_size
+        raise UserError(
+            f"data.synthetic_share: {drawn} drawn images of a batch do not divide by {total} devices; use {low:g} or "
+            f"{high:g}"
+        )
     return devices
 
 

@@ -24,7 +24,7 @@ from jaxseg.system.processes import Peers
 from jaxseg.system.stop import Stop, Stopped, StopRequest
 from jaxseg.training.folder import run_folder
 from jaxseg.training.hooks import Hook, Hooks, started
-from jaxseg.training.run import Run, summarize
+from jaxseg.training.run import Run, epoch_steps, summarize
 from jaxseg.training.writers import ImageList
 
 
@@ -55,8 +55,7 @@ class Job:
     @property
     def epoch_steps(self) -> int:
         """Number of steps per epoch."""
-        few = self.train.examples.few
-        return pipeline.steps_per_epoch(len(self.train), self.config.train.batch_size, few=few)
+        return epoch_steps(self.config, self.train.examples)
 
     @property
     def shard(self) -> tuple[int, int]:
@@ -92,9 +91,9 @@ def train_and_evaluate(
         train_set, validation_set = images.train, images.validation
         processes.check_same("data set", [train_set.fingerprint(), validation_set.fingerprint()], peers)
         # Bad input is refused here, before any slow work.
-        pipeline.steps_per_epoch(len(train_set), config.train.batch_size, few=train_set.few)
+        epoch_steps(config, train_set)
         check_masks([train_set, validation_set], for_training=True)
-        steps = Steps(config, pick_devices(config.train.devices, config.train.batch_size))
+        steps = Steps(config, pick_devices(config.train.devices, config.train.batch_size, config.drawn_per_step))
         init_key, train_key = jax.random.split(jax.random.key(config.train.seed))
         with folder.checkpoints() as checkpoints:
             job = Job(
@@ -205,6 +204,7 @@ def run_epochs(state: TrainState, progress: Progress, job: Job, hooks: Hooks) ->
         seed=config.train.seed,
         first_step=progress.epoch * job.epoch_steps + progress.sums.steps,
         last_step=config.train.epochs * job.epoch_steps,
+        drawn=config.drawn_per_step,
         shard=job.shard,
     )
     while not progress.early_stop.should_stop and progress.epoch < config.train.epochs:

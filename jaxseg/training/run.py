@@ -9,8 +9,31 @@ import jax
 import numpy as np
 
 from jaxseg.config import Config
-from jaxseg.data import Examples
+from jaxseg.data import Examples, pipeline
+from jaxseg.errors import UserError
 from jaxseg.runs.progress import Progress
+
+
+def epoch_steps(config: Config, train_set: Examples) -> int:
+    """Returns the number of steps per epoch, a pass over the training images.
+
+    Args:
+      config: all settings.
+      train_set: training images.
+
+    Raises:
+      UserError: a batch takes more images than there are, or its share of drawn images is not possible.
+    """
+    batch_size, drawn, share = config.train.batch_size, config.drawn_per_step, config.data.synthetic_share
+    asked = f"data.synthetic_share = {share:g} of train.batch_size = {batch_size}"
+    if share and not drawn:
+        raise UserError(f"{asked}: less than half an image per batch; use {1 / batch_size:g} or more")
+    if drawn == batch_size and train_set.dataset != "synthetic":
+        raise UserError(
+            f"{asked}: no image of {train_set.dataset} would be trained on; use {1 - 1 / batch_size:g} or less, or "
+            "--data synthetic"
+        )
+    return pipeline.steps_per_epoch(len(train_set), batch_size, drawn=drawn, few=train_set.few)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +53,11 @@ class Run:
     train_set: Examples
     validation_set: Examples
     devices: Sequence[jax.Device]
+
+    @property
+    def epoch_steps(self) -> int:
+        """Number of steps per epoch."""
+        return epoch_steps(self.config, self.train_set)
 
     @property
     def synthetic(self) -> bool:

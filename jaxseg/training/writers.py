@@ -15,8 +15,8 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from jaxseg.data import pipeline
 from jaxseg.data.identity import Interrupted
+from jaxseg.data.pipeline import ResizedExamples
 from jaxseg.report import curves
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import PAGE, write_page
@@ -52,8 +52,8 @@ class ImageList(Hook):
     def __init__(
         self,
         splits: RunSplits,
-        train: pipeline.ResizedExamples,
-        validation: pipeline.ResizedExamples,
+        train: ResizedExamples,
+        validation: ResizedExamples,
         stop: Stop | None,
     ):
         self._splits = splits
@@ -197,6 +197,8 @@ class LogLines(Hook):
             config.train.batch_size,
             "augmented" if config.augment.enabled else "not augmented",
         )
+        if config.drawn_per_step:
+            log.info("%d of the %d images of each batch are drawn", config.drawn_per_step, config.train.batch_size)
         if progress.sums.steps:
             log.info("resuming in epoch %d, after step %d of it", progress.epoch + 1, progress.sums.steps)
         elif progress.epoch:
@@ -241,8 +243,7 @@ class ProgressBar(Hook):
     def on_start(self, run: Run, progress: Progress) -> None:
         """Opens the bar, above which log lines appear."""
         self._batch_size = run.config.train.batch_size
-        images, few = len(run.train_set), run.train_set.few
-        epoch_images = pipeline.steps_per_epoch(images, self._batch_size, few=few) * self._batch_size
+        epoch_images = run.epoch_steps * self._batch_size
         self._bar = tqdm(
             total=run.config.train.epochs * epoch_images,
             initial=progress.epoch * epoch_images + progress.sums.steps * self._batch_size,

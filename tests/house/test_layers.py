@@ -12,6 +12,7 @@ FLOORS = (
     {"errors", "metrics"},
     {"config", "system"},
     {"augment", "data", "losses", "models", "optim"},
+    {"synthetic"},
     {"steps", "weights"},
     {"runs"},
     {"report"},

@@ -1,11 +1,18 @@
 """Segments images with a trained model: `python -m jaxseg.predict --workdir runs/full --input DIR --output masks`."""
 
 import argparse
+import contextlib
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxseg import cli
+from jaxseg.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxseg.inference.folder import Extras
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -13,8 +20,10 @@ def _parser() -> argparse.ArgumentParser:
     result = cli.Parser(
         "predict",
         "Segments an image, or all images in a folder and its subfolders, with the best weights of a run. Masks are "
-        "0 for skin and 255 for lesion, PNG, of the images' own sizes, as NAME_mask.png.",
-        "--workdir W --input DIR_OR_FILE --output DIR_OR_PNG [--overlay] [--probabilities] [--overwrite | "
+        "0 for skin and 255 for lesion, PNG, of the images' own sizes, as NAME_mask.png. predictions.csv says how far "
+        "each mask can be trusted, the least trusted first.",
+        "--workdir W --input DIR_OR_FILE --output DIR_OR_PNG [--measure [--pixels-per-mm X]] [--overlay] "
+        "[--probabilities] [--uncertainty] [--overwrite | "
         "--skip-existing] [--batch-size N] [--ensemble W ...] [--tta] [--threshold VALUE|auto] [--largest-component] "
         "[--fill-holes] [--data-dir DIR]",
     )
@@ -29,6 +38,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--overlay", action="store_true", help="also write the image with the mask's outline")
     result.add_argument("--probabilities", action="store_true", help="also write NAME_probability.png, 0 to 255")
+    result.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="also write NAME_uncertainty.png, of the image's size: the entropy of every pixel's label, 0 for certain "
+        "to 255 for even odds",
+    )
+    result.add_argument(
+        "--measure",
+        action="store_true",
+        help="add measurements to predictions.csv, of all lesion pixels of a mask together: area, bounding box, "
+        "diameters, perimeter, shape, border, colours",
+    )
+    result.add_argument(
+        "--pixels-per-mm",
+        type=_scale,
+        metavar="X",
+        help="scale of all images, for measurements in millimetres too (default: pixels alone)",
+    )
     existing = result.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
     existing.add_argument(
@@ -40,18 +67,66 @@ def _parser() -> argparse.ArgumentParser:
     return result
 
 
+def _scale(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, as 21.5")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuses options that would be ignored.
+
+    Raises:
+      UserError: such an option.
+    """
+    if args.pixels_per_mm and not args.measure:
+        raise UserError("--pixels-per-mm is the scale of measurements: give --measure too")
+
+
 log = logging.getLogger("jaxseg.predict")
 
 
 def _products(args: argparse.Namespace) -> list[str]:
     """Returns the kinds of files to write for each image."""
-    asked = {"mask": True, "overlay": args.overlay, "probability": args.probabilities}
+    asked = {
+        "mask": True,
+        "overlay": args.overlay,
+        "probability": args.probabilities,
+        "uncertainty": args.uncertainty,
+    }
     return [product for product, wanted in asked.items() if wanted]
+
+
+def _extras(args: argparse.Namespace, source: Path, output: Path) -> "Extras":
+    """Opens the files about all images of the folder.
+
+    Args:
+      args: the parsed command line.
+      source: what `--input` names.
+      output: what `--output` names.
+    """
+    from jaxseg.inference import inputs
+    from jaxseg.inference.folder import Extras
+    from jaxseg.inference.measurements import columns
+    from jaxseg.inference.table import Table
+
+    path = inputs.common_file(source, output, "predictions.csv")
+    table = None
+    if args.measure:
+        scale = args.pixels_per_mm
+        table = Table(
+            path, columns(scale), {"area_pixels": None} | ({"pixels_per_mm": f"{scale:.6g}"} if scale else {})
+        )
+    elif path.parent == output:  # one mask alone needs no table
+        table = Table(path)
+    return Extras(table, args.measure, args.pixels_per_mm)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and segments; returns 1 if some images could not be read."""
     args = _parser().parse_args(argv)
+    _check(args)
 
     from jaxseg.inference import inputs
 
@@ -67,12 +142,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     startup.tune()
     with lock.held(inputs.folder_to_lock(source, output), "--output"):
+        extras = _extras(args, source, output)
         segmenter, prediction = from_args(args)
         if args.skip_existing:
-            left = inputs.without_finished(images, maker_of(segmenter, prediction))
+            left = inputs.without_finished(images, maker_of(segmenter, prediction), extras.records)
             log.info("%d of %d images were segmented before and are kept", len(images) - len(left), len(images))
             images = left
-        failures = predict(segmenter, prediction, images)
+        failures = predict(segmenter, prediction, images, extras)
     log.info("%d of %d images segmented into %s", len(images) - len(failures), len(images), output)
     for failure in failures:
         log.error("not segmented: %s", failure)

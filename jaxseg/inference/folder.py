@@ -10,13 +10,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from jaxseg.data.images import decode_image
+from jaxseg.data.images import decode_image, decode_mask
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import RunError, UserError
 from jaxseg.inference.inputs import InputImage
 from jaxseg.inference.masks import Prediction
+from jaxseg.inference.measurements import measure
 from jaxseg.inference.segmenter import Segmenter, resize_probability
+from jaxseg.inference.table import Table
 from jaxseg.inference.threshold import describe_masks
+from jaxseg.inference.trust import Trust, trust_of
 from jaxseg.report.figures import save_png
 from jaxseg.report.overlays import overlay
 from jaxseg.system.progress_bar import progress
@@ -31,12 +34,32 @@ class Loaded:
     Attributes:
       files: where it comes from and where results go.
       size: its height and width, pixels.
-      pixels: uint8 [H, W, 3], or None where no overlay needs them.
+      pixels: uint8 [H, W, 3], or None where nothing needs them.
     """
 
     files: InputImage
     size: tuple[int, int]
     pixels: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What is wanted besides the files of each image.
+
+    Attributes:
+      table: where every image gets a line; None for no table.
+      measure: whether the lines hold measurements too.
+      pixels_per_mm: the images' scale, for measurements in millimetres; None where it is not known.
+    """
+
+    table: Table | None = None
+    measure: bool = False
+    pixels_per_mm: float | None = None
+
+    @property
+    def records(self) -> list[Table]:
+        """The files that get an entry of every image."""
+        return [record for record in (self.table,) if record]
 
 
 def maker_of(segmenter: Segmenter, prediction: Prediction) -> str:
@@ -52,7 +75,9 @@ def maker_of(segmenter: Segmenter, prediction: Prediction) -> str:
     return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def predict(segmenter: Segmenter, prediction: Prediction, images: Sequence[InputImage]) -> list[str]:
+def predict(
+    segmenter: Segmenter, prediction: Prediction, images: Sequence[InputImage], extras: Extras = Extras()
+) -> list[str]:
     """Segments images and writes their products.
 
     Threads decode ahead of the device and write behind it, a bounded number of images each.
@@ -61,23 +86,24 @@ def predict(segmenter: Segmenter, prediction: Prediction, images: Sequence[Input
       segmenter: the model.
       prediction: how probabilities become masks.
       images: what to read and what to write.
+      extras: what is wanted besides the images' own files.
 
     Returns:
       One line per image that could not be read.
 
     Raises:
-      RunError: a product cannot be written.
+      RunError: a file cannot be written.
     """
     failures: list[str] = []
-    maker = maker_of(segmenter, prediction)
+    maker, trust = maker_of(segmenter, prediction), trust_of(segmenter)
 
     def load(files: InputImage) -> tuple[Loaded, np.ndarray] | str:
         try:
             pixels = decode_image(files.source)
         except UserError as error:
             return str(error)
-        # Only an overlay needs the pixels again: large photographs of a whole batch would fill the memory.
-        kept = pixels if "overlay" in files.products else None
+        # Few products need the pixels again: large photographs of a whole batch would fill the memory.
+        kept = pixels if "overlay" in files.products or extras.measure else None
         return Loaded(files, pixels.shape[:2], kept), segmenter.resize(pixels)
 
     def readable(results: Iterable[tuple[Loaded, np.ndarray] | str]) -> Iterator[tuple[Loaded, np.ndarray]]:
@@ -90,36 +116,56 @@ def predict(segmenter: Segmenter, prediction: Prediction, images: Sequence[Input
     workers = segmenter.config.data.workers
     loaded = read_ahead(load, images, workers)
     waiting: deque[Future] = deque()
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for image, probability in progress(segmenter.stream(readable(loaded)), "segmenting", len(images)):
-            waiting.append(pool.submit(write, image, probability, prediction, maker))
-            if len(waiting) > 2 * workers:
-                waiting.popleft().result()
-        for future in waiting:
+
+    def finish(future: Future) -> None:
+        try:
             future.result()
+        except UserError as error:
+            failures.append(str(error))
+
+    try:
+        with ThreadPoolExecutor(max(workers, 1)) as pool:
+            for image, probability in progress(segmenter.stream(readable(loaded)), "segmenting", len(images)):
+                waiting.append(pool.submit(write, image, probability, prediction, maker, trust, extras))
+                if len(waiting) > 2 * workers:
+                    finish(waiting.popleft())
+            for future in waiting:
+                finish(future)
+    finally:  # also where the call is interrupted, or a disk is full
+        for record in extras.records:
+            record.save()
     return failures
 
 
-def write(loaded: Loaded, probability: np.ndarray, prediction: Prediction, maker: str = "") -> None:
-    """Writes an image's products.
+def write(
+    loaded: Loaded, probability: np.ndarray, prediction: Prediction, maker: str, trust: Trust, extras: Extras = Extras()
+) -> None:
+    """Writes an image's products, and its line in the table.
+
+    A mask that is there already is kept, and is the one that is drawn and measured.
 
     Args:
       loaded: the image.
       probability: float32 [S, S].
       prediction: how probabilities become masks.
       maker: mark to leave in the files, from `maker_of`; empty for none.
+      trust: reads trust and uncertainty from the probabilities.
+      extras: what is wanted besides the image's own files.
 
     Raises:
+      UserError: a mask that is to be kept cannot be read.
       RunError: a file cannot be written.
     """
-    probability = resize_probability(probability, loaded.size)
-    mask = prediction.mask(probability)
+    files = loaded.files
+    native = resize_probability(probability, loaded.size)
+    mask = prediction.mask(native) if "mask" in files.products else _kept_mask(files, loaded.size)
     pictures = {
         "mask": lambda: mask.astype(np.uint8) * np.uint8(255),
         "overlay": lambda: overlay(loaded.pixels, mask),
-        "probability": lambda: np.rint(probability * 255).astype(np.uint8),
+        "probability": lambda: np.rint(native * 255).astype(np.uint8),
+        "uncertainty": lambda: np.rint(trust.uncertainty(native) * 255).astype(np.uint8),
     }
-    for product, path in loaded.files.products.items():
+    for product, path in files.products.items():
         try:
             save_png(pictures[product](), path, maker)
         except OSError as error:
@@ -127,3 +173,17 @@ def write(loaded: Loaded, probability: np.ndarray, prediction: Prediction, maker
                 f"{path}: cannot be written ({error.strerror or error}); masks written before are kept, and "
                 "--skip-existing goes on after them"
             ) from error
+    if extras.table:
+        values = measure(mask, loaded.pixels, extras.pixels_per_mm).as_row() if extras.measure else {}
+        extras.table.add(files.name, trust.score(probability), values)
+
+
+def _kept_mask(files: InputImage, size: tuple[int, int]) -> np.ndarray:
+    """Returns the mask of an image that is there already, bool [H, W]."""
+    mask = decode_mask(files.mask)[..., 0].astype(bool)
+    if mask.shape != size:
+        raise UserError(
+            f"{files.mask}: has {mask.shape[1]}x{mask.shape[0]} pixels, but {files.source} has {size[1]}x{size[0]}; "
+            "take the mask away"
+        )
+    return mask

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from jaxseg.data.listing import SUFFIXES, list_images, refuse_empty
 from jaxseg.errors import UserError
@@ -13,17 +14,33 @@ from jaxseg.report.figures import maker_of_png
 log = logging.getLogger("jaxseg.predict")
 
 
+ENDINGS = {
+    "mask": "_mask.png",
+    "overlay": "_overlay.png",
+    "probability": "_probability.png",
+    "uncertainty": "_uncertainty.png",
+    "geojson": "_contour.geojson",
+    "labelme": "_contour.json",
+    "svg": "_contour.svg",
+}
+"""What the name of each product's file adds to that of its image."""
+
+
 @dataclasses.dataclass(frozen=True)
 class InputImage:
     """One image to segment.
 
     Attributes:
       source: the image's file.
-      products: the files to write, by product: "mask", "overlay", "probability".
+      products: the files to write, by product, one of `ENDINGS`.
+      name: what results are called: the mask's path below the output folder, without "_mask.png".
+      mask: the mask's file, also where it is there already and not to be written.
     """
 
     source: Path
     products: Mapping[str, Path]
+    name: str
+    mask: Path
 
 
 def folder_to_lock(source: Path, output: Path) -> Path:
@@ -34,6 +51,17 @@ def folder_to_lock(source: Path, output: Path) -> Path:
       output: what `--output` names.
     """
     return output.parent if _is_one_file(source, output) else output
+
+
+def common_file(source: Path, output: Path, name: str) -> Path:
+    """Returns the path of a file about all images of a folder: in `output`, or beside it where it is one mask's file.
+
+    Args:
+      source: what `--input` names.
+      output: what `--output` names.
+      name: the file's name, such as "predictions.csv"; beside a mask, the mask's name comes before it.
+    """
+    return output.with_name(f"{output.stem}_{name}") if _is_one_file(source, output) else output / name
 
 
 def _is_one_file(source: Path, output: Path) -> bool:
@@ -50,7 +78,7 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
     Args:
       source: an image, or a folder of images.
       output: folder for the results; for a single image also a file that ends in .png.
-      products: kinds of results to write: "mask", "overlay", "probability".
+      products: kinds of results to write, among `ENDINGS`.
 
     Returns:
       At least one image.
@@ -59,7 +87,7 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
       UserError: there is no such file or folder, no image in it, or `output` cannot hold the results.
     """
     if source.is_file():
-        return [InputImage(source, _results_of_one(source, output, products))]
+        return [_one_image(source, output, products)]
     if not source.is_dir():
         raise UserError(f"--input {source}: no such file or folder")
     if output.exists() and not output.is_dir():
@@ -90,8 +118,11 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
     # "a.jpg" and "a.png" would both be "a", and then "a.jpg.png" would be "a.jpg", which is taken.
     taken = Counter([*found, *map(_without_ending, found)])
     names = [path if taken[_without_ending(path)] > 1 else _without_ending(path) for path in found]
-    results = [_results(output / name.relative_to(source), products) for name in names]
-    return [InputImage(path, files) for path, files in zip(found, results, strict=True)]
+    relative = [name.relative_to(source).as_posix() for name in names]
+    return [
+        InputImage(path, _results(output / name, products), name, _results(output / name, ("mask",))["mask"])
+        for path, name in zip(found, relative, strict=True)
+    ]
 
 
 def _without_ending(path: Path) -> Path:
@@ -100,20 +131,22 @@ def _without_ending(path: Path) -> Path:
 
 def _results(stem: Path, products: Iterable[str]) -> dict[str, Path]:
     """Returns the files of an image's products: `stem` with "_mask.png" and so on."""
-    return {product: stem.with_name(f"{stem.name}_{product}.png") for product in products}
+    return {product: stem.with_name(stem.name + ENDINGS[product]) for product in products}
 
 
-def _results_of_one(source: Path, output: Path, products: Iterable[str]) -> dict[str, Path]:
+def _one_image(source: Path, output: Path, products: Iterable[str]) -> InputImage:
     """Returns the files to write for a single image."""
     if not _is_one_file(source, output):
         if output.exists() and not output.is_dir():
             raise UserError(f"--output {output} is a file; give a folder for the masks, or a name that ends in .png")
-        return _results(output / source.stem, products)
+        stem = output / source.stem
+        return InputImage(source, _results(stem, products), stem.name, _results(stem, ("mask",))["mask"])
     if output.suffix.lower() != ".png":
         raise UserError(f"--output {output}: masks are PNG files; give {output.with_suffix('.png')}, or a folder")
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output} is the input image; give another file, or a folder for the mask")
-    return {**_results(output.with_suffix(""), products), "mask": output}
+    files = {**_results(output.with_suffix(""), products), "mask": output}
+    return InputImage(source, files, output.stem, output)
 
 
 def refuse_to_overwrite(images: Iterable[InputImage]) -> None:
@@ -127,12 +160,20 @@ def refuse_to_overwrite(images: Iterable[InputImage]) -> None:
                 )
 
 
-def without_finished(images: Iterable[InputImage], maker: str) -> list[InputImage]:
+class Record(Protocol):
+    """A file with an entry for each image."""
+
+    def holds(self, name: str) -> bool:
+        """Returns whether there is a complete entry of an image."""
+
+
+def without_finished(images: Iterable[InputImage], maker: str, records: Sequence[Record] = ()) -> list[InputImage]:
     """Returns the images and files that an earlier call did not write.
 
     Args:
       images: all images.
       maker: `maker_of` the model and options in use.
+      records: files that are to have an entry of every image.
 
     Raises:
       UserError: a file was made by another model or with other options, so that the folder would hold a mixture.
@@ -148,6 +189,6 @@ def without_finished(images: Iterable[InputImage], maker: str) -> list[InputImag
                     "give another --output, or --overwrite instead of --skip-existing"
                 )
         missing = {product: path for product, path in image.products.items() if product not in there}
-        if missing:
+        if missing or not all(record.holds(image.name) for record in records):
             left.append(dataclasses.replace(image, products=missing))
     return left

@@ -1,0 +1,124 @@
+"""`predictions.csv`: a line per segmented image of a folder, the least trusted first.
+
+The file grows with every call: lines of images that a call does not segment are kept, and so are columns that the user
+added. It is written every half minute, so that a call that is stopped loses little.
+"""
+
+import csv
+import io
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxseg.errors import RunError, UserError, one_line
+from jaxseg.system.files import write_text
+
+FIRST = ("name", "trust")
+"""Columns that every table has."""
+
+SAVE_EVERY_SECS = 30.0
+
+
+class Table:
+    """The lines of `predictions.csv`, by image; safe to use from several threads.
+
+    Attributes:
+      path: the file.
+      columns: names of the columns that are written for every new line.
+      needed: columns without which a line is not complete, and the value that they must have; None for any.
+      rows: values by column of each image.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] = (), needed: Mapping[str, str | None] | None = None):
+        """Reads the file, if there is one.
+
+        Args:
+          path: the file.
+          columns: names of the columns after "name" and "trust" that every new line has.
+          needed: columns that a complete line has filled, and with what; None for any value.
+
+        Raises:
+          UserError: there is a file of that name that is no such table.
+        """
+        self.path = path
+        self.columns = (*FIRST, *columns)
+        self.needed = {"trust": None, **(needed or {})}
+        self.rows: dict[str, dict[str, str]] = _read(path) if path.exists() else {}
+        self._lock = threading.Lock()
+        self._saved = time.monotonic()
+
+    def holds(self, name: str) -> bool:
+        """Returns whether an image has a complete line."""
+        row = self.rows.get(name, {})
+        return all(row.get(column) and value in (None, row[column]) for column, value in self.needed.items())
+
+    def add(self, name: str, trust: float, values: Mapping[str, Any]) -> None:
+        """Adds or replaces the line of an image; columns that the user added keep their values.
+
+        Args:
+          name: the image, as in the name of its mask.
+          trust: its score, in [0, 1].
+          values: values of the columns of the table; None for an empty cell.
+        """
+        texts = {name: _as_text(value) for name, value in values.items()}
+        with self._lock:
+            self.rows[name] = {**self.rows.get(name, {}), "name": name, "trust": f"{trust:.4f}", **texts}
+            due = time.monotonic() - self._saved > SAVE_EVERY_SECS
+        if due:
+            self.save()
+
+    def save(self) -> None:
+        """Writes the file in one step, the least trusted image first.
+
+        Raises:
+          RunError: it cannot be written.
+        """
+        with self._lock:
+            rows = sorted(self.rows.values(), key=lambda row: (_number(row["trust"]), row["name"]))
+            others = dict.fromkeys(column for row in rows for column in row if column not in self.columns)
+            text = io.StringIO()
+            table = csv.DictWriter(text, [*self.columns, *others], lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+            try:
+                write_text(self.path, text.getvalue())
+            except OSError as error:
+                raise RunError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+            self._saved = time.monotonic()
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            rows, columns = list(reader), reader.fieldnames or ()
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{path}: cannot be read ({one_line(error)}); take it away, or give another --output"
+        ) from error
+    if missing := [name for name in FIRST if name not in columns]:
+        raise UserError(
+            f"{path}: has no column {missing[0]!r}, so it is no table by predict, which would write its own there; "
+            "take it away, or give another --output"
+        )
+    if any(None in row or None in row.values() for row in rows):
+        raise UserError(f"{path}: has lines that are shorter or longer than its head; mend it, or take it away")
+    return {row["name"]: row for row in rows}
+
+
+def _number(text: str) -> float:
+    """Returns a score for sorting; what is no number comes first, to be looked at."""
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

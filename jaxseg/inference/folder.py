@@ -175,7 +175,7 @@ def write(
             ) from error
     if extras.table:
         values = measure(mask, loaded.pixels, extras.pixels_per_mm).as_row() if extras.measure else {}
-        extras.table.add(files.name, trust.score(probability), values)
+        extras.table.add(files.name, trust.score(probability, prediction), values)
 
 
 def _kept_mask(files: InputImage, size: tuple[int, int]) -> np.ndarray:

@@ -72,6 +72,17 @@ def test_gradients_do_not_depend_on_the_number_of_devices(tiny, devices, on_one_
     assert_same_counts(metrics, expected_metrics)
 
 
+def test_drawn_images_do_not_depend_on_the_number_of_devices(tiny, on_one_device):
+    """If broken, devices draw the same images as each other, or others than one device would."""
+    config = tiny.updated({"data.synthetic_share": 0.5, "augment.enabled": False, "train.batch_size": 8})
+    (state, metrics), (expected, expected_metrics) = one_step(config, 4), one_step(config, 1)
+    # A rounding tie of a drawn pixel may move, as these are different programs: hence more than without drawing.
+    for got, want in zip(jax.tree.leaves(state.opt_state.mu), jax.tree.leaves(expected.opt_state.mu), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-3 * np.abs(want).max())
+    assert_same_counts(metrics, expected_metrics)
+    assert float(metrics["loss"]) != float(on_one_device[1]["loss"])
+
+
 @pytest.mark.parametrize("ema", [0, 0.9])
 def test_all_devices_hold_the_same(tiny, ema):
     """If broken, a value leaves the mapped step with out_axes=None but differs between devices; JAX does not check."""
@@ -199,3 +210,10 @@ def test_a_batch_must_divide_by_the_devices():
         pick_devices(4, 6)
     with pytest.raises(UserError, match=r"train\.devices = 9: this machine has 4"):
         pick_devices(9, 9)
+
+
+def test_a_share_of_drawn_images_divides_over_devices():
+    """If broken, devices hold different numbers of drawn images, or the refusal does not say which share to use."""
+    assert len(pick_devices(4, 8, 4)) == 4
+    with pytest.raises(UserError, match=r"2 drawn images of a batch do not divide by 4 devices; use 0 or 0\.5"):
+        pick_devices(4, 8, 2)

@@ -48,6 +48,29 @@ def test_a_batch_depends_on_seed_and_step_alone():
     assert train() != train(seed=4)
 
 
+def test_drawn_images_leave_their_places_empty():
+    """If broken, drawn images replace real ones, which an epoch then lacks, or images are loaded for nothing."""
+    batches = train(count=6, last=6, drawn=1)
+    assert all(batch[3] == 0 for batch in batches)  # the place of the one drawn image of four
+    for epoch in (batches[:2], batches[2:4], batches[4:]):
+        assert sorted(number for batch in epoch for number in batch[:3]) == list(range(6))
+    assert train(count=6, first=3, last=6, drawn=1) == batches[3:]
+    loaded = []
+    examples = pipeline.ResizedExamples(numbered(4, loaded), CONFIG)
+    only_drawn = pipeline.train_batches(examples, CONFIG, batch_size=4, seed=3, first_step=0, last_step=3, drawn=4)
+    assert [batch["image"].max() for batch in only_drawn] == [0, 0, 0]
+    assert not loaded
+
+
+def test_places_of_drawn_images_are_alike_on_every_device():
+    """If broken, devices draw other images, or other numbers of them, than one device would."""
+    places = pipeline.drawn_places(16, 12)
+    assert places.sum() == 12
+    np.testing.assert_array_equal(places.reshape(4, 4), [pipeline.drawn_places(4, 3)] * 4)
+    assert not pipeline.drawn_places(4, 0).any()
+    assert pipeline.drawn_places(4, 4).all()
+
+
 def test_processes_share_every_batch():
     """Broken: two processes train on the same images, or skip some."""
     whole = train(count=16)
@@ -101,5 +124,7 @@ def test_fewer_images_than_a_batch():
     """Broken: the run trains zero steps an epoch and reports a loss of nothing."""
     assert pipeline.steps_per_epoch(160, 16) == 10
     assert pipeline.steps_per_epoch(7, 3) == 2
+    assert pipeline.steps_per_epoch(160, 16, drawn=8) == 20
+    assert pipeline.steps_per_epoch(160, 16, drawn=16) == 10
     with pytest.raises(UserError, match="more than the 3 training images; use 3 or fewer"):
         pipeline.steps_per_epoch(3, 4)

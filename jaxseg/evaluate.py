@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.evaluation.scoring import evaluate
     from jaxseg.inference.threshold import describe_masks, from_args
     from jaxseg.runs import workdir as files
+    from jaxseg.runs.reading import with_reading_of
     from jaxseg.runs.splits import open_split
     from jaxseg.system import lock, startup
 
@@ -56,9 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = files.read_config(workdir)
     changes = {"data.name": args.data, "data.data_dir": args.data_dir}
     data_config = config.updated({name: value for name, value in changes.items() if value is not None}).data
-    data_config = data.absolute(data_config)
-    if data_config.name != config.data.name:  # how the run's own folder is read says nothing of another one
-        data_config = dataclasses.replace(data_config, **cli.READING_DEFAULTS)
+    data_config = with_reading_of(workdir, config, data.absolute(data_config), cli.READING_DEFAULTS)
     data_config = dataclasses.replace(data_config, **cli.reading_from(args))
     name = data.resolve_name(data_config)
     examples = open_split(workdir, config, data_config, args.split or data.default_split(name))

@@ -77,6 +77,8 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
             files |= {f"{side}/{name}": pair for name, pair in _pairs_in(root / side).items()}
     else:
         files = _pairs_in(root)
+    if split != "validation":  # told once, not of each side
+        _tell_of_other_folders(root)
     pairs = _oriented(files.values(), config.mask_orientation)
     names = tuple(files)
     rule = MaskRule(config.mask_lesion, config.mask_invert)
@@ -107,6 +109,19 @@ def _pairs_in(root: Path) -> dict[str, tuple[Path, Path]]:
     """Returns image and mask by name, of a folder that holds images/ and masks/."""
     images, masks = _files_in(root, "images"), _files_in(root, "masks")
     return _pairs(_by_name(images, root / "images"), masks, root)
+
+
+def _tell_of_other_folders(root: Path) -> None:
+    """Logs which folders beside the images hold images of their own, as test/images."""
+    used = SIDES if has_own_validation(str(root)) else ()
+    others = sorted(path.name for path in root.iterdir() if path.name not in used and (path / "images").is_dir())
+    if others:
+        _log.warning(
+            "%s: left out %s, with images/ of their own; --data %s opens one of them",
+            root,
+            " and ".join(f"{name}/" for name in others),
+            root / others[0],
+        )
 
 
 def _files_in(root: Path, part: str) -> tuple[Path, ...]:
@@ -180,8 +195,11 @@ def _oriented(files: Iterable[tuple[Path, Path]], setting: str) -> list[Pair]:
     other masks tell, or the user.
     """
     pairs, unclear, seen = [], [], {"image": [], "own": []}
+    animated = []
     for image, mask in files:
         pair, image_header, mask_header = Pair(image, mask), header_of(image), header_of(mask)
+        if image_header.pictures > 1:
+            animated.append(image.name)
         if image_header.orientation != mask_header.orientation:
             fits = {
                 "image": mask_header.turned_by(image_header.orientation) == image_header.size,
@@ -198,6 +216,12 @@ def _oriented(files: Iterable[tuple[Path, Path]], setting: str) -> list[Pair]:
                 seen[fitting[0]].append(mask.name)
         _check_sizes(pair, image_header.size, _size(mask_header, pair.orientation), image_header, mask_header)
         pairs.append(pair)
+    if animated:
+        _log.warning(
+            "%d images hold several pictures (frames or pages), of which the first is taken: %s",
+            len(animated),
+            named(animated),
+        )
     if unclear:
         way = next((way for way in seen if seen[way] and not seen["own" if way == "image" else "image"]), None)
         if way is None:

@@ -13,6 +13,9 @@ from jaxseg.errors import UserError
 _IMAGE_COLUMNS = ("image", "image_id", "image_name", "name", "file", "filename", "isic_id")
 _GROUP_COLUMNS = ("group", "lesion_id", "patient_id", "lesion", "patient", "group_id")
 
+_NO_GROUP = {"nan", "na", "n/a", "none", "null", "unknown", "-", "?"}
+"""What spreadsheets and pandas write where a group is not known, in lower case."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +33,8 @@ def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
       The group of each image, in the order of `names`.
 
     Raises:
-      UserError: no such file, no such columns, an image without a group or with two.
+      UserError: no such file, no such columns, an image without a group or with two; "nan" and the like
+        are no group.
     """
     path = Path(file).expanduser()
     called = f"--data.groups {file}"
@@ -48,14 +52,18 @@ def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
     for line, row in enumerate(rows[has_header:], 1 + has_header):
         if not any(row):
             continue
-        if len(row) <= max(image_column, group_column) or not row[group_column]:
-            raise UserError(f"{called}: line {line} has no group; give two columns, image and group")
+        group = row[group_column] if len(row) > max(image_column, group_column) else ""
+        if not group or group.lower() in _NO_GROUP:
+            raise UserError(
+                f"{called}: line {line} has no group{f' but {group!r}' if group else ''}; give two columns, image and "
+                "group, where an image whose patient is not known has a group of its own"
+            )
         name = _image(row[image_column], known)
         if name is None:
             strangers.append(row[image_column])
-        elif groups.setdefault(name, row[group_column]) != row[group_column]:
+        elif groups.setdefault(name, group) != group:
             raise UserError(
-                f"{called}: line {line} puts {row[image_column]} in group {row[group_column]}, an earlier line in "
+                f"{called}: line {line} puts {row[image_column]} in group {group}, an earlier line in "
                 f"{groups[name]}; keep one of them"
             )
     if missing := [name for name in names if name not in groups]:
@@ -65,7 +73,25 @@ def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
         )
     if strangers:
         _log.info("%s: %d lines name no image of the set (%s)", called, len(strangers), named(strangers))
-    return tuple(groups[name] for name in names)
+    return _merged([groups[name] for name in names], called)
+
+
+def _merged(groups: Sequence[str], called: str) -> tuple[str, ...]:
+    """Returns the groups; those that differ in case or spaces alone become one, lest a patient stands on two sides."""
+    spellings: dict[str, str] = {}
+    for group in groups:
+        spellings.setdefault(_key(group), group)
+    if others := sorted({group for group in groups if spellings[_key(group)] != group}):
+        _log.warning(
+            "%s: groups that differ in case or spaces alone are taken for one: %s",
+            called,
+            named([f"{group!r} and {spellings[_key(group)]!r}" for group in others]),
+        )
+    return tuple(spellings[_key(group)] for group in groups)
+
+
+def _key(group: str) -> str:
+    return "".join(group.casefold().split())
 
 
 def check_apart(train: Mapping[str, str], validation: Mapping[str, str], called: str) -> None:
@@ -104,6 +130,13 @@ def _columns(rows: list[list[str]], known: Mapping[str, str], called: str) -> tu
     images = [first.index(name) for name in _IMAGE_COLUMNS if name in first]
     groups = [first.index(name) for name in _GROUP_COLUMNS if name in first]
     if images and groups:
+        if len(groups) > 1:
+            _log.warning(
+                "%s: the groups are those of the column %s, not of %s; leave the others out to choose another",
+                called,
+                first[groups[0]],
+                named([first[column] for column in groups[1:]]),
+            )
         return images[0], groups[0], True
     if len(first) != 2:
         raise UserError(

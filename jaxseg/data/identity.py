@@ -178,8 +178,7 @@ class _Cache:
     """
 
     def __init__(self, dataset: str):
-        folder = _cache_folder()
-        self._path = folder and folder / f"{hash_bytes(dataset.encode())}.json"
+        self._path = cache_file(dataset, ".json")
         # Another version may decode otherwise.
         self._about = {"dataset": dataset, "jaxseg": jaxseg.__version__, "pillow": PIL.__version__}
         self._entries: dict[str, list] = {}
@@ -221,11 +220,16 @@ class _Cache:
             temporary.unlink(missing_ok=True)
 
 
-def _cache_folder() -> Path | None:
-    """Returns the folder of these caches; None where the user has none."""
+def cache_file(dataset: str, ending: str) -> Path | None:
+    """Returns the file in which the user's cache folder keeps something of a data set; None where there is no folder.
+
+    Args:
+      dataset: the set's name, or its folder.
+      ending: of the file's name, as ".json".
+    """
     from jaxseg.system.startup import cache_folder
 
     try:
-        return cache_folder().parent / "images"
+        return cache_folder().parent / "images" / f"{hash_bytes(dataset.encode())}{ending}"
     except (OSError, RuntimeError):
         return None

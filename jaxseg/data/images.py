@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxseg.data.depth import deep_colour, has_deep_colour, to_uint8
+from jaxseg.data.file_kinds import misread, pictures_in
 from jaxseg.data.listing import HAS_HEIF
 from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, opaque_part
 from jaxseg.errors import UserError
@@ -57,7 +58,8 @@ def decode_image(source: bytes | Path, name: str = "") -> np.ndarray:
     """Decodes an image of any kind that Pillow reads.
 
     The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images become 8-bit RGB, in the range of the values
-    that they hold (`jaxseg.data.depth`); transparent parts become white, as on paper.
+    that they hold (`jaxseg.data.depth`); transparent parts become white, as on paper. Of several frames or pages the
+    first is taken.
 
     Args:
       source: the file's content, or its path.
@@ -67,9 +69,12 @@ def decode_image(source: bytes | Path, name: str = "") -> np.ndarray:
       uint8 [H, W, 3], RGB in [0, 255].
 
     Raises:
-      UserError: not an image, truncated, empty, too large or of a kind that has no RGB form.
+      UserError: not an image, truncated, empty, too large or of a kind that has no RGB form, transparent all over, or
+        a TIFF file whose first page is a preview.
     """
     with _opened(source, name) as image:
+        if image.format == "TIFF":
+            pictures_in(image)
         if has_deep_colour(image):
             with _opened(source, name) as again:
                 return np.asarray(_to_rgb(deep_colour(image, again)))
@@ -90,6 +95,8 @@ def decode_pillow(image: Image.Image, name: str = "image") -> np.ndarray:
       UserError: a truncated file, or an image that has no RGB form.
     """
     try:
+        if reason := misread(image):
+            raise ValueError(reason)
         return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except Exception as error:  # Pillow reports damage with a dozen kinds, struct.error and IndexError among them
         raise UserError(f"{name}: cannot be decoded ({' '.join(str(error).split())[:200]})") from error
@@ -114,9 +121,15 @@ def decode_mask(
       uint8 [H, W, 1], 1 for lesion and 0 for skin; all 0 if the mask is all black.
 
     Raises:
-      UserError: as for `decode_image`, or the levels or colours do not tell lesion from skin beyond doubt.
+      UserError: as for `decode_image`, or the levels or colours do not tell lesion from skin beyond doubt, or the file
+        holds several masks.
     """
     with _opened(source, name) as image:
+        if (count := pictures_in(image)) > 1:
+            raise UserError(
+                f"{_called(source, name)}: holds {count} pictures (frames or pages), and which is the mask is not "
+                "clear; save that one alone"
+            )
         lossy = image.format in ("JPEG", "JPEG2000", "WEBP")
         if orientation is None:
             image = ImageOps.exif_transpose(image)
@@ -136,10 +149,12 @@ class Header:
     Attributes:
       stored: (height, width) of the pixels as they are stored.
       orientation: EXIF orientation, 1 to 8; 1 where there is none.
+      pictures: number of frames or pages of that size.
     """
 
     stored: tuple[int, int]
     orientation: int
+    pictures: int = 1
 
     def turned_by(self, orientation: int) -> tuple[int, int]:
         """Returns (height, width) after turning by an EXIF orientation."""
@@ -165,7 +180,8 @@ def header_of(source: bytes | Path, name: str = "") -> Header:
         # Asking for the orientation costs as much as opening: ask only where there may be one.
         has_metadata = any(key in image.info for key in _ORIENTED_BY)
         orientation = image.getexif().get(_ORIENTATION) if has_metadata else 1
-        return Header((image.height, image.width), orientation if orientation in range(1, 9) else 1)
+        pictures = pictures_in(image)
+        return Header((image.height, image.width), orientation if orientation in range(1, 9) else 1, pictures)
 
 
 def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:
@@ -227,6 +243,8 @@ def _opened(source: bytes | Path, name: str) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            if reason := misread(image):
+                raise UserError(f"{called}: {reason}")
             yield image
     except UserError:
         raise
@@ -258,6 +276,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(to_uint8(_pixels(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[1] == 0:
+            raise ValueError("all of it is transparent, with a picture below or none; save it without transparency")
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image)
     return image.convert("RGB")

@@ -1,6 +1,7 @@
 """What a data set holds, as training will read it: sizes, masks, groups, and what to doubt before training."""
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,47 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from jaxseg.config import DataConfig
 from jaxseg.config.datasets import DATA_SETS
-from jaxseg.data.examples import Example, Examples
+from jaxseg.data.examples import Examples
 from jaxseg.data.folder import SIDES, has_own_validation
 from jaxseg.data.listing import list_images
+from jaxseg.data.looks import BRIGHTER, Look, alike, look_at
 from jaxseg.data.plausibility import MaskFacts, facts_of
 from jaxseg.errors import UserError
 
-DISTANCE = 30
-"""Most of the 256 bits by which the difference hashes of near-duplicates differ.
-
-Of 50,000 pairs of different images of PH2 and ISIC 2016 the nearest differ by 31; an image and its copy at half the
-size, cut by a few pixels and stored as JPEG of quality 60, differ by 12 in the median and 24 in one of a hundred.
-"""
-
-CORRELATION = 0.94
-"""Least correlation of the small grey pictures of near-duplicates whose hashes are near."""
-
-SAME = 0.99
-"""Correlation of the small grey pictures from which they are near-duplicates whatever their hashes.
-
-On smooth skin noise decides the bits of a hash. Of 447,000 pairs of PH2 and ISIC 2016 none reaches 0.98.
-"""
-
-BRIGHTER = 0.05
-"""How much brighter than the skin around it, of 1, a lesion is doubted to be one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Fingerprint:
-    """What recognises a picture after scaling and compression.
-
-    Attributes:
-      bits: bool [256], a difference hash: whether each of 16 x 16 areas is brighter than its left neighbour.
-      grey: float32 [1024], 32 x 32 areas, of mean 0 and norm 1.
-    """
-
-    bits: np.ndarray
-    grey: np.ndarray
+_SAID = {
+    "empty": "no lesion",
+    "full": "lesion all over",
+    "corners": "lesion in all four corners",
+    "outline": "a thin outline with skin inside",
+}
+"""What is said of a mask, by `MaskFacts.kind`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +41,7 @@ class Row:
       mask: what its mask shows; None if image or mask cannot be read.
       contrast: how much darker the lesion is than the skin around it, of 1; None without lesion or skin.
       error: why image or mask cannot be read; "" if they can.
-      fingerprint: of the image; None if it cannot be read.
+      look: of the image; None if it cannot be read.
     """
 
     name: str
@@ -75,7 +52,7 @@ class Row:
     mask: MaskFacts | None = None
     contrast: float | None = None
     error: str = ""
-    fingerprint: Fingerprint | None = None
+    look: Look | None = None
 
     @property
     def doubt(self) -> str:
@@ -83,9 +60,7 @@ class Row:
         if self.error:
             return self.error
         if self.mask.kind:
-            return {"empty": "no lesion", "full": "lesion all over", "corners": "lesion in all four corners"}[
-                self.mask.kind
-            ]
+            return _SAID[self.mask.kind]
         if self.contrast is not None and self.contrast < -BRIGHTER:
             return "the lesion is brighter than its skin"
         return ""
@@ -127,48 +102,15 @@ def _row(part: Examples, index: int) -> Row:
     except UserError as error:
         return dataclasses.replace(row, error=str(error))
     height, width = example.image.shape[:2]
+    look = look_at(example)
     return dataclasses.replace(
         row,
         width=width,
         height=height,
         mask=facts_of(example.mask),
-        contrast=contrast(example),
-        fingerprint=fingerprint(example.image),
+        contrast=None if math.isnan(look.contrast) else look.contrast,
+        look=look,
     )
-
-
-def contrast(example: Example) -> float | None:
-    """Returns how much darker a lesion is than the skin beside it, of 1; None if either is missing.
-
-    Args:
-      example: image and mask.
-    """
-    # Every fourth pixel or so of a photograph is enough, and much faster.
-    step = max(1, min(example.image.shape[:2]) // 256)
-    grey = example.image[::step, ::step].mean(axis=-1) / 255
-    lesion = example.mask[::step, ::step, 0].astype(bool)
-    if lesion.all() or not lesion.any():
-        return None
-    # Beside it, and not all over: many dermoscopes leave dark corners.
-    reach = max(2, round(0.15 * max(lesion.any(axis=0).sum(), lesion.any(axis=1).sum())))
-    rows, columns = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
-    box = (
-        slice(max(0, rows[0] - reach), rows[-1] + reach + 1),
-        slice(max(0, columns[0] - reach), columns[-1] + reach + 1),
-    )
-    skin = grey[box][~lesion[box]]
-    return float(skin.mean() - grey[lesion].mean()) if skin.size else None
-
-
-def fingerprint(image: np.ndarray) -> Fingerprint:
-    """Returns what recognises an image, uint8 [H, W, 3]."""
-    picture = Image.fromarray(image)
-    small = picture.convert("L").resize((64, 64), Image.Resampling.BOX)
-    areas = np.asarray(small.resize((17, 16), Image.Resampling.BOX)).astype(int)
-    grey = np.asarray(small.resize((32, 32), Image.Resampling.BOX)).astype(np.float32).ravel()
-    grey -= grey.mean()
-    norm = float(np.linalg.norm(grey))
-    return Fingerprint((areas[:, 1:] > areas[:, :-1]).ravel(), grey / norm if norm else grey)
 
 
 def near_duplicates(rows: Sequence[Row]) -> list[tuple[Row, Row, int]]:
@@ -180,21 +122,9 @@ def near_duplicates(rows: Sequence[Row]) -> list[tuple[Row, Row, int]]:
     Returns:
       (training image, validation image, number of different bits of 256), the nearest first.
     """
-    train, validation = (
-        [row for row in rows if row.split == split and row.fingerprint is not None] for split in ("train", "validation")
-    )
-    if not train or not validation:
-        return []
-    packed = np.packbits([row.fingerprint.bits for row in train], axis=1).view(np.uint64)
-    grey = np.stack([row.fingerprint.grey for row in train])
-    found = []
-    for row in validation:
-        bits = np.packbits(row.fingerprint.bits).view(np.uint64)
-        distances = np.bitwise_count(packed ^ bits).sum(axis=1)
-        correlations = grey @ row.fingerprint.grey
-        same = ((distances <= DISTANCE) & (correlations >= CORRELATION)) | (correlations >= SAME)
-        found += [(train[index], row, int(distances[index])) for index in np.flatnonzero(same)]
-    return sorted(found, key=lambda pair: pair[2])
+    train, validation = ([row for row in rows if row.split == split and row.look] for split in ("train", "validation"))
+    pairs = alike([row.look for row in train], [row.look for row in validation])
+    return [(train[i], validation[j], bits) for i, j, bits in pairs]
 
 
 def worth_a_look(rows: Sequence[Row], count: int) -> list[int]:
@@ -237,7 +167,7 @@ def summary(config: DataConfig, parts: Sequence[Examples], rows: Sequence[Row]) 
         "sizes": {f"{width}x{height}": count for (width, height), count in sizes.most_common()},
         "masks": {
             "unreadable": len(rows) - len(read),
-            **{kind: sum(row.mask.kind == kind for row in read) for kind in ("empty", "full", "corners")},
+            **{kind: sum(row.mask.kind == kind for row in read) for kind in ("empty", "full", "corners", "outline")},
             "lesion_share": {
                 name: float(np.quantile(shares, q)) if shares else None
                 for name, q in (("least", 0), ("median", 0.5), ("most", 1))

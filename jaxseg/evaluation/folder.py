@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxseg.config import DataConfig
 from jaxseg.data import Examples
+from jaxseg.data.identity import hash_all, identify
 from jaxseg.errors import UserError
 from jaxseg.report.page import EVALUATIONS, PAGE
 from jaxseg.runs.workdir import CASES, METRICS, PER_IMAGE
@@ -62,11 +63,14 @@ def check_may_replace(out: Path, examples: Examples, config: DataConfig, predict
         return
     try:
         stored = read_json(out / METRICS)
+        same_names = stored["data"]["fingerprint"] == examples.fingerprint()
+        # Evaluations of older releases read masks in one way only.
+        same_reading = stored["data"].get("reading", reading_of(DataConfig())) == reading_of(config)
+        same_content = _same_content(stored, examples) if same_reading else None
         differences = {
-            "other images": stored["data"]["fingerprint"] != examples.fingerprint(),
-            # Evaluations of older releases read masks in one way only.
-            "masks that are read otherwise": stored["data"].get("reading", reading_of(DataConfig()))
-            != reading_of(config),
+            "other images": not same_names and not same_content,
+            "images or masks that have been edited since": same_names and same_content is False,
+            "masks that are read otherwise": not same_reading,
             "another run or checkpoint": not _same_runs(stored["prediction"], prediction),
             "other options": _options(stored["prediction"]) != _options(prediction),
         }
@@ -79,6 +83,14 @@ def check_may_replace(out: Path, examples: Examples, config: DataConfig, predict
         raise UserError(
             f"{out}: holds scores of {' and '.join(found)}; --overwrite replaces them, --out DIR keeps both"
         )
+
+
+def _same_content(stored: Mapping[str, Any], examples: Examples) -> bool | None:
+    """Tells whether files hold what they held; None where there are none, or an older release did not say."""
+    if examples.stamp is None or not isinstance(before := stored.get("identity"), dict):
+        return None
+    now = hash_all(identify(examples))
+    return any(before.get(name) is not None and before.get(name) == now[name] for name in ("pixels", "files"))
 
 
 def _options(prediction: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from jaxseg.data.images import decode_image, decode_mask
+from jaxseg.data.images import decode_image, decode_mask, header_of
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import RunError, UserError
 from jaxseg.inference.inputs import InputImage
@@ -95,11 +95,14 @@ def predict(
       RunError: a file cannot be written.
     """
     failures: list[str] = []
+    animated: list[str] = []
     maker, trust = maker_of(segmenter, prediction), trust_of(segmenter)
 
     def load(files: InputImage) -> tuple[Loaded, np.ndarray] | str:
         try:
             pixels = decode_image(files.source)
+            if header_of(files.source).pictures > 1:
+                animated.append(files.source.name)
         except UserError as error:
             return str(error)
         # Few products need the pixels again: large photographs of a whole batch would fill the memory.

@@ -2,9 +2,10 @@
 
     python standalone.py ph2.stablehlo photo.jpg mask.png
 
-It accepts 8-bit grey and RGB images without transparency, and segments them as `python -m jaxseg.predict` does with
-`--threshold 0.5`. It refuses every other kind (16 bits, palettes, transparency, CMYK), which jaxseg converts by rules
-of its own (`jaxseg/data/images.py`). A file runs with the JAX version that wrote it and newer ones.
+It accepts 8-bit grey and RGB images without transparency, one in a file, and segments them as
+`python -m jaxseg.predict` does with `--threshold 0.5`. It refuses every other kind (16 bits, palettes, transparency,
+CMYK), which jaxseg converts by rules of its own (`jaxseg/data/images.py`). A file runs with the JAX version that wrote
+it and newer ones.
 """
 
 import sys
@@ -17,9 +18,12 @@ from PIL import Image, ImageOps
 model, source, target = sys.argv[1:]
 exported = jax.export.deserialize(bytearray(Path(model).read_bytes()))
 segment = jax.jit(exported.call)
-image = ImageOps.exif_transpose(Image.open(source))
-if image.mode not in ("L", "RGB") or image.has_transparency_data:
-    sys.exit(f"{source}: {image.mode} image; save it as 8-bit RGB without transparency first")
+image = Image.open(source)
+bits = 16 if ";16" in str(image.tile) else max(getattr(image, "tag_v2", {}).get(258, (8,)))
+pages = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+image = ImageOps.exif_transpose(image)
+if image.mode not in ("L", "RGB") or image.has_transparency_data or bits > 8 or pages > 1:
+    sys.exit(f"{source}: {image.mode} image; save it as one picture, 8-bit RGB without transparency, first")
 image = image.convert("RGB")
 side = exported.in_avals[0].shape[1]
 small = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))

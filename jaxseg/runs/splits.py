@@ -12,7 +12,9 @@ from jaxseg.config import Config, DataConfig
 from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data import Example, Examples
 from jaxseg.data.identity import Identity, identify
+from jaxseg.data.looks import Look, seeing
 from jaxseg.errors import UserError
+from jaxseg.runs.first_look import warn_of_looks
 from jaxseg.runs.images import Entry, ImageList, dataset_of, entries, find, fingerprints_of, read, write
 from jaxseg.runs.workdir import CONFIG, was_started
 from jaxseg.system.files import read_json, write_json
@@ -227,10 +229,17 @@ def register(
     if started and splits.images is None and fingerprints_of(workdir) != _fingerprints(splits):
         return  # an older jaxseg's run, of which nobody can tell any more what it was trained on
     if not splits.is_written:
+        seen: tuple[dict[int, Look], dict[int, Look]] = ({}, {})
+        parts = (splits.train, splits.validation)
         images = splits.images or ImageList(
-            entries(splits.train, decoded=keep[0], stop=stop), entries(splits.validation, decoded=keep[1], stop=stop)
+            *(
+                entries(part, decoded=seeing(looks, kept), stop=stop)
+                for part, looks, kept in zip(parts, seen, keep, strict=True)
+            )
         )
         _warn_of_twins(images)
+        if splits.train.dataset != "synthetic":  # drawn images are not copies of one another
+            warn_of_looks(parts, (images.train, images.validation), seen)
         workdir.mkdir(parents=True, exist_ok=True)
         write(workdir, images)
     if started and dataset_of(workdir) != splits.train.dataset:

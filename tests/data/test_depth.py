@@ -8,7 +8,7 @@ from PIL import Image
 from tifffile import imwrite
 
 from jaxseg.data.depth import to_uint8
-from jaxseg.data.images import decode_image
+from jaxseg.data.images import decode_image, header_of
 from jaxseg.errors import UserError
 from tests.helpers.skin import pair
 
@@ -75,3 +75,53 @@ def test_ranges_that_nobody_knows_are_refused(values):
     Image.fromarray(values).save(buffer, "tiff")
     with pytest.raises(UserError, match=r"a\.tif: cannot be decoded \(values"):
         decode_image(buffer.getvalue(), "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "said"),
+    [
+        (
+            np.moveaxis(IMAGE, -1, 0).astype(np.uint16) * 257,
+            {"photometric": "rgb", "planarconfig": "separate"},
+            "planar",
+        ),
+        (IMAGE[..., 0] * np.uint16(257), {"photometric": "miniswhite"}, "0 is white"),
+    ],
+)
+def test_tiff_files_that_pillow_misreads_are_refused(values, options, said):
+    """If broken, a scan is noise or a negative of itself, and is segmented all the same."""
+    buffer = io.BytesIO()
+    imwrite(buffer, values, **options)
+    with pytest.raises(UserError, match=rf"a\.tif: .*{said}.*; save it"):
+        decode_image(buffer.getvalue(), "a.tif")
+
+
+@pytest.mark.parametrize("bits", [8, 1])
+def test_small_tiff_files_in_which_0_is_white_are_read_rightly(bits):
+    """If broken, fax-like scans and their masks are negatives."""
+    buffer = io.BytesIO()
+    values = (IMAGE[..., 0] > 127) if bits == 1 else 255 - IMAGE[..., 0]
+    imwrite(buffer, values, photometric="miniswhite")
+    expected = np.where(values, 0, 255) if bits == 1 else IMAGE[..., 0]
+    np.testing.assert_array_equal(decode_image(buffer.getvalue())[..., 0], expected)
+
+
+def test_an_image_that_is_transparent_all_over_is_refused():
+    """If broken, a photograph whose transparency is damaged is a white page without lesion."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.dstack([IMAGE, np.zeros(IMAGE.shape[:2], np.uint8)])).save(buffer, "png")
+    with pytest.raises(UserError, match="all of it is transparent"):
+        decode_image(buffer.getvalue())
+
+
+def test_of_several_pages_the_preview_is_not_taken():
+    """If broken, a scan whose first page is its thumbnail is segmented at the thumbnail's size."""
+    buffer = io.BytesIO()
+    small = Image.fromarray(IMAGE).resize((16, 12))
+    small.save(buffer, "tiff", save_all=True, append_images=[Image.fromarray(IMAGE)])
+    with pytest.raises(UserError, match="2 pages, of which the first has 16x12 pixels and another 64x48"):
+        decode_image(buffer.getvalue())
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGE).save(buffer, "tiff", save_all=True, append_images=[small])
+    np.testing.assert_array_equal(decode_image(buffer.getvalue()), IMAGE)
+    assert header_of(buffer.getvalue()).pictures == 1

@@ -79,6 +79,18 @@ def test_subfolders_have_their_twins_in_masks(tmp_path):
     np.testing.assert_array_equal(examples.load(4).mask[..., 0], pair(4)[1])
 
 
+def test_heic_is_trained_on_where_pillow_heif_is_installed(tmp_path):
+    """If broken, photographs of a telephone are left out although the package for them is there."""
+    heif = pytest.importorskip("pillow_heif", reason="the extra `heic`")
+    folder(tmp_path, 3)
+    image, mask = pair(3)
+    heif.from_pillow(Image.fromarray(image)).save(tmp_path / "images" / "phone.HEIC", quality=95)
+    save(tmp_path / "masks" / "phone.png", grey(mask))
+    examples = open_split(DataConfig(name=str(tmp_path)), "all")
+    assert examples.names == ("img00", "img01", "img02", "phone")
+    assert np.abs(examples.load(3).image.astype(int) - image).mean() < 12
+
+
 def test_superpixels_beside_the_images_are_left_out(tmp_path, heard):
     """If broken, ISIC 2017 as unpacked is refused for want of masks of its superpixels."""
     folder(tmp_path, 3)
@@ -177,6 +189,59 @@ def test_an_unsound_groups_file_is_one_line(content, said, tmp_path):
     with pytest.raises(UserError, match=r"--data\.groups") as caught:
         training_splits(DataConfig(name=str(tmp_path), groups=str(tmp_path / "groups.csv")))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("unknown", ["nan", "NA", "None", "unknown"])
+def test_what_stands_for_no_group_is_no_group(unknown, tmp_path):
+    """If broken, all images of unknown patients are one group, which trains or validates as a whole."""
+    folder(tmp_path, 3)
+    groups = csv_of(tmp_path / "groups.csv", {"img00": "a", "img01": unknown, "img02": unknown})
+    with pytest.raises(UserError, match=f"line 2 has no group but '{unknown}'.*a group of its own"):
+        training_splits(DataConfig(name=str(tmp_path), groups=groups))
+
+
+def test_groups_that_are_spelt_differently_are_one(tmp_path, heard):
+    """If broken, patient "P7" is trained on and patient "p7 " is scored."""
+    folder(tmp_path, 12)
+    groups = {f"img{i:02d}": f"p{i // 2}" if i % 2 else f" P {i // 2}" for i in range(12)}
+    config = DataConfig(name=str(tmp_path), groups=csv_of(tmp_path / "groups.csv", groups))
+    train, validation = training_splits(config)
+    assert sorted(validation.names)[::2] == [f"img{int(name[3:]) - 1:02d}" for name in sorted(validation.names)[1::2]]
+    assert (len(set(train.kept_together)), len(set(validation.kept_together))) == (len(train) / 2, len(validation) / 2)
+    assert "differ in case or spaces alone are taken for one: 'p0' and 'P 0'" in heard.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_of_two_columns_of_groups_the_one_that_counts_is_told(encoding, tmp_path, heard):
+    """If broken, images are grouped by lesion where the patient was meant, or a spreadsheet's mark hides a column."""
+    folder(tmp_path, 6)
+    lines = ["image;lesion_id;patient_id", *(f"img{i:02d}.JPG;l{i};p{i // 3}" for i in range(6))]
+    (tmp_path / "groups.csv").write_text("\n".join(lines), encoding=encoding)
+    examples = open_split(DataConfig(name=str(tmp_path), groups=str(tmp_path / "groups.csv")), "all")
+    assert examples.kept_together == tuple(f"l{i}" for i in range(6))
+    assert "the groups are those of the column lesion_id, not of patient_id" in heard.text
+
+
+@pytest.mark.parametrize(("sides", "said"), [((), "train/ and validation/"), (("train", "validation"), "test/")])
+def test_images_in_other_folders_are_told(sides, said, tmp_path, heard):
+    """If broken, `train/` and `validation/` beside `images/`, or a `test/`, are left out in silence."""
+    for side in sides or ("train", "validation", "."):
+        folder(tmp_path / side, 6)
+    if sides:
+        folder(tmp_path / "test", 2)
+    training_splits(DataConfig(name=str(tmp_path)))
+    assert heard.text.count("with images/ of their own") == 1
+    assert f"left out {said}, with images/ of their own" in heard.text
+
+
+def test_images_of_several_frames_are_told(tmp_path, heard):
+    """If broken, one frame of an animation or one page of a scan is trained on, and nobody knows which."""
+    folder(tmp_path, 3)
+    frames = [Image.fromarray(pair(number)[0]) for number in range(2)]
+    frames[0].save(tmp_path / "images" / "img00.png", save_all=True, append_images=frames[1:])
+    examples = open_split(DataConfig(name=str(tmp_path)), "all")
+    assert "1 images hold several pictures (frames or pages), of which the first is taken: img00.png" in heard.text
+    np.testing.assert_array_equal(examples.load(0).image, pair(0)[0])
 
 
 def test_a_group_on_both_of_the_users_sides_is_refused(tmp_path):

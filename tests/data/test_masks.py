@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from jaxseg.config import DataConfig
 from jaxseg.data import open_split, training_splits
@@ -13,7 +14,7 @@ from jaxseg.data.images import decode_mask
 from jaxseg.data.masks import MaskRule
 from jaxseg.data.plausibility import check_masks
 from jaxseg.errors import UserError
-from tests.helpers.skin import folder, grey, pair, two_colours
+from tests.helpers.skin import folder, grey, pair, save, two_colours
 
 TRUE = pair(0)[1]
 SECOND = np.roll(TRUE, 30, axis=1) & ~TRUE
@@ -131,10 +132,12 @@ def heard(caplog, monkeypatch):
     return caplog
 
 
-def test_inverted_masks_are_told_once_and_can_be_inverted(tmp_path, heard):
+def test_inverted_masks_are_refused_and_can_be_inverted(tmp_path, heard):
     """If broken, a model learns to mark the skin, and reports a high Dice for it."""
     config = DataConfig(name=str(folder(tmp_path, draw=lambda mask: grey(~mask))))
-    check_masks(training_splits(config), for_training=True)
+    with pytest.raises(UserError, match=r"10 of 10 masks mark most .* \(img.* --data\.mask-invert true"):
+        check_masks(training_splits(config), for_training=True)
+    check_masks([open_split(config, "all")])
     [record] = heard.records
     assert "of 10 masks looked at, 10 have lesion in all four corners (img" in record.getMessage()
     assert "--data.mask-invert true" in record.getMessage()
@@ -143,6 +146,64 @@ def test_inverted_masks_are_told_once_and_can_be_inverted(tmp_path, heard):
     check_masks(training_splits(inverted), for_training=True)
     assert not heard.records
     np.testing.assert_array_equal(open_split(inverted, "all").load(0).mask[..., 0].astype(bool), TRUE)
+    as_they_are = DataConfig(name=str(tmp_path), mask_lesion="255")
+    check_masks(training_splits(as_they_are), for_training=True, decided=True)
+    assert "lesion in all four corners" in heard.text
+
+
+def test_lesions_that_fill_their_pictures_are_no_inverted_masks(tmp_path, heard):
+    """If broken, a set of close-up pictures is refused."""
+    for number in range(6):
+        image, mask = pair(number)
+        save(tmp_path / "images" / f"{number}.png", 255 - image)  # what was skin is dark now: a lesion all around
+        save(tmp_path / "masks" / f"{number}.png", grey(~mask))
+    check_masks(training_splits(DataConfig(name=str(tmp_path))), for_training=True)
+    assert "6 have lesion in all four corners" in heard.text
+
+
+def test_a_few_inverted_masks_are_named_without_the_setting_for_all(tmp_path, heard):
+    """If broken, who follows the advice inverts the many masks that were sound."""
+    save(folder(tmp_path) / "masks" / "img03.png", grey(~pair(3)[1]))
+    check_masks(training_splits(DataConfig(name=str(tmp_path))), for_training=True)
+    assert "1 have lesion in all four corners (img03), as inverted masks have: invert these files" in heard.text
+    assert "mask-invert" not in heard.text
+
+
+def test_masks_that_are_lesion_all_over_are_refused(tmp_path):
+    """If broken, a run learns to mark everything, with a validation Dice of 1."""
+    parts = training_splits(DataConfig(name=str(folder(tmp_path, draw=lambda mask: grey(mask | True)))))
+    with pytest.raises(UserError, match="none of the 10 masks has any skin"):
+        check_masks(parts, for_training=True)
+
+
+def test_outlines_and_masks_of_another_image_are_doubted(tmp_path, heard):
+    """If broken, outlines are learned as lesions, or one mask that was copied to all images passes for ten."""
+    folder(tmp_path, 8, width=256, height=192)
+    inner = ndimage.binary_erosion(pair(1, 256, 192)[1])
+    save(tmp_path / "masks" / "img01.png", grey(pair(1, 256, 192)[1] & ~inner))
+    save(tmp_path / "masks" / "img04.png", grey(pair(5, 256, 192)[1]))
+    check_masks(training_splits(DataConfig(name=str(tmp_path))), for_training=True)
+    [record] = heard.records
+    assert "1 are thin outlines with skin inside (img01); fill them" in record.getMessage()
+    assert "2 are pixel by pixel the mask of another image too (img0" in record.getMessage()
+
+
+FRAMES = {"save_all": True, "append_images": [Image.fromarray(grey(TRUE))]}
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.gif", "a.png", "a.webp"])
+def test_a_mask_file_of_several_pictures_is_refused(name, tmp_path):
+    """If broken, the mask is the first page of a file whose second page was meant: no lesion, without a word."""
+    path = save(tmp_path / name, Image.fromarray(grey(TRUE & False)), **FRAMES)
+    with pytest.raises(UserError, match=r"holds 2 pictures \(frames or pages\)"):
+        decode_mask(path)
+
+
+def test_a_preview_beside_a_mask_does_no_harm(tmp_path):
+    """If broken, a TIFF mask with a thumbnail is refused."""
+    small = Image.fromarray(grey(TRUE)).resize((16, 12))
+    path = save(tmp_path / "a.tif", Image.fromarray(grey(TRUE)), save_all=True, append_images=[small])
+    np.testing.assert_array_equal(decode_mask(path)[..., 0], TRUE)
 
 
 def test_a_set_without_lesion_is_refused_for_training_alone(tmp_path):

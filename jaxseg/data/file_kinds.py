@@ -1,0 +1,53 @@
+"""Files that hold more than one picture, or a kind of pixels that Pillow opens but reads otherwise than it is meant."""
+
+from PIL import Image
+
+_MANY = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
+"""Formats that may hold several pictures of equal rank. The first of an MPO or HEIC file is the photograph itself."""
+
+_BITS, _MEANING, _PLANES = 258, 262, 284
+"""Tags of TIFF: bits per value, what the values mean, and whether each channel lies by itself."""
+
+_WHITE_IS_ZERO, _SEPARATE = 0, 2
+
+
+def misread(image: Image.Image) -> str:
+    """Returns why Pillow would read other values than the file holds, as a phrase; empty where it reads them rightly.
+
+    Args:
+      image: as `Image.open` returns it.
+    """
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_MEANING) == _WHITE_IS_ZERO and image.mode.startswith(("I", "F")):
+        return "grey of more than 8 bits in which 0 is white; save it with 0 for black"
+    if tags.get(_PLANES) == _SEPARATE and max(tags.get(_BITS, (8,))) > 8:
+        return "more than 8 bits for each colour, and each colour by itself (planar); save it with interleaved colours"
+    return ""
+
+
+def pictures_in(image: Image.Image) -> int:
+    """Returns how many pictures of the first one's size a file holds: frames of an animation, pages of a TIFF file.
+
+    Smaller pages are previews, and do not count.
+
+    Args:
+      image: as `Image.open` returns it.
+
+    Raises:
+      ValueError: the first page of a TIFF file is smaller than another.
+    """
+    count = getattr(image, "n_frames", 1) if image.format in _MANY else 1
+    if count == 1 or image.format != "TIFF":
+        return count
+    first = image.size
+    sizes = []
+    for page in range(count):
+        image.seek(page)
+        sizes.append(image.size)
+    image.seek(0)
+    largest = max(sizes, key=lambda size: size[0] * size[1])
+    if largest[0] * largest[1] > first[0] * first[1]:
+        raise ValueError(
+            f"{count} pages, of which the first has {first[0]}x{first[1]} pixels and another {largest[0]}x{largest[1]}"
+        )
+    return sizes.count(first)

@@ -34,7 +34,12 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):  # type: ignore[override]
-        """Parses as usual, but takes `--data.image_size` for `--data.image-size`."""
+        """Parses as usual, but takes `--data.image_size` for `--data.image-size`.
+
+        Args:
+          args: the arguments; None for those of the process.
+          namespace: an object that receives the values; None for a new one.
+        """
         args = [_dashed(a) for a in (sys.argv[1:] if args is None else args)]
         flags = [a.split("=")[0] for a in args if a.startswith("--")]
         # Before argparse, which would rather complain that `--output` is missing than that `--out` is unknown.

@@ -26,7 +26,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parses the command line, compares, prints and writes."""
+    """Parses the command line, compares, prints and writes.
+
+    Raises:
+      UserError: only one run is given, or the runs cannot be compared.
+    """
     args = _parser().parse_args(argv)
     if len(args.runs) < 2:
         raise UserError(f"{args.runs[0]} alone: name at least two runs to compare")

@@ -23,7 +23,11 @@ class RunError(RuntimeError):
 
 
 def refuse_unreadable(error: OSError) -> NoReturn:
-    """Raises UserError for a folder that cannot be listed, because its files would be left out in silence."""
+    """Refuses a folder that cannot be listed, because its files would be left out in silence.
+
+    Raises:
+      UserError: always.
+    """
     raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it out") from error
 
 

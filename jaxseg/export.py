@@ -58,7 +58,12 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parses the command line, writes the file, says what is in it."""
+    """Parses the command line, writes the file, says what is in it.
+
+    Raises:
+      UserError: the file exists already, or a run cannot be loaded.
+      RunError: the file cannot be written.
+    """
     args = _parser().parse_args(argv)
 
     output = Path(args.output)

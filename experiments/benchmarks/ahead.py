@@ -139,7 +139,11 @@ def draw(result: JSON, ax: Any) -> None:
 
 
 def main() -> None:
-    """Compiles case by case, each in a process of its own."""
+    """Compiles case by case, each in a process of its own.
+
+    Raises:
+      WorkerError: no case compiles.
+    """
     args = arguments()
     result = origin("benchmark_ahead", {"platform": "cpu", "kind": "cpu", "count": 1})  # the CPU compiles
     found = []

@@ -33,7 +33,12 @@ class Case(NamedTuple):
 
 
 def plain_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolves as `ops.convolve` does at stride 1 and a kernel of 3x3."""
+    """Convolves as `ops.convolve` does at stride 1 and a kernel of 3x3.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [3, 3, C, F].
+    """
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
@@ -43,13 +48,25 @@ def plain_max_pool(x: jax.Array) -> jax.Array:
 
 
 def plain_batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """Normalises as `ops.batch_norm` does."""
+    """Normalises as `ops.batch_norm` does.
+
+    Args:
+      x: [B, H, W, C].
+      scale: [C], standard deviation of the result.
+      bias: [C], mean of the result.
+    """
     mean, square = x.mean((0, 1, 2)), (x * x).mean((0, 1, 2))
     return (x - mean) * (jax.lax.rsqrt(square - mean * mean + 1e-3) * scale) + bias
 
 
 def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """Returns the first result of `ops.batch_norm`: no gradient flows through the others."""
+    """Returns the first result of `ops.batch_norm`: no gradient flows through the others.
+
+    Args:
+      x: [B, H, W, C].
+      scale: [C], standard deviation of the result.
+      bias: [C], mean of the result.
+    """
     return ops.batch_norm(x, scale, bias, 1e-3, jnp.float32, None)[0]
 
 
@@ -69,14 +86,24 @@ CASES = (
 
 
 def gradient(function: Callable[..., jax.Array], arguments: list[jax.Array]) -> Callable[..., tuple[jax.Array, ...]]:
-    """Returns the compiled function of arguments and cotangent that gives the gradient by every argument."""
+    """Returns the compiled gradient of an operation: a function of a cotangent and the operation's arguments.
+
+    Args:
+      function: the operation.
+      arguments: arrays of the shapes to compile for.
+    """
     cotangent = jax.eval_shape(function, *arguments)
     derivative = jax.jit(lambda grad, *inputs: jax.vjp(function, *inputs)[1](grad))
     return derivative.lower(cotangent, *arguments).compile()
 
 
 def processor_seconds(compiled: Callable[..., tuple[jax.Array, ...]], arguments: list[jax.Array]) -> float:
-    """Returns the processor time of one call over all threads, seconds."""
+    """Returns the processor time of one call over all threads, seconds.
+
+    Args:
+      compiled: a compiled function.
+      arguments: its arguments.
+    """
     start = time.process_time()
     jax.block_until_ready(compiled(*arguments))
     return time.process_time() - start

@@ -48,7 +48,11 @@ def parser(doc: str, rounds: int | None) -> argparse.ArgumentParser:
 
 
 def positive(text: str) -> int:
-    """Reads a positive whole number from the command line."""
+    """Reads a positive whole number from the command line.
+
+    Raises:
+      ArgumentTypeError: the text is no such number; argparse turns it into a message.
+    """
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)

@@ -32,7 +32,11 @@ TABLES = (
 
 
 def collect(study: Path) -> JSON:
-    """Returns what is kept of a study: its rows by name, and its sections."""
+    """Returns what is kept of a study: its rows by name, and its sections.
+
+    Raises:
+      SystemExit: no row of the study is done.
+    """
     rows = [json.loads(path.read_text()) for path in sorted(study.glob("rows/*/row.json"))]
     sections = [json.loads(path.read_text()) for path in sorted(study.glob("sections/*/section.json"))]
     if not rows:

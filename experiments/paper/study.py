@@ -298,7 +298,11 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 def study_of(args: argparse.Namespace) -> Study:
-    """Returns the study of a command line."""
+    """Returns the study of a command line.
+
+    Raises:
+      UserError: `--external` names no split.
+    """
     scale = SCALES[args.scale]
     name, colon, split = (args.external or ":".join(scale.external)).rpartition(":")
     if not colon:

@@ -40,19 +40,38 @@ class Layer(NamedTuple):
 
 
 def grid_of(height: int, width: int) -> Grid:
-    """Returns the coordinates of an image of that height and width, pixels."""
+    """Returns the coordinates of the pixels of an image.
+
+    Args:
+      height: height of the image, pixels.
+      width: width of the image, pixels.
+    """
     side = min(height, width)
     rows, columns = (jnp.arange(height) + 0.5) / side, (jnp.arange(width) + 0.5) / side
     return Grid(rows[:, None], columns[None], height / side, width / side, 1 / side)
 
 
 def blend(image: jax.Array, layer: Layer) -> jax.Array:
-    """Lays a layer over an image, float32 [H, W, 3] in [0, 255]."""
+    """Lays a layer over an image.
+
+    Args:
+      image: float32 [H, W, 3] in [0, 255].
+      layer: the layer, of the same height and width.
+
+    Returns:
+      float32 [H, W, 3] in [0, 255].
+    """
     return image + layer.cover[..., None] * (layer.colour - image)
 
 
 def ramp(value: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
-    """Rises smoothly from 0 where value <= low to 1 where value >= high."""
+    """Rises smoothly from 0 where value <= low to 1 where value >= high.
+
+    Args:
+      value: an array of any shape.
+      low: the largest value that gives 0.
+      high: the smallest value that gives 1, above `low`.
+    """
     t = jnp.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 

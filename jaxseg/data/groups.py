@@ -95,12 +95,15 @@ def _key(group: str) -> str:
 
 
 def check_apart(train: Mapping[str, str], validation: Mapping[str, str], called: str) -> None:
-    """Raises UserError if a group stands on both sides of a split.
+    """Checks that no group has images on both sides of a split.
 
     Args:
       train: the group of each training image, by the image's name.
-      validation: the same of the validation images.
+      validation: the group of each validation image, by the image's name.
       called: what to call the groups' file.
+
+    Raises:
+      UserError: a group has images on both sides.
     """
     sides = set(train.values()) & set(validation.values())
     if sides:

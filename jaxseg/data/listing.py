@@ -157,11 +157,14 @@ def begins_like_an_image(path: Path) -> bool:
 
 
 def refuse_empty(listing: Listing, called: str) -> None:
-    """Raises UserError if a listing holds no image, and says what there is instead.
+    """Checks that a listing holds an image.
 
     Args:
       listing: what a folder holds.
       called: what to call the folder.
+
+    Raises:
+      UserError: there is no image; the message says what there is instead.
     """
     if not listing.images:
         sentence = listing.sentence()

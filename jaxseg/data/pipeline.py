@@ -45,7 +45,12 @@ class ResizedExamples:
         return self._resized(index, self.examples.load(index))
 
     def keep(self, index: int, example: Example) -> None:
-        """Keeps an example that was loaded for another purpose, if there is room in memory."""
+        """Keeps an example that was loaded for another purpose, if there is room in memory.
+
+        Args:
+          index: the example's index.
+          example: the example, in its own size.
+        """
         if self._room >= 4 * self._size[0] * self._size[1]:
             self._resized(index, example)
 

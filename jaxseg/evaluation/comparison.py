@@ -166,9 +166,12 @@ def load(folder: Path) -> Evaluation:
 
 
 def check_same_images(evaluations: Sequence[Evaluation]) -> None:
-    """Raises UserError unless all evaluations are of the same images in the same order.
+    """Checks that all evaluations are of the same images in the same order.
 
-    The content of images and masks tells; for evaluations of an older jaxseg the data's fingerprint and the names.
+    Compares the content of images and masks; for evaluations of an older jaxseg the data's fingerprint and the names.
+
+    Raises:
+      UserError: two evaluations are of different images.
     """
     first = evaluations[0]
     for other in evaluations[1:]:

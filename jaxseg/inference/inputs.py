@@ -150,7 +150,11 @@ def _one_image(source: Path, output: Path, products: Iterable[str]) -> InputImag
 
 
 def refuse_to_overwrite(images: Iterable[InputImage]) -> None:
-    """Raises UserError if a file that would be written exists already; names the first."""
+    """Checks that no file that would be written exists already.
+
+    Raises:
+      UserError: a file exists; the message names the first.
+    """
     for image in images:
         for path in image.products.values():
             if path.exists():

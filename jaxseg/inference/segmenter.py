@@ -141,7 +141,12 @@ class Segmenter:
         return self.recognise(examples, data_dir).trained_on
 
     def recognise(self, examples: Examples, data_dir: str) -> Recognised:
-        """Tells by content which images the members were trained on and validated on; arguments as `trained_on`."""
+        """Tells by content which images the members were trained on and validated on.
+
+        Args:
+          examples: the images in question, with their masks.
+          data_dir: folder of the prepared data sets, where images of older runs are looked up.
+        """
         return recognise([(member.workdir, member.config) for member in self.members], examples, data_dir)
 
     def stream(

@@ -39,7 +39,12 @@ class CheckpointStore(Protocol):
     def __exit__(self, *exception: Any) -> None: ...
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Saves asynchronously."""
+        """Saves asynchronously.
+
+        Args:
+          state: a state whose parameters are finite.
+          progress: the progress at that state.
+        """
 
     def wait(self) -> None:
         """Waits for the save in progress."""
@@ -51,7 +56,12 @@ class CheckpointStore(Protocol):
         """Reads the newest checkpoint, or returns None."""
 
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, Progress] | None:
-        """Reads one checkpoint, or returns None if this process keeps none."""
+        """Reads one checkpoint, or returns None if this process keeps none.
+
+        Args:
+          step: the step of the checkpoint.
+          target: `jax.ShapeDtypeStruct`s with shardings.
+        """
 
 
 class _LatestTwoAndBest:
@@ -264,7 +274,7 @@ def _training_alone(state: TrainState) -> dict[str, Any]:
     return item if state.averaged is None else item | state.raw
 
 
-class NoCheckpoints:
+class NoCheckpoints(CheckpointStore):
     """A `CheckpointStore` of a process that is not the first of its job: nothing is saved and nothing found."""
 
     def __enter__(self) -> "NoCheckpoints":

@@ -92,7 +92,12 @@ def read(workdir: Path) -> ImageList | None:
 
 
 def write(workdir: Path, images: ImageList) -> None:
-    """Writes a run's list; one line per image: name, and hashes of pixels, mask and image file."""
+    """Writes a run's list; one line per image: name, and hashes of pixels, mask and image file.
+
+    Args:
+      workdir: the run's folder.
+      images: the list.
+    """
     parts: dict[str, Any] = {
         field.name: [[entry.name, *entry.identity] for entry in getattr(images, field.name)]
         for field in dataclasses.fields(images)
@@ -212,5 +217,11 @@ def _share_nothing(first: str | None, second: str) -> bool:
 
 
 def entries(examples: Examples, known: Iterable[Identity] = (), **how: Any) -> tuple[Entry, ...]:
-    """Returns the list's entries of some images; arguments are those of `identify`."""
+    """Returns the list's entries of some images.
+
+    Args:
+      examples: the images and masks.
+      known: identities that are likely met.
+      **how: keyword arguments of `jaxseg.data.identity.identify`.
+    """
     return tuple(map(Entry, examples.names, identify(examples, known, **how)))

@@ -96,7 +96,7 @@ class Peers(Protocol):
         """Returns what tells all processes at the same step that the run shall stop."""
 
 
-class Alone:
+class Alone(Peers):
     """A process without peers: nothing is copied or waited for."""
 
     number, count, compiles_ahead = 0, 1, True
@@ -119,7 +119,7 @@ class Alone:
         return StopRequest()
 
 
-class Joined:
+class Joined(Peers):
     """One of several processes. All of them must call each method equally often and in the same order."""
 
     compiles_ahead = False  # among several processes pmap takes arrays only

@@ -61,7 +61,11 @@ class ImageList(Hook):
         self._stop = stop
 
     def on_start(self, run: Run, progress: Progress) -> None:
-        """Reads all images that are not known yet, and writes the file."""
+        """Reads all images that are not known yet, and writes the file.
+
+        Raises:
+          Stopped: the run was asked to stop meanwhile.
+        """
         del progress
         stop = self._stop
         try:

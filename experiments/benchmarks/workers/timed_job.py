@@ -27,11 +27,25 @@ class Timeline:
         self._spans: list[tuple[str, float, float]] = []
 
     def add(self, name: str, began: float, ended: float) -> None:
-        """Adds a span between two times of `time.time`."""
+        """Adds a span.
+
+        Args:
+          name: name of the span.
+          began: start of the span, seconds as from `time.time`.
+          ended: end of the span, seconds as from `time.time`.
+        """
         self._spans.append((name, began, ended))
 
     def split(self, began: float, ended: float) -> dict[str, float]:
-        """Returns the seconds from `began` to `ended` by part; they add up to the whole."""
+        """Splits a stretch of time into parts that add up to the whole.
+
+        Args:
+          began: start of the stretch, seconds as from `time.time`.
+          ended: end of the stretch, seconds as from `time.time`.
+
+        Returns:
+          Seconds by part.
+        """
         moments = sorted((at, step, name) for name, a, b in self._spans for at, step in ((a, 1), (b, -1)))
         result, active, now = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0), began
         for at, step, name in [*moments, (ended, 0, "other")]:
@@ -98,12 +112,15 @@ def run_job(settings: Mapping[str, str], workdir: str, spawned: float, only_firs
     Args:
       settings: values by the flags' names.
       workdir: the run's folder.
-      spawned: as for `Watch`.
-      only_first_step: as for `Watch`.
+      spawned: when this process was started, seconds as from `time.time`.
+      only_first_step: whether to stop the run, as SIGTERM does, once the first step is done.
 
     Returns:
       "seconds" by part and "total"; "first_step", seconds from the process's start until it was done; "epochs", the
       rate and memory of each; the process's peak memory.
+
+    Raises:
+      RuntimeError: the run failed.
     """
     from jaxseg import train
 
@@ -128,7 +145,13 @@ def run_job(settings: Mapping[str, str], workdir: str, spawned: float, only_firs
 
 
 def bare_step(changes: Mapping[str, Any], rounds: int, steps: int) -> JSON:
-    """Returns the spread of the bare step's seconds; to be asked of the process that ran the job."""
+    """Returns the spread of the bare step's seconds; to be asked of the process that ran the job.
+
+    Args:
+      changes: settings that differ from the default, by name.
+      rounds: number of rounds.
+      steps: steps of each round.
+    """
     from experiments.benchmarks.workers import bare_step as bare
 
     network = bare.Bare(changes)

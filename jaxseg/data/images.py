@@ -95,11 +95,12 @@ def decode_pillow(image: Image.Image, name: str = "image") -> np.ndarray:
       UserError: a truncated file, or an image that has no RGB form.
     """
     try:
-        if reason := misread(image):
-            raise ValueError(reason)
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        reason = misread(image)
+        if not reason:
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except Exception as error:  # Pillow reports damage with a dozen kinds, struct.error and IndexError among them
         raise UserError(f"{name}: cannot be decoded ({' '.join(str(error).split())[:200]})") from error
+    raise UserError(f"{name}: cannot be decoded ({reason})")
 
 
 def decode_mask(

@@ -1,15 +1,16 @@
 """The embedded synthetic data set: drawn pictures that look like dermoscopy, with exact masks.
 
-It needs no download, so that training, tests and demos run on a fresh machine. It says nothing about how well a model
-finds real lesions, and whoever reports a score on it must say so.
+It needs no download, so that training, tests and demos run on a fresh machine. Scores on it say nothing about how well
+a model finds real lesions; every report says so.
 
-Colours follow Beer and Lambert: skin, pigment, blood and shade are optical densities, one per colour channel, that add
-up, and light is exp(-density). So a lesion on dark skin darkens it by the same *factor* as on fair skin, as in nature.
-Brightness alone does not find the lesion: hairs, dark corners, shadows, ink, rulers and markers are dark as well, and
-some lesions are hardly darker, or even paler, than their surroundings.
+This is a fixed set: images depend on the split and the index only, and machines agree on them to the bit as far as
+NumPy's generator and sines and Pillow's drawing do, because light comes from a table and nearly all else is IEEE
+arithmetic in a fixed order. `jaxseg.synthetic` draws endless images for training on the device, faster and more
+various, but with the rounding of each device's compiler.
 
-Images depend on the split and the index only. Light is from a table and nearly all else is plain IEEE arithmetic in a
-fixed order, so that machines agree to the bit as far as NumPy's generator and sines and Pillow's drawing do.
+Colours follow Beer and Lambert, as in `jaxseg.synthetic.skin`. Brightness alone does not find the lesion: hairs, dark
+corners, shadows, ink, rulers and markers are dark as well, and some lesions are hardly darker, or even paler, than
+their surroundings.
 """
 
 import dataclasses
@@ -30,10 +31,10 @@ VERSION = "1"
 """Raised whenever any image or mask changes, so that scores before and after are not compared."""
 
 GROUPS = ("clean", "hair", "dark_corner", "low_contrast", "shadow", "ink", "marker", "ruler", "bubbles")
-"""The main difficulty of an image; image `i` of a split is of group `i % len(GROUPS)`, so that even a few have most."""
+"""The main difficulty of an image. Image `i` has group `i % len(GROUPS)`, so that nine images have all of them."""
 
 SPLITS = ("train", "validation", "test")
-"""The splits; the position is part of an image's seed and must stay."""
+"""The splits. The position of a split is part of its images' seeds and must not change."""
 
 _ROOT_SEED = 20160415
 _ROWS, _COLUMNS = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
@@ -59,7 +60,7 @@ def synthetic_examples(split: str, config: DataConfig) -> Examples:
 
     Args:
       split: "train" (`config.synthetic_train` images), "validation" or "test" (`config.synthetic_eval` each).
-      config: where the sizes are from.
+      config: number of images of each split.
 
     Raises:
       UserError: no such split.
@@ -99,11 +100,11 @@ def generate(rng: np.random.Generator, group: str) -> Example:
     """Draws one lesion with the difficulty that the group names.
 
     Args:
-      rng: where all randomness is from; consumed.
+      rng: source of all random numbers.
       group: one of `GROUPS`.
 
     Returns:
-      An example of [192, 256]; its mask is the drawn outline: one region without holes, never empty.
+      An example of [192, 256]. Its mask is the drawn outline: one region without holes, never empty.
     """
     traits = {group}
     if group != "clean":
@@ -128,8 +129,8 @@ class _Lens:
     """The round field of view.
 
     Attributes:
-      row, column, radius: its circle, pixels; an infinite radius where there are no dark corners.
-      opacity, colour: float32 [H, W] in [0, 1] and [3] in [0, 255], of what lies outside.
+      row, column, radius: circle, pixels; the radius is infinite where there are no dark corners.
+      opacity, colour: the area outside the circle, float32 [H, W] in [0, 1] and [3] in [0, 255].
     """
 
     row: float
@@ -144,8 +145,8 @@ class _Lesion:
     """Where the lesion is.
 
     Attributes:
-      radius: of a disc of the same area, pixels.
-      depth: float32 [H, W], roughly the pixels to the outline, positive inside.
+      radius: radius of a disc of the same area, pixels.
+      depth: float32 [H, W], approximate distance to the outline, pixels, positive inside.
       mask: bool [H, W].
     """
 
@@ -169,8 +170,8 @@ def _spline(length: int, cell: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def _noise(rng: np.random.Generator, cell: int) -> np.ndarray:
     """Returns a smooth random field, float32 [H, W], of mean 0 and deviation about 0.5, with bumps of `cell` pixels.
 
-    Not as matrix products: BLAS sums in another order on another machine, and its threads fight over cores with the
-    pipeline's, which made drawing ten times slower on a busy machine.
+    No matrix products: BLAS sums in another order on another machine, and its threads compete with the pipeline's; on a
+    busy machine drawing was ten times slower.
     """
     shape = HEIGHT // cell + 4, WIDTH // cell + 4
     knots = rng.integers(-127, 128, size=shape, dtype=np.int8) * np.float32(1.8 / 127)

@@ -4,7 +4,8 @@
         --command "python -m jaxseg.train --workdir runs/ph2 --data ph2 ..."
     python -m experiments.keep_run table
 
-`add` copies the numbers of a run, and of evaluations of it, into `experiments/results/NAME.json`; paths become names.
+`add` copies the numbers of a run and of its evaluations into `experiments/results/NAME.json`, with file names in place
+of paths.
 `table` writes the table of all runs into `experiments/results/RESULTS.md` and the short one into README. No number is
 typed by hand. Both take less than a second; training a run takes what its line of the table says (on two CPU cores, 15
 epochs at 224 pixels took 14 minutes).

@@ -1,1 +1,1 @@
-"""Speed and memory, measured in processes of their own."""
+"""Speed and memory, measured in separate processes."""

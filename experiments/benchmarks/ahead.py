@@ -6,11 +6,10 @@
     python -m experiments.benchmarks.ahead --targets v5e             (13 minutes)
 
 XLA's compilers need no device. The script reports the seconds of compilation, the memory that the program needs, the
-kernels that it starts, the bytes that move between them, and the floor: the time that FLOPs, or bytes, would take at
-the rates of the maker's data sheet, whichever is longer. A step is faster than the floor of bytes only where a cache
-holds them. On a TPU, whose compiler moves much data to memory on the chip and counts it, the floor is that of FLOPs
-alone. `benchmarks.step` measures on the device itself how near to its floor a step comes. Kernels that a GPU's compiler
-would choose by timing them have their defaults.
+number of kernels, the bytes that move between them, and the floor: the longer of the times that FLOPs and bytes take at
+the rates of the maker's data sheet. A step is faster than the floor of bytes only if a cache holds them. On a TPU the
+floor is that of FLOPs alone, because XLA counts data that it moves to memory on the chip. `benchmarks.step` measures on
+the device how near to its floor a step comes. Kernels that XLA would choose by timing on a GPU keep their defaults.
 
 Expect at most 6,074 images per second for a training step on an H100 at batch 16 in bfloat16
 (`experiments/results/ahead_cpu.json`).

@@ -1,11 +1,11 @@
-"""What the gradients written by hand in `jaxseg.models.ops` gain over those that JAX derives.
+"""Measures what the custom gradients of `jaxseg.models.ops` gain over those that JAX derives.
 
     python -m experiments.benchmarks.gradients
 
 Compiles both forms of each operation at a size of the default network (batch 8, 224 px), checks that their gradients
-agree, and prints the processor time that a gradient takes and the ratio. Processor time, so that other work on the
-machine counts less: of a CPU alone. Takes a minute or two on two cores. The ratios in the docstrings of `ops.py` come
-from here.
+agree, and prints the processor time of each and their ratio. Processor time depends less on other work on the machine
+than wall time; it exists for CPUs only. Takes one to two minutes on two cores of an AMD EPYC. Expect the ratios in the
+docstrings of `ops.py`.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""What the benchmarks share: command line, timed rounds, memory, result files and charts.
+"""Shared by the benchmarks: command line, timed rounds, memory, result files and charts.
 
-It imports the standard library alone until it draws, so that a process with PyTorch and without JAX can use it.
+It imports only the standard library until it draws: processes with PyTorch and without JAX use it, too.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Writes the table of speed in RESULTS.md from the files that the benchmarks have left in `experiments/results/`.
+"""Writes the table of speed in RESULTS.md from the benchmarks' files in `experiments/results/`.
 
     python -m experiments.benchmarks.table                           (a second)
 

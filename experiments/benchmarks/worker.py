@@ -1,4 +1,4 @@
-"""Measurements in separate processes, asked and answered in lines of JSON."""
+"""Runs measurements in separate processes; requests and answers are lines of JSON."""
 
 import contextlib
 import json

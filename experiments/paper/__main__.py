@@ -4,7 +4,7 @@
     python -m experiments.paper --out runs/paper --scale cpu         (seven hours on one core of an AMD EPYC)
     python -m experiments.paper --out runs/full                      (the paper's settings; meant for a GPU)
 
-Interrupted at any time, the same command goes on where it stood: finished rows are skipped, and a training row goes on
+After an interruption at any time, the same command continues: finished rows are skipped, and an unfinished one goes on
 from its last epoch. The page is written again after every section, so it can be read meanwhile. At scale `cpu` expect a
 pooled Dice of 0.82 on the external set for the full model; the paper gives 0.938.
 """

@@ -1,6 +1,6 @@
-"""Turns the experiments' sections into one page to look at, and the same in Markdown.
+"""Writes the experiments' sections as one HTML page and as Markdown.
 
-Each experiment leaves a folder `OUT/sections/NAME` with a `section.json` (description, tables, figures, what could not
+Each experiment writes a folder `OUT/sections/NAME` with a `section.json` (description, tables, figures, what could not
 be run, and the origin of the numbers) and the PNG files that it names. `write_page` turns them into `OUT/index.html`
 and `OUT/results.md`. The page loads its figures and nothing else, and runs no script.
 """

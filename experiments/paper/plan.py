@@ -1,4 +1,4 @@
-"""How far a study is, and how long its rows will take, from the rows that are done."""
+"""Progress of a study, and the time that its rows will take, estimated from the finished rows."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The images of a row's runs, each once, on the devices."""
+"""The images of all runs of a row, stored once each on the devices."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Training rows: what is trained, how it is scored, and how a table shows it."""
+"""Rows of the study: settings to train with, scores, and lines of tables."""
 
 import dataclasses
 import statistics

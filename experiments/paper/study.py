@@ -1,8 +1,8 @@
 """The folder of the paper's experiments, and the command line that all of their scripts have.
 
 `OUT/rows/NAME` holds a training row: `row.json`, `maps.npz` (probabilities of the external and validation images), each
-run as a workdir (`member-0` and so on), and `under-way` while the row trains. `OUT/sections/NAME` holds a table or
-figure. A finished row is not trained again, and an interrupted one goes on from its last epoch.
+run as a workdir (`member-0`, ...), and `under-way` while the row trains. `OUT/sections/NAME` holds a table or
+figure. A finished row is not trained again, and an interrupted one continues from its last epoch.
 """
 
 import argparse

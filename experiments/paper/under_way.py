@@ -1,4 +1,4 @@
-"""A training row that is under way, on disk: saved after every epoch, so that the row goes on from there.
+"""State of an unfinished row on disk, saved after every epoch, from which the row continues.
 
 `ROW/under-way` holds one orbax checkpoint of the stacked states after the last epoch, the states of each run's best
 epoch, and the progress of the runs as JSON. It is removed when the row's result is written.

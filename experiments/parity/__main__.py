@@ -1,4 +1,4 @@
-"""Measures how far jaxseg is from Keras, and writes the table of it into RESULTS.md.
+"""Measures the differences between jaxseg and Keras, and writes their table into RESULTS.md.
 
     python -m experiments.parity          (measures, then writes the table: 6 minutes on two CPU cores)
     python -m experiments.parity table    (writes the table from the kept file: a second)

@@ -1,1 +1,1 @@
-"""What several experiments share: where a result comes from, and tables."""
+"""Shared by the experiments: the origin of results, and Markdown tables."""

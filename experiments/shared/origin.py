@@ -1,4 +1,4 @@
-"""Where a result comes from: command, date, commit, versions and hardware, without any path of the machine."""
+"""The origin of a result: command, date, commit, versions and hardware, without any path of the machine."""
 
 import contextlib
 import datetime

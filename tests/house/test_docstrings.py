@@ -71,7 +71,7 @@ def raised(function: Function) -> set[str]:
             for child in (*node.handlers, *node.orelse, *node.finalbody):
                 visit(child, caught)
             return
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and not caught & {"Exception"}:
             found.update(name for name in named(node.exc.func) if name[0].isupper() and name not in caught)
         for child in ast.iter_child_nodes(node):
             visit(child, caught)

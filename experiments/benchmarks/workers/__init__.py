@@ -1,1 +1,1 @@
-"""What the benchmarks run in processes of their own."""
+"""Programs that the benchmarks run in separate processes."""

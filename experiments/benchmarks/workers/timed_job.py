@@ -1,6 +1,6 @@
-"""Runs `jaxseg.train` in this process and tells where its time went; the worker's side of `experiments.benchmarks.job`.
+"""Runs `jaxseg.train` in this process and reports where its time went; the worker of `experiments.benchmarks.job`.
 
-The trainer has no timers of its own: a hook hears when each phase begins and ends, and JAX reports compilations.
+The trainer has no timers: a hook records when each phase begins and ends, and JAX reports compilations.
 """
 
 import contextlib

@@ -1,11 +1,11 @@
 """Where the distance to the paper's numbers lies: limits of any threshold, lesions by size, batch norm that lags.
 
-The external set's truth serves to find out, never to choose anything.
+The external set's truth is used for analysis only; nothing is chosen by it.
 
     python -m experiments.paper.sections.gap --out runs/paper --scale cpu
 
 Minutes on one core of an AMD EPYC once the rows are trained. At scale `cpu` expect a pooled Dice of 0.93 for
-`generalise` with the best threshold for each image, which only its truth can tell.
+`generalise` with the best threshold for each image, which requires the image's truth.
 """
 
 import dataclasses

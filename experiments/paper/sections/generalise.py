@@ -1,6 +1,7 @@
 """From PH2 to other cameras: what each step of the preset `generalise` adds to the paper's recipe.
 
-Steps are judged by PH2 validation, plain and under drawn artefacts; the external set only reports.
+Steps are chosen by PH2 validation, plain and with drawn artefacts; the external set is scored, but nothing is chosen
+by it.
 
     python -m experiments.paper.sections.generalise --out runs/paper --scale cpu
 

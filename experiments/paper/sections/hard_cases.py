@@ -1,6 +1,6 @@
 """Hard cases (the paper's 4.4 and Table 2): five images, one per difficulty, with truth, prediction, Dice and Jaccard.
 
-The paper does not name its images. These were picked by their looks from thumbnails, before any was scored.
+The paper does not name its images. These were chosen by eye from thumbnails, before any was scored.
 
     python -m experiments.paper.sections.hard_cases --out runs/paper --scale cpu
 

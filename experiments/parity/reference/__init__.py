@@ -1,1 +1,1 @@
-"""What Keras computes, and the recipe that both sides share."""
+"""Results of Keras, and the recipe for weights and images that Keras and jaxseg share."""

@@ -1,6 +1,6 @@
-"""How far jaxseg is from Keras, one measurement each. Needs Keras.
+"""Measures the differences between jaxseg and Keras, one function each. Needs Keras.
 
-`tests/experiments/test_keras_parity.py` asserts on these, and `python -m experiments.parity` makes a table of them.
+`tests/experiments/test_keras_parity.py` asserts on the results, and `python -m experiments.parity` writes their table.
 Differences are relative to the largest value, or norm, of Keras' tensor.
 """
 

@@ -1,4 +1,4 @@
-"""What Keras' own callbacks and Adam do with the sequences of `schedules`. Needs Keras."""
+"""Runs Keras' callbacks and Adam on the sequences of `schedules`. Needs Keras."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Makes `keras_reference.npz`: what Keras' own ResNet50V2 and ResNet50 compute with the weights of `recipe`.
+"""Writes `keras_reference.npz`: results of Keras' ResNet50V2 and ResNet50 with the weights of `recipe`.
 
     python -m experiments.parity.reference.make_keras_reference      (needs `.[keras]`; a minute on two CPU cores)
 

@@ -1,4 +1,4 @@
-"""Makes `optim_reference.npz`: what Keras' callbacks and Adam do with the first sequences of `schedules`.
+"""Writes `optim_reference.npz`: results of Keras' callbacks and Adam on the first sequences of `schedules`.
 
     python -m experiments.parity.reference.make_optim_reference      (needs `.[keras]`; seconds on a CPU)
 

@@ -1,6 +1,6 @@
-"""Weights, images and losses that Keras and jaxseg each make for themselves, from numpy alone.
+"""Weights, images and losses that Keras and jaxseg each compute for themselves, with NumPy alone.
 
-Every array is drawn from a generator seeded by its own name, so no order of layers is shared between the two sides.
+Every array is drawn from a generator seeded by the array's name, so the two sides share no order of layers.
 Only `Generator.random` is used: its stream has been the same through all versions of numpy.
 """
 

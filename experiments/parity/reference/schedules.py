@@ -1,6 +1,6 @@
-"""Loss and gradient sequences that Keras' callbacks and optimiser, and ours, are driven with; and ours driven.
+"""Sequences of losses and gradients for Keras' and jaxseg's callbacks and optimisers, and jaxseg's results on them.
 
-As in `recipe`, only `Generator.random` is used, so a sequence is the same with every version of numpy.
+Only `Generator.random` is used: its stream has been the same through all versions of NumPy.
 """
 
 import math

@@ -16,14 +16,13 @@ from pathlib import Path, PurePosixPath
 from jaxseg.errors import UserError, refuse_unreadable
 
 MAX_FILES = 200_000
-"""Most files looked at in a source: a hundred times the largest set, so that `--source /` ends soon."""
+"""Maximum number of files in a source, a hundred times those of the largest set. Beyond it, `--source /` ends."""
 
 MAX_FILE_BYTES = 256 * 2**20
-"""Largest file read from a source; the largest ISIC 2016 photograph has 10 MB."""
+"""Maximum size of a file, bytes. The largest photograph of ISIC 2016 has 10 MB."""
 
 MAX_DEPTH = 6
-"""Deepest folder looked into; PH2's masks lie 4 below its root."""
-
+"""Maximum number of folder levels below a source that are searched. PH2's masks lie 4 levels below its root."""
 
 UNPACK = "not a zip archive; unpack it (`unrar x`, `7z x` or `bsdtar -xf`) and point --source at the folder it makes"
 
@@ -33,8 +32,8 @@ class SourceFile:
     """One file of a source.
 
     Attributes:
-      where: what an error message calls it, as "/data/x.zip: ISIC_0000000.jpg".
-      read: returns its content.
+      where: name for error messages, such as "/data/x.zip: ISIC_0000000.jpg".
+      read: function that returns the content.
     """
 
     where: str
@@ -42,12 +41,18 @@ class SourceFile:
 
 
 Files = dict[str, SourceFile]
-"""The files of a source by their path in it, with forward slashes."""
+"""Files by their paths within the source, with forward slashes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An image and its mask as published."""
+    """An image and its mask as published.
+
+    Attributes:
+      name: name that image and mask share.
+      image: file of the image.
+      mask: file of the mask.
+    """
 
     name: str
     image: SourceFile
@@ -59,14 +64,14 @@ def list_source(source: str | Path, archives: str) -> Files:
 
     Args:
       source: the folder or archive.
-      archives: glob of the publisher's archive names without ".zip", as "PH2*"; other archives in a folder are left
-        alone.
+      archives: glob pattern of the names of the publisher's archives without ".zip", such as "PH2*". Other archives in
+        a folder are ignored.
 
     Returns:
-      The files, none of them read yet.
+      The files. Their contents are read later.
 
     Raises:
-      UserError: no such folder or archive, an archive that is not a sound zip file, or too many files.
+      UserError: the source does not exist, an archive is not a sound zip file, or there are too many files.
     """
     path = Path(source).expanduser()
     try:
@@ -81,7 +86,7 @@ def list_source(source: str | Path, archives: str) -> Files:
 
 
 def file_at(path: Path) -> SourceFile:
-    """Returns a file on disk as one of a source."""
+    """Returns a file on disk as a `SourceFile`."""
     return SourceFile(str(path), lambda: _read_file(path))
 
 
@@ -90,27 +95,27 @@ def packed(files: Files, archives: str) -> list[SourceFile]:
 
     Args:
       files: all files of the source, by path.
-      archives: pattern of the names of the publisher's archives, without ending.
+      archives: glob pattern of the names of the publisher's archives, without ending.
     """
     endings = (".rar", ".7z", ".tar", ".gz", ".tgz")
     return [file for path, file in files.items() if _is_archive(PurePosixPath(path).name, archives, endings)]
 
 
 def find(files: Files, pattern: str) -> dict[str, SourceFile]:
-    """Returns the files whose path ends in the pattern, by the text of its group "name".
+    """Returns the files whose paths end with a match of the pattern, by the upper-case text of its group "name".
 
     Args:
       files: all files of the source, by path.
       pattern: regular expression with a group called "name".
 
     Raises:
-      UserError: two files of the same name.
+      UserError: two files have the same name.
     """
     found: dict[str, SourceFile] = {}
     expression = re.compile(rf"(?:^|/){pattern}$", re.IGNORECASE)
     for path, file in files.items():
         if match := expression.search(path):
-            name = match["name"].upper()  # as in the publishers' names and tables
+            name = match["name"].upper()  # the publishers' names and tables are in upper case
             if name in found:
                 raise UserError(f"{name} is there twice: {found[name].where} and {file.where}; point --source at one")
             found[name] = file
@@ -140,16 +145,16 @@ def _list_folder(root: Path, archives: str) -> Files:
         here = Path(folder)
         below = here.relative_to(root)
         status = here.stat()
-        if (status.st_dev, status.st_ino) in seen:  # links that lead back up have more paths than can be walked
+        if (status.st_dev, status.st_ino) in seen:  # a link to a parent folder makes endless paths
             subfolders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and len(below.parts) < MAX_DEPTH)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and len(below.parts) < MAX_DEPTH)
         for name in sorted(names):
             path = here / name
-            if name.startswith("."):  # the Mac's companion files look like images
+            if name.startswith("."):  # companion files of macOS look like images
                 continue
-            if path.exists() and not path.is_file():  # a pipe would be waited for for ever
+            if path.exists() and not path.is_file():  # opening a pipe would block for ever
                 continue
             if _is_archive(name, archives, (".zip",)) and path.stem not in subfolders:
                 files |= _list_archive(path, PurePosixPath(below) / path.stem)
@@ -165,28 +170,28 @@ def _is_archive(name: str, archives: str, endings: tuple[str, ...]) -> bool:
 
 
 def _list_archive(path: Path, below: PurePosixPath) -> Files:
-    """Lists an archive as if it were unpacked to the folder `below`, which is named like it."""
+    """Lists an archive as if it were unpacked to the folder `below`, which has the archive's name."""
     if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
         raise UserError(f"{path}: {UNPACK}")
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
-    except Exception as error:  # damage makes zipfile raise half a dozen kinds
+    except Exception as error:  # zipfile raises many kinds of errors on damaged files
         raise UserError(f"{path}: not a sound zip archive ({error}); fetch it again") from None
     if len(members) > MAX_FILES:
         raise UserError(f"{path}: holds over {MAX_FILES:,} files, so it is not the publisher's archive")
     for member in members:
         _check_member(path, member)
     return {
-        str(below / m.filename.replace("\\", "/")): SourceFile(
-            f"{path}: {m.filename}", lambda m=m: _read_member(path, m)
+        str(below / member.filename.replace("\\", "/")): SourceFile(
+            f"{path}: {member.filename}", lambda member=member: _read_member(path, member)
         )
-        for m in members
+        for member in members
     }
 
 
 def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
-    """Refuses what no publisher's archive holds; as nothing is unpacked, only memory could be harmed."""
+    """Refuses members that no publisher's archive holds. Nothing is unpacked, so only memory is at risk."""
     name = PurePosixPath(member.filename.replace("\\", "/"))
     is_link = stat.S_ISLNK(member.external_attr >> 16)
     if name.is_absolute() or ".." in name.parts or is_link:
@@ -204,12 +209,12 @@ def _check_member(path: Path, member: zipfile.ZipInfo) -> None:
 def _read_member(path: Path, member: zipfile.ZipInfo) -> bytes:
     where = f"{path}: {member.filename}"
     try:
-        # Opened anew for each member: milliseconds, and no file handle has to outlive this call.
+        # Opening the archive for each member takes milliseconds, and no file handle outlives this call.
         with zipfile.ZipFile(path) as archive:
-            return archive.read(member)  # never more than the size that was checked, whatever the stream holds
+            return archive.read(member)  # no more than the size that was checked
     except RuntimeError as error:  # encrypted, or an unknown compression
         raise UserError(f"{where}: cannot be unpacked ({error}); unpack the archive and give the folder") from None
-    except Exception as error:  # damage makes zipfile and the decompressors raise half a dozen kinds
+    except Exception as error:  # zipfile and the decompressors raise many kinds
         raise UserError(f"{where}: damaged ({error}); fetch the archive again") from None
 
 

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from jaxseg.config import PRESETS, Config, DataConfig, preset, settings_file
 from jaxseg.config.near_misses import nearest_flag
 from jaxseg.errors import RunError, UserError
+from jaxseg.pretrained.place import NAME
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,9 +97,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         _add_setting(groups[section], dotted, field)
 
 
+_SHORT_FLAGS = {"data.name": ("--data",), "model.init_from": ("--init-from",)}
+"""Second flags of settings that are given often."""
+
+
 def _add_setting(group: argparse._ActionsContainer, dotted: str, field: dataclasses.Field) -> None:
     """Adds the flag of one setting."""
-    flags = [f"--{dotted.replace('_', '-')}"] + ["--data"] * (dotted == "data.name")
+    flags = [f"--{dotted.replace('_', '-')}", *_SHORT_FLAGS.get(dotted, ())]
     default = _as_text(field.default)
     group.add_argument(
         *flags,
@@ -140,7 +145,9 @@ def reading_from(args: argparse.Namespace) -> dict[str, Any]:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that choose the model: `--workdir`, `--ensemble`, `--tta`."""
-    parser.add_argument("--workdir", required=True, metavar="W", help="folder of the run")
+    parser.add_argument(
+        "--workdir", default=NAME, metavar="W", help="folder of the run; default: builtin, the model inside the package"
+    )
     parser.add_argument(
         "--ensemble",
         nargs="+",

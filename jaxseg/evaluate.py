@@ -16,7 +16,7 @@ def _parser() -> argparse.ArgumentParser:
         "Scores the best weights of a run on a split of a data set, per image and pooled over all pixels, at the "
         "images' own resolution and at the network's. Writes metrics.json, per_image.csv, cases.png, overlays/ and the "
         "page report.html.",
-        "--workdir W [--data D] [--split S] [--out DIR] [--overwrite] [--batch-size N] [--ensemble W ...] [--tta] "
+        "[--workdir W] [--data D] [--split S] [--out DIR] [--overwrite] [--batch-size N] [--ensemble W ...] [--tta] "
         "[--threshold VALUE|auto] [--largest-component] [--fill-holes] [--data-dir DIR]",
     )
     cli.add_model_arguments(result)
@@ -25,7 +25,11 @@ def _parser() -> argparse.ArgumentParser:
         "--data", metavar="D", help=f"{datasets.help_of_names()} or a folder; default: what it trained on"
     )
     result.add_argument("--split", metavar="S", help=f"default: {datasets.help_of_default_splits()}")
-    result.add_argument("--out", metavar="DIR", help="folder for the results; default: W/evaluation/D-S")
+    result.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder for the results; default: W/evaluation/D-S, builtin/evaluation/D-S without --workdir",
+    )
     result.add_argument(
         "--overwrite",
         action="store_true",
@@ -46,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.evaluation.folder import check_may_replace, folder_of
     from jaxseg.evaluation.scoring import evaluate
     from jaxseg.inference.threshold import describe_masks, from_args
+    from jaxseg.pretrained import place
     from jaxseg.runs import workdir as files
     from jaxseg.runs.reading import with_reading_of
     from jaxseg.runs.splits import open_split
@@ -53,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     cli.start_logging()
     startup.tune()
-    workdir = Path(args.workdir)
+    workdir = place.folder_of(args.workdir)
     config = files.read_config(workdir)
     changes = {"data.name": args.data, "data.data_dir": args.data_dir}
     data_config = config.updated({name: value for name, value in changes.items() if value is not None}).data
@@ -62,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = data.resolve_name(data_config)
     examples = open_split(workdir, config, data_config, args.split or data.default_split(name))
     check_masks([examples])
-    out = Path(args.out) if args.out else folder_of(workdir, examples)
+    # Nothing is written into the package.
+    out = Path(args.out) if args.out else folder_of(Path(place.shown(workdir)), examples)
     with lock.held(out, "--out"):
         segmenter, prediction = from_args(args)
         if not args.overwrite:

@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         "Writes the best weights of a run, and its network, into one StableHLO file that runs without jaxseg, on CPU, "
         "CUDA and ROCm GPUs and TPU: from images uint8 [B, S, S, 3], RGB, to the probability of lesion, float32 "
         "[B, S, S], for any B. jaxseg/inference/standalone.py runs it.",
-        "--workdir W --output FILE [--ensemble W ...] [--tta] [--overwrite]",
+        "[--workdir W] --output FILE [--ensemble W ...] [--tta] [--overwrite]",
     )
     cli.add_model_arguments(result)
     result.add_argument("--output", required=True, metavar="FILE", help="the file to write, as model.stablehlo")
@@ -70,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_output(output, overwrite=args.overwrite)
 
     from jaxseg.inference.export import PLATFORMS, export
-    from jaxseg.inference.masks import THRESHOLD
     from jaxseg.inference.segmenter import Segmenter
     from jaxseg.system import startup
     from jaxseg.system.files import replacing
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = segmenter.image_size
     log.info("written to %s: %.1f MB, for %s", output, len(content) / 1e6, ", ".join(PLATFORMS))
     log.info("in: images uint8 [B, %d, %d, 3], RGB in [0, 255], any B", size, size)
-    log.info("out: probability of lesion, float32 [B, %d, %d]; lesion above %g", size, size, THRESHOLD)
+    log.info("out: probability of lesion, float32 [B, %d, %d]; lesion above %g", size, size, segmenter.threshold)
 
 
 if __name__ == "__main__":

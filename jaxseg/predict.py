@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
         "Segments an image, or all images in a folder and its subfolders, with the best weights of a run. Masks are "
         "0 for skin and 255 for lesion, PNG, of the images' own sizes, as NAME_mask.png. predictions.csv says how far "
         "each mask can be trusted, the least trusted first.",
-        "--workdir W --input DIR_OR_FILE --output DIR_OR_PNG [--measure [--pixels-per-mm X]] [--overlay] "
+        "[--workdir W] --input DIR_OR_FILE --output DIR_OR_PNG [--measure [--pixels-per-mm X]] [--overlay] "
         "[--probabilities] [--uncertainty] [--overwrite | "
         "--skip-existing] [--batch-size N] [--ensemble W ...] [--tta] [--threshold VALUE|auto] [--largest-component] "
         "[--fill-holes] [--data-dir DIR]",

@@ -48,6 +48,7 @@ __all__ = [
     "eval_step",
     "pick_devices",
     "predict_step",
+    "started_with",
     "state_target",
     "train_step",
 ]
@@ -104,6 +105,23 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     }
     # Copied, because both are donated to the first step.
     return state.replace(**weights, averaged=state.averaged and jax.tree.map(jnp.copy, weights))
+
+
+def started_with(variables: Mapping[str, Any], config: Config) -> TrainState:
+    """Returns the state before the first step of a run that starts with given weights of its whole network.
+
+    Args:
+      variables: "params" and "batch_stats", as `TrainState.variables` has them.
+      config: all settings; those of the optimiser are used.
+    """
+    # Copied, because all parts are donated to the first step.
+    weights = {name: jax.tree.map(jnp.copy, variables[name]) for name in ("params", "batch_stats")}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        **weights,
+        opt_state=create_optimizer(config.optim).init(weights["params"]),
+        averaged=jax.tree.map(jnp.copy, weights) if config.optim.ema else None,
+    )
 
 
 # Runs once: optimising the program would take twice as long as everything else in it.

@@ -10,7 +10,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +54,9 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
       The exit code.
     """
     args = _parser().parse_args(argv)
-    config = cli.config_from(args)
+    config, chosen = cli.config_from(args), cli.changes_from(args)
 
+    from jaxseg.runs import parent
     from jaxseg.runs import workdir as files
     from jaxseg.system import processes, startup
     from jaxseg.system.stop import Stopped
@@ -70,13 +71,16 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
     workdir = Path(args.workdir)
     if (workdir / files.CONFIG).exists() and not hasattr(args, "config"):
         # The same folder without settings means the same run: it resumes with the settings of its start.
-        config = files.read_config(workdir).updated(cli.changes_from(args))
+        config = files.read_config(workdir)
+        if parent.SETTING in chosen and not files.was_started(workdir):
+            config = parent.without(config)
+        config = config.updated(chosen)
     if args.print_config:
-        print(json.dumps(resolve(config, workdir).to_dict(), indent=2))
+        print(json.dumps(resolve(config, workdir, chosen).to_dict(), indent=2))
         return 0
     with processes.peers().stop_request() as stop:
         try:
-            train_and_evaluate(config, workdir, stop, hooks)
+            train_and_evaluate(config, workdir, stop, hooks, chosen)
         except Stopped as stopped:
             command = shlex.join(["python", "-m", "jaxseg.train", *(sys.argv[1:] if argv is None else argv)])
             log.info("%s; go on with: %s", stopped, command)
@@ -85,7 +89,11 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
 
 
 def train_and_evaluate(
-    config: "Config", workdir: Path | str, stop: "Stop | None" = None, hooks: "Sequence[Hook]" = ()
+    config: "Config",
+    workdir: Path | str,
+    stop: "Stop | None" = None,
+    hooks: "Sequence[Hook]" = (),
+    chosen: Collection[str] = (),
 ) -> tuple["TrainState", dict[str, Any]]:
     """Trains until the epochs are done or early stopping ends the run; resumes the run that the folder holds.
 
@@ -96,6 +104,8 @@ def train_and_evaluate(
       workdir: the run's folder, created if it does not exist.
       stop: asked after every step; when it says so, the run saves and raises `Stopped`.
       hooks: called at fixed moments of the training; see `jaxseg.training.hooks.Hook`.
+      chosen: names of settings, as "data.image_size", that `model.init_from` shall not change although they have their
+        default.
 
     Returns:
       The state with the best weights (lowest validation loss), and the content of `summary.json`.
@@ -108,7 +118,7 @@ def train_and_evaluate(
     """
     from jaxseg.training import loop
 
-    return loop.train_and_evaluate(config, workdir, stop, hooks)
+    return loop.train_and_evaluate(config, workdir, stop, hooks, chosen)
 
 
 if __name__ == "__main__":

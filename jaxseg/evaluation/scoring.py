@@ -20,6 +20,7 @@ from jaxseg.evaluation.records import OVERLAP_SCORES, Scored, per_image_csv, sco
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter, resize_probability
 from jaxseg.inference.threshold import describe_masks, validation_images
+from jaxseg.pretrained.place import shown
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import write_page
 from jaxseg.runs.workdir import METRICS, PER_IMAGE
@@ -66,7 +67,7 @@ def evaluate(
         },
         "identity": {**hash_all(recognised.identities), "validated_on": recognised.validated_on},
         "model": {
-            "workdir": str(segmenter.members[0].workdir),
+            "workdir": shown(segmenter.members[0].workdir),
             "step": segmenter.step,
             "trained_on": segmenter.config.data.name,
         },

@@ -1,6 +1,7 @@
 """A trained model ready to use: the best weights of a run, or of several, behind one call."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,11 +15,16 @@ from jaxseg.config import Config
 from jaxseg.data import Examples
 from jaxseg.data.images import decode_image, decode_pillow, resize_image
 from jaxseg.errors import UserError
+from jaxseg.inference.masks import THRESHOLD
+from jaxseg.pretrained import card, place
 from jaxseg.runs.checkpoint import restore_best
 from jaxseg.runs.images import Recognised, recognise
 from jaxseg.runs.workdir import read_config
 from jaxseg.steps import Steps, state_target
 from jaxseg.system.devices import all_devices, divisible
+from jaxseg.system.files import read_json
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -33,6 +39,7 @@ class Member:
       step: training step of the weights.
       steps: the compiled steps; members of equal networks share them.
       variables: "params" and "batch_stats".
+      threshold: probability above which a pixel is lesion, unless another is asked for.
     """
 
     workdir: Path
@@ -40,6 +47,7 @@ class Member:
     step: int
     steps: Steps
     variables: dict
+    threshold: float = THRESHOLD
 
 
 class Segmenter:
@@ -54,6 +62,7 @@ class Segmenter:
       config: settings of the first run.
       step: training step of the first run's weights.
       image_size: side of the network's square input, pixels.
+      threshold: probability above which a pixel is lesion, unless another is asked for: 0.5, but for a packed model.
       batch_size: images that go through the network at once, over all devices.
     """
 
@@ -63,14 +72,17 @@ class Segmenter:
         self.config = members[0].config
         self.step = members[0].step
         self.image_size = self.config.data.image_size
+        self.threshold = members[0].threshold if len(members) == 1 else THRESHOLD
         self.batch_size = divisible(batch_size or self.config.train.batch_size, len(members[0].steps.devices))
 
     @classmethod
-    def load(cls, workdir: Path | str, *more: Path | str, tta: bool = False, batch_size: int | None = None) -> Self:
+    def load(
+        cls, workdir: Path | str = place.NAME, *more: Path | str, tta: bool = False, batch_size: int | None = None
+    ) -> Self:
         """Loads the best checkpoint of a run, or of several as an ensemble, onto all local devices.
 
         Args:
-          workdir: the run's folder.
+          workdir: the run's folder; "builtin", the default, is the model inside the package.
           more: folders of further runs; their networks may differ, but not their image size.
           tta: test-time augmentation: average over flips and quarter turns, at eight times the cost.
           batch_size: images that go through the network at once, over all devices; default: as in training.
@@ -81,7 +93,7 @@ class Segmenter:
         Raises:
           UserError: no run in a folder, no checkpoint yet, or runs of different image sizes.
         """
-        workdirs = [Path(folder) for folder in (workdir, *more)]
+        workdirs = [place.folder_of(folder) for folder in (workdir, *more)]
         configs = [read_config(folder) for folder in workdirs]
         sizes = [config.data.image_size for config in configs]
         for folder, size in zip(workdirs, sizes, strict=True):
@@ -96,7 +108,10 @@ class Segmenter:
         for folder, config in zip(workdirs, configs, strict=True):
             steps = compiled[config.model]
             variables, step = restore_best(folder, state_target(config, steps).variables)
-            members.append(Member(folder, config, step, steps, variables))
+            about = read_json(folder / place.CARD) if place.is_packed(folder) else {}
+            if about:
+                log.info("model %s: %s", place.shown(folder), card.line(about))
+            members.append(Member(folder, config, step, steps, variables, about.get("threshold", THRESHOLD)))
         return cls(members, tta=tta, batch_size=batch_size)
 
     def __call__(self, image: np.ndarray | Image.Image | str | os.PathLike[str]) -> np.ndarray:

@@ -24,6 +24,7 @@ from jaxseg.errors import UserError
 from jaxseg.inference.masks import THRESHOLD, Prediction
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.metrics import confusion, scores
+from jaxseg.pretrained.place import shown
 from jaxseg.runs.images import find, fingerprints_of, read
 from jaxseg.runs.workdir import run_id
 from jaxseg.system.progress_bar import progress
@@ -49,7 +50,9 @@ def from_args(args: argparse.Namespace) -> tuple[Segmenter, Prediction]:
     """
     batch_size = getattr(args, "batch_size", None)
     segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta, batch_size=batch_size)
-    prediction = Prediction(largest_component=args.largest_component, fill_holes=args.fill_holes)
+    prediction = Prediction(
+        threshold=segmenter.threshold, largest_component=args.largest_component, fill_holes=args.fill_holes
+    )
     if args.threshold == "auto":
         prediction = choose_threshold(segmenter, prediction, args.data_dir, getattr(args, "data", None))
     elif args.threshold is not None:
@@ -66,7 +69,9 @@ def describe_masks(segmenter: Segmenter, prediction: Prediction) -> dict[str, An
     """
     return {
         "test_time_augmentation": segmenter.tta,
-        "ensemble": [{"workdir": str(m.workdir), "step": m.step, "run": run_id(m.workdir)} for m in segmenter.members],
+        "ensemble": [
+            {"workdir": shown(m.workdir), "step": m.step, "run": run_id(m.workdir)} for m in segmenter.members
+        ],
         **dataclasses.asdict(prediction),
     }
 
@@ -106,7 +111,11 @@ def choose_threshold(
     where = examples.dataset, examples.split, len(examples)
     log.info(text, GRID[best], *where, dice[best], dice[GRID.index(THRESHOLD)], THRESHOLD)
     if chosen_on["trained_on"]:
-        log.warning("%d of these images were TRAINED ON by another run of the ensemble", chosen_on["trained_on"])
+        log.warning(
+            "%d of these images were TRAINED ON, by another run of the ensemble or by the run whose weights this one "
+            "started with",
+            chosen_on["trained_on"],
+        )
     return dataclasses.replace(prediction, threshold=GRID[best], threshold_chosen_on=chosen_on)
 
 

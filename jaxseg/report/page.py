@@ -19,6 +19,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from jaxseg.config import Config
 from jaxseg.config.datasets import data_set
 from jaxseg.metrics import LEAST_JACCARD
+from jaxseg.pretrained import place
 from jaxseg.report import charts
 from jaxseg.runs import workdir as files
 from jaxseg.runs.workdir import CASES, METRICS, PER_IMAGE, PICTURES
@@ -75,15 +76,15 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
       workdir: the run's folder.
       evaluations: folders of evaluations, in the order to show.
     """
-    run = _read_json(workdir / files.CONFIG)
+    run = _read_json(files.description_of(workdir))
     history = _read_lines(workdir / files.HISTORY)
     summary = _read_json(workdir / files.SUMMARY)
     best_step = next((line.get("step") for line in history if line.get("epoch") == summary.get("best_epoch")), None)
     sections = [_evaluation(folder, f"e{i}", run, best_step) for i, folder in enumerate(evaluations, 1)]
     context = {
         "run": run,
-        "workdir": workdir,
-        "command": f"python -m jaxseg.evaluate --workdir {shlex.quote(str(workdir))}",
+        "workdir": Path(place.shown(workdir)),
+        "command": f"python -m jaxseg.evaluate --workdir {shlex.quote(place.shown(workdir))}",
         "model": _model_name(run),
         "summary": summary,
         "history": history,

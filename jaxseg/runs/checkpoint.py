@@ -16,6 +16,8 @@ from typing import Any, Protocol, TypeVar
 import jax
 
 from jaxseg.errors import RunError, UserError, one_line
+from jaxseg.pretrained import place
+from jaxseg.pretrained import weights as packed
 from jaxseg.runs.progress import Progress
 from jaxseg.steps import TrainState
 
@@ -300,10 +302,10 @@ class NoCheckpoints(CheckpointStore):
 
 
 def restore_best(workdir: Path, target: Any) -> tuple[Any, int]:
-    """Reads the best variables of a run, which may still be training.
+    """Reads the best variables of a run, which may still be training, or those of a packed model.
 
     Args:
-      workdir: the run's folder.
+      workdir: its folder.
       target: `jax.ShapeDtypeStruct`s of "params" and "batch_stats", with shardings.
 
     Returns:
@@ -313,6 +315,8 @@ def restore_best(workdir: Path, target: Any) -> tuple[Any, int]:
       UserError: the run has no checkpoint yet.
       RunError: the checkpoint cannot be read, or checkpoints are removed faster than they can be read.
     """
+    if place.is_packed(workdir):
+        return packed.read(workdir, target)
     folder = workdir / FOLDER
     if not folder.is_dir():
         raise UserError(f"{workdir}: no {FOLDER}/ in it; train first: python -m jaxseg.train --workdir {workdir}")

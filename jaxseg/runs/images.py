@@ -5,6 +5,9 @@ images may be told again in any other set, but images that were added, removed o
 """
 
 import dataclasses
+import gzip
+import json
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +17,17 @@ from jaxseg.config import Config
 from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data import Examples
 from jaxseg.data.identity import Identity, identify
-from jaxseg.errors import UserError
-from jaxseg.runs.workdir import CONFIG
-from jaxseg.system.files import read_json, write_json
+from jaxseg.errors import UserError, one_line
+from jaxseg.pretrained import place
+from jaxseg.runs.workdir import description_of
+from jaxseg.system.files import read_json, replacing, write_json
 
 IMAGES = "images.json"
 
 _VERSION = 1
+
+_MAX_PACKED_BYTES = 2**26
+"""Most of an unpacked list that is read: some 500,000 images."""
 
 
 class Entry(NamedTuple):
@@ -44,25 +51,49 @@ class ImageList:
       validation: validated on, in order.
       earlier_train: trained on in earlier epochs, before they were edited or removed.
       earlier_validation: validated on in earlier epochs, likewise.
+      inherited_train: trained on by the run whose weights this one started with, and by the runs before that.
+      inherited_validation: validated on by those runs.
+      inherited_unlisted: data sets of those of these runs that keep no list, and whose images are not to be had.
     """
 
     train: tuple[Entry, ...]
     validation: tuple[Entry, ...]
     earlier_train: tuple[Entry, ...] = ()
     earlier_validation: tuple[Entry, ...] = ()
+    inherited_train: tuple[Entry, ...] = ()
+    inherited_validation: tuple[Entry, ...] = ()
+    inherited_unlisted: tuple[str, ...] = ()
 
     def identities(self) -> list[Identity]:
         """Returns those of all images."""
-        parts = (self.train, self.validation, self.earlier_train, self.earlier_validation)
-        return [entry.identity for part in parts for entry in part]
+        return [entry.identity for name in _ENTRIES for entry in getattr(self, name)]
 
     def trained(self) -> set[str]:
         """Returns what tells an image that was trained on, as `Identity.images`."""
-        return _tellers((*self.train, *self.earlier_train))
+        return _tellers((*self.train, *self.earlier_train, *self.inherited_train))
 
     def validated(self) -> set[str]:
         """Returns what tells an image that was validated on."""
-        return _tellers((*self.validation, *self.earlier_validation))
+        return _tellers((*self.validation, *self.earlier_validation, *self.inherited_validation))
+
+    def inherited(self) -> dict[str, tuple]:
+        """Returns what a run that starts with this run's weights inherits, as fields of its own list."""
+        train = (*self.train, *self.earlier_train, *self.inherited_train)
+        validation = (*self.validation, *self.earlier_validation, *self.inherited_validation)
+        return {
+            "inherited_train": tuple(dict.fromkeys(train)),  # each once: runs in a row often share their images
+            "inherited_validation": tuple(dict.fromkeys(validation)),
+            "inherited_unlisted": self.inherited_unlisted,
+        }
+
+
+_UNLISTED = "inherited_unlisted"
+
+_ENTRIES = tuple(field.name for field in dataclasses.fields(ImageList) if field.name != _UNLISTED)
+"""Fields of `ImageList` that hold entries."""
+
+_REQUIRED = ("train", "validation", "earlier_train", "earlier_validation")
+"""Fields that every `images.json` has; the others came later."""
 
 
 def _tellers(entries: Iterable[Entry]) -> set[str]:
@@ -70,25 +101,38 @@ def _tellers(entries: Iterable[Entry]) -> set[str]:
 
 
 def read(workdir: Path) -> ImageList | None:
-    """Returns the list of a run, or None where it has none, as of releases before 0.2.
+    """Returns the list of a run or of a packed model, or None where it has none, as of releases before 0.2.
 
     Raises:
       UserError: the file is damaged, or of a newer jaxseg.
     """
-    path = workdir / IMAGES
+    packed = place.is_packed(workdir)
+    path = workdir / (place.IMAGES if packed else IMAGES)
     if not path.exists():
         return None
-    values = read_json(path)
+    values = _read_packed(path) if packed else read_json(path)
     if values.get("version") != _VERSION:
         raise UserError(f"{path}: version {values.get('version')!r}, but this jaxseg reads {_VERSION}; update jaxseg")
     try:
-        parts = {
-            field.name: tuple(Entry(name, Identity(*map(str, parts))) for name, *parts in values[field.name])
-            for field in dataclasses.fields(ImageList)
+        parts: dict[str, Any] = {
+            field: tuple(Entry(name, Identity(*map(str, parts))) for name, *parts in values[field])
+            for field in _ENTRIES
+            if field in values or field in _REQUIRED
         }
+        parts[_UNLISTED] = tuple(map(str, values.get(_UNLISTED, ())))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is damaged; restore it from a copy, or start in a new --workdir") from error
     return ImageList(**parts)
+
+
+def _read_packed(path: Path) -> dict[str, Any]:
+    """Reads a list that `write_packed` has written."""
+    try:
+        with gzip.open(path) as file:
+            values = json.loads(file.read(_MAX_PACKED_BYTES))
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); install jaxseg again") from error
+    return values if isinstance(values, dict) else {}
 
 
 def write(workdir: Path, images: ImageList) -> None:
@@ -98,12 +142,32 @@ def write(workdir: Path, images: ImageList) -> None:
       workdir: the run's folder.
       images: the list.
     """
+    write_json(workdir / IMAGES, _to_json(images))
+
+
+def write_packed(folder: Path, images: ImageList) -> None:
+    """Writes the list of a packed model: compressed, and without the images' names.
+
+    Args:
+      folder: the packed model's folder.
+      images: the list.
+    """
+    nameless = {field: tuple(entry._replace(name="") for entry in getattr(images, field)) for field in _ENTRIES}
+    text = json.dumps(_to_json(dataclasses.replace(images, **nameless)), separators=(",", ":"))
+    with replacing(folder / place.IMAGES) as temporary:
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def _to_json(images: ImageList) -> dict[str, Any]:
     parts: dict[str, Any] = {
-        field.name: [[entry.name, *entry.identity] for entry in getattr(images, field.name)]
-        for field in dataclasses.fields(images)
+        field: [[entry.name, *entry.identity] for entry in getattr(images, field)]
+        for field in _ENTRIES
+        if field in _REQUIRED or getattr(images, field)
     }
+    if images.inherited_unlisted:
+        parts[_UNLISTED] = list(images.inherited_unlisted)
     columns = ["name", "image", "mask", "file"]
-    write_json(workdir / IMAGES, {"version": _VERSION, "columns": columns, **parts})
+    return {"version": _VERSION, "columns": columns, **parts}
 
 
 def find(
@@ -142,7 +206,7 @@ def find(
 
 
 def _about(workdir: Path) -> dict[str, Any]:
-    about = read_json(workdir / CONFIG).get("data")
+    about = read_json(description_of(workdir)).get("data")
     return about if isinstance(about, dict) else {}
 
 
@@ -182,7 +246,8 @@ def recognise(runs: Sequence[tuple[Path, Config]], examples: Examples, data_dir:
     lists = [_list_of(workdir, config, examples, data_dir) for workdir, config in runs]
     known = [images for images in lists if images is not None]
     identities = identify(examples, (identity for images in known for identity in images.identities()))
-    if len(known) < len(lists):
+    unlisted = {name for images in known for name in images.inherited_unlisted}
+    if len(known) < len(lists) or not all(_share_nothing(name, examples.dataset) for name in unlisted):
         return Recognised(identities, None, None)
     trained = set().union(*(images.trained() for images in known))
     validated = set().union(*(images.validated() for images in known))
@@ -191,14 +256,32 @@ def recognise(runs: Sequence[tuple[Path, Config]], examples: Examples, data_dir:
 
 
 def _list_of(workdir: Path, config: Config, examples: Examples, data_dir: str) -> ImageList | None:
-    """Returns the list of a run; of one without, what its data set tells; None where that may be another today.
+    """Returns the list of a run as far as it matters for some images; None where it is not to be had.
 
     A run without a list has nothing in common with a data set that is known to share no image with its own.
     """
     if (images := read(workdir)) is not None:
         return images
+    if config.model.init_from:
+        return None  # its list, which is lost, told what the weights had seen before
     if _share_nothing(dataset_of(workdir), examples.dataset):
         return ImageList((), ())
+    return _told_by_its_data(workdir, config, data_dir)
+
+
+def inherited_by(workdir: Path, config: Config) -> dict[str, tuple]:
+    """Returns which images a run's weights have seen, as fields of the `ImageList` of a run that starts with them.
+
+    Args:
+      workdir: the run's folder.
+      config: its settings.
+    """
+    images = read(workdir) or _told_by_its_data(workdir, config, config.data.data_dir)
+    return (images or ImageList((), (), inherited_unlisted=(str(dataset_of(workdir)),))).inherited()
+
+
+def _told_by_its_data(workdir: Path, config: Config, data_dir: str) -> ImageList | None:
+    """Returns the images of a run without a list from its data set; None where that may be another today."""
     try:
         train, validation = data.training_splits(dataclasses.replace(config.data, data_dir=data_dir))
     except UserError:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +114,8 @@ def _resumed(config: Config, workdir: Path, train: Examples, validation: Example
     log.warning("%s: %s; going on with the run's own split", config.data.name, changes)
     before = ((*stored.earlier_train, *stored.train), (*stored.earlier_validation, *stored.validation))
     earlier = [_not_among(entries, part) for entries, part in zip(before, now, strict=True)]
-    return RunSplits(*kept, ImageList(*now, *earlier))
+    inherited = {name: value for name, value in vars(stored).items() if name.startswith("inherited_")}
+    return RunSplits(*kept, ImageList(*now, *earlier, **inherited))
 
 
 def _not_among(entries: Iterable[Entry], now: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -211,6 +212,7 @@ def register(
     workdir: Path,
     keep: tuple[Callable[[int, Example], object], Callable[[int, Example], object]],
     stop: Callable[[], bool],
+    inherited: Mapping[str, tuple] | None = None,
 ) -> None:
     """Writes the list of a run that starts, or whose list has changed, and where its data lie now.
 
@@ -220,6 +222,7 @@ def register(
       workdir: the run's folder.
       keep: called with index and content of every training and validation image that is decoded.
       stop: whether the run shall stop, asked now and then.
+      inherited: which images the weights that the run starts with have seen, as fields of `ImageList`; default: none.
 
     Raises:
       UserError: an image that cannot be decoded.
@@ -229,13 +232,16 @@ def register(
     if started and splits.images is None and fingerprints_of(workdir) != _fingerprints(splits):
         return  # an older jaxseg's run, of which nobody can tell any more what it was trained on
     if not splits.is_written:
+        if started and config.model.init_from:
+            inherited = {"inherited_unlisted": ("",)}  # the list is lost that told what the weights had seen before
         seen: tuple[dict[int, Look], dict[int, Look]] = ({}, {})
         parts = (splits.train, splits.validation)
         images = splits.images or ImageList(
             *(
                 entries(part, decoded=seeing(looks, kept), stop=stop)
                 for part, looks, kept in zip(parts, seen, keep, strict=True)
-            )
+            ),
+            **(inherited or {}),
         )
         _warn_of_twins(images)
         if splits.train.dataset != "synthetic":  # drawn images are not copies of one another
@@ -249,8 +255,9 @@ def register(
 def _warn_of_twins(images: ImageList) -> None:
     trained = images.trained()
     if twins := [entry.name for entry in images.validation if entry.identity.images() & trained]:
-        log.warning("%d of the validation images are training images too, of the same content: %s", len(twins),
-                    _some(twins))  # fmt: skip
+        of_others = ", here or in a run whose weights this one starts with" if images.inherited_train else ""
+        log.warning("%d of the validation images are training images too%s, of the same content: %s", len(twins),
+                    of_others, _some(twins))  # fmt: skip
 
 
 def _record_place(config: Config, workdir: Path, splits: RunSplits) -> None:

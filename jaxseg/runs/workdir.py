@@ -17,6 +17,7 @@ from typing import Any
 import jaxseg
 from jaxseg.config import SCHEMA_VERSION, Config
 from jaxseg.errors import RunError, UserError, one_line, out_of_space, shown
+from jaxseg.pretrained.place import CARD, is_packed
 from jaxseg.system.files import read_json, write_text
 
 CONFIG, HISTORY, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
@@ -66,13 +67,18 @@ def write_metrics(workdir: Path, history: Iterable[Mapping[str, Any]]) -> None:
     write_text(workdir / HISTORY, "".join(json.dumps(line, allow_nan=False) + "\n" for line in history))
 
 
+def description_of(workdir: Path) -> Path:
+    """Returns the file that says what a folder's run is: `config.json`, or `card.json` of a packed model."""
+    return workdir / (CARD if is_packed(workdir) else CONFIG)
+
+
 def read_config(workdir: Path) -> Config:
     """Returns the settings that a run was started with.
 
     Raises:
       UserError: there is no run in this folder, or another version of jaxseg wrote it.
     """
-    path = workdir / CONFIG
+    path = description_of(workdir)
     if not path.exists():
         raise UserError(
             f"{workdir}: no {CONFIG} in it, so no run; train first: python -m jaxseg.train --workdir {workdir}"
@@ -107,16 +113,26 @@ def planned_epochs(workdir: Path) -> int | None:
 def run_id(workdir: Path) -> str:
     """Returns a short hash of `config.json` (settings, start time), which tells runs apart wherever they lie.
 
+    A packed model has the hash of its weights.
+
     Raises:
       UserError: the file cannot be read.
     """
-    values = read_json(workdir / CONFIG)
+    values = read_json(description_of(workdir))
+    if is_packed(workdir):
+        return packed_id(values)
     # Where the data lie may change while a run goes on.
     config = values.get("config")
     if isinstance(config, dict) and isinstance(config.get("data"), dict):
         values["config"] = {**config, "data": {**config["data"], "name": ""}}
     text = json.dumps({name: value for name, value in values.items() if name != "data"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def packed_id(card: Mapping[str, Any]) -> str:
+    """Returns what `run_id` returns for a packed model with this `card.json`."""
+    weights = card.get("weights")
+    return str(weights.get("sha256") if isinstance(weights, Mapping) else None)[:16]
 
 
 def was_started(workdir: Path) -> bool:
@@ -131,6 +147,8 @@ def check_is_free(workdir: Path) -> None:
     Raises:
       UserError: it holds such a file, which the message names.
     """
+    if is_packed(workdir):
+        raise UserError(f"{workdir}: holds a packed model, in which no run can be trained; give another --workdir")
     saved = sorted(workdir.glob("checkpoints/[0-9]*"))
     for path in (*(workdir / name for name in (HISTORY, SUMMARY, CURVES)), *saved):
         if path.exists():

@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from jaxseg import data
 from jaxseg.config import Config
 from jaxseg.errors import UserError
+from jaxseg.runs import parent
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import Checkpoints, CheckpointStore, NoCheckpoints
 from jaxseg.runs.images import IMAGES
@@ -28,14 +29,27 @@ class RunFolder(Protocol):
     def held(self) -> contextlib.AbstractContextManager[Any]:
         """Keeps other runs out of the folder within the block."""
 
-    def resolve(self, config: Config) -> dict[str, Any] | None:
-        """Returns the resolved settings as JSON values, or None in a process that cannot know them."""
+    def resolve(self, config: Config, chosen: Collection[str]) -> dict[str, Any] | None:
+        """Returns the resolved settings as JSON values, or None in a process that cannot know them.
+
+        Args:
+          config: all settings, as the user gave them.
+          chosen: names of the settings that the user gave.
+        """
 
     def open_splits(self, config: Config) -> RunSplits:
         """Opens the training and validation images: those of the run if it resumes, as far as a process knows them."""
 
     def checkpoints(self) -> CheckpointStore:
         """Opens the checkpoints."""
+
+    def parent(self, config: Config, target: Any) -> parent.Parent | None:
+        """Reads the run that `model.init_from` names; None where there is none, or in a process that cannot know.
+
+        Args:
+          config: resolved settings.
+          target: `jax.ShapeDtypeStruct`s of "params" and "batch_stats", with shardings.
+        """
 
     def writers(self, images: ImageList) -> Sequence[Hook]:
         """Returns the hooks that log and write files, the given one first."""
@@ -57,9 +71,14 @@ class OwnedFolder:
         with visible_log(), lock.held(self._workdir):
             yield
 
-    def resolve(self, config: Config) -> dict[str, Any]:
-        """Returns the resolved settings as JSON values."""
-        return resolve(config, self._workdir).to_dict()
+    def resolve(self, config: Config, chosen: Collection[str]) -> dict[str, Any]:
+        """Returns the resolved settings as JSON values.
+
+        Args:
+          config: all settings, as the user gave them.
+          chosen: names of the settings that the user gave.
+        """
+        return resolve(config, self._workdir, chosen).to_dict()
 
     def open_splits(self, config: Config) -> RunSplits:
         """Opens the images of the run that the folder holds, or the set's own splits where it holds none."""
@@ -68,6 +87,18 @@ class OwnedFolder:
     def checkpoints(self) -> CheckpointStore:
         """Opens the checkpoints in the folder."""
         return Checkpoints(self._workdir)
+
+    def parent(self, config: Config, target: Any) -> parent.Parent | None:
+        """Reads the run whose weights this one starts with.
+
+        Args:
+          config: resolved settings.
+          target: `jax.ShapeDtypeStruct`s of "params" and "batch_stats", with shardings.
+
+        Returns:
+          Its weights, and what is known of them; None if this run starts without.
+        """
+        return parent.read_parent(config.model.init_from, target) if config.model.init_from else None
 
     def writers(self, images: ImageList) -> Sequence[Hook]:
         """Returns one of each writer."""
@@ -81,8 +112,13 @@ class NoFolder:
         """Does nothing."""
         return contextlib.nullcontext()
 
-    def resolve(self, config: Config) -> None:
-        """Returns None: the first process knows the settings."""
+    def resolve(self, config: Config, chosen: Collection[str]) -> None:
+        """Returns None: the first process knows the settings.
+
+        Args:
+          config: all settings, as the user gave them.
+          chosen: names of the settings that the user gave.
+        """
 
     def open_splits(self, config: Config) -> RunSplits:
         """Opens the set's own splits; the first process knows which images the run has."""
@@ -91,6 +127,14 @@ class NoFolder:
     def checkpoints(self) -> CheckpointStore:
         """Returns checkpoints that are never written."""
         return NoCheckpoints()
+
+    def parent(self, config: Config, target: Any) -> None:
+        """Returns None: the first process reads the weights.
+
+        Args:
+          config: resolved settings.
+          target: `jax.ShapeDtypeStruct`s of "params" and "batch_stats", with shardings.
+        """
 
     def writers(self, images: ImageList) -> Sequence[Hook]:
         """Returns no writers."""
@@ -108,25 +152,29 @@ def run_folder(workdir: Path, peers: Peers) -> RunFolder:
     return OwnedFolder(workdir) if peers.number == 0 else NoFolder()
 
 
-def resolve(config: Config, workdir: Path) -> Config:
-    """Settles what `auto` and the plain U-Net leave open, and checks that the folder holds no other run.
+def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Config:
+    """Settles what `auto`, the plain U-Net and `model.init_from` leave open; checks that the folder holds no other run.
 
     Args:
       config: all settings.
       workdir: the run's folder.
+      chosen: names of the settings that the user gave, even where they have their default: `model.init_from` does not
+        change them.
 
     Returns:
       The settings that the run is trained with.
 
     Raises:
-      UserError: the folder holds another run, or files but no run; or a setting is for an encoder, and the plain U-Net
-        does not have one.
+      UserError: the folder holds another run, or files but no run; a setting is for an encoder, and the plain U-Net
+        does not have one; or `model.init_from` names no run, or one of another network.
     """
     has_config, saved = (workdir / files.CONFIG).exists(), None
     if has_config and files.was_started(workdir):
         saved = files.read_config(workdir)
     elif not has_config:
         files.check_is_free(workdir)
+    if config.model.init_from:
+        config = _with_parent(config, saved, chosen)
     changes: dict[str, Any] = {}
     config = dataclasses.replace(config, data=data.absolute(config.data))  # so that the run resumes from any folder
     if config.data.name == "auto":
@@ -134,9 +182,10 @@ def resolve(config: Config, workdir: Path) -> Config:
         if name == "synthetic":
             changes["model.pretrained"] = "none"
             log.warning(
-                "SYNTHETIC DATA: no PH2 is prepared here, so --data auto trains on generated images, from random "
-                "weights; its scores say nothing about real lesions. "
-                "For real data: python -m jaxseg.prepare ph2 --source PH2Dataset"
+                "SYNTHETIC DATA: no PH2 is prepared here, so --data auto trains on generated images, from %s; its "
+                "scores say nothing about real lesions. "
+                "For real data: python -m jaxseg.prepare ph2 --source PH2Dataset",
+                config.model.init_from or "random weights",
             )
     if config.model.encoder == "none":
         if config.model.pretrained not in ("imagenet", "none"):
@@ -155,4 +204,21 @@ def resolve(config: Config, workdir: Path) -> Config:
         # Data that have moved are recognised by their content, once they are open.
         listed = (workdir / IMAGES).exists()
         files.check_same_run(saved, config, workdir, but=("data.name",) if listed else ())
+    return config
+
+
+def _with_parent(config: Config, saved: Config | None, chosen: Collection[str]) -> Config:
+    """Takes over the network of the run that `model.init_from` names, or of this run itself where it has started.
+
+    Raises:
+      UserError: that folder holds no run, or the settings contradict its network.
+    """
+    config = config.updated({parent.SETTING: parent.place_of(config.model.init_from)})
+    folder = config.model.init_from
+    parent.check_pretrained(config, chosen)
+    # A run that has started holds all weights itself: the other one may have changed since, or be gone.
+    source = saved or parent.read_settings(folder)
+    config = config.updated({"model.pretrained": "none", **parent.taken_over(config, source, chosen)})
+    if not saved:
+        parent.check_network(config, source, folder)
     return config

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,8 +16,9 @@ from jaxseg.data import pipeline
 from jaxseg.data.plausibility import check_masks
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import CheckpointStore
+from jaxseg.runs.parent import Parent
 from jaxseg.runs.progress import Progress, add_step, after_epoch, check_finite, resumed, validation_scores
-from jaxseg.steps import Steps, TrainState, create_train_state, state_target
+from jaxseg.steps import Steps, TrainState, create_train_state, started_with, state_target
 from jaxseg.system import processes
 from jaxseg.system.devices import divisible, pick_devices
 from jaxseg.system.processes import Peers
@@ -64,7 +65,11 @@ class Job:
 
 
 def train_and_evaluate(
-    config: Config, workdir: Path | str, stop: Stop | None = None, hooks: Sequence[Hook] = ()
+    config: Config,
+    workdir: Path | str,
+    stop: Stop | None = None,
+    hooks: Sequence[Hook] = (),
+    chosen: Collection[str] = (),
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains until the epochs are done or early stopping ends the run; resumes the run that the folder holds.
 
@@ -73,6 +78,8 @@ def train_and_evaluate(
       workdir: the run's folder, created if it does not exist.
       stop: asked after every step; when it says so, the run saves and raises `Stopped`.
       hooks: called at fixed moments of the training, in every process, after the run's own writers.
+      chosen: names of settings, as "data.image_size", that `model.init_from` shall not change although they have their
+        default.
 
     Returns:
       The state with the best weights (lowest validation loss), and the content of `summary.json`.
@@ -86,7 +93,7 @@ def train_and_evaluate(
     workdir, peers = Path(workdir), processes.peers()
     folder = run_folder(workdir, peers)
     with files.disk_errors(workdir), folder.held():
-        config = Config.from_dict(peers.json_from_first(folder.resolve(config)))
+        config = Config.from_dict(peers.json_from_first(folder.resolve(config, chosen)))
         images = folder.open_splits(config).agreed(peers)
         train_set, validation_set = images.train, images.validation
         processes.check_same("data set", [train_set.fingerprint(), validation_set.fingerprint()], peers)
@@ -108,12 +115,24 @@ def train_and_evaluate(
                 StopRequest() if stop is None else stop,
                 checkpoints,
             )
-            run = Run(config, workdir, train_set, validation_set, peers.devices(steps.devices))
-            listed = ImageList(images, job.train, job.validation, job.stop if peers.count == 1 else None)
-            return train_job(job, run, init_key, [*folder.writers(listed), *hooks])
+            is_new = checkpoints.latest() is None
+            parent = folder.parent(config, state_target(config, steps).variables) if is_new else None
+            run = Run(
+                config,
+                workdir,
+                train_set,
+                validation_set,
+                peers.devices(steps.devices),
+                parent.record if parent else None,
+            )
+            seen = parent.seen if parent else {}
+            listed = ImageList(images, job.train, job.validation, job.stop if peers.count == 1 else None, seen)
+            return train_job(job, run, init_key, [*folder.writers(listed), *hooks], parent)
 
 
-def train_job(job: Job, run: Run, key: jax.Array, hooks: Sequence[Hook]) -> tuple[TrainState, dict[str, Any]]:
+def train_job(
+    job: Job, run: Run, key: jax.Array, hooks: Sequence[Hook], parent: Parent | None = None
+) -> tuple[TrainState, dict[str, Any]]:
     """Trains to the end, and reads the best weights.
 
     Args:
@@ -121,6 +140,7 @@ def train_job(job: Job, run: Run, key: jax.Array, hooks: Sequence[Hook]) -> tupl
       run: the facts of the run, for the hooks.
       key: a `jax.random` key for the initial weights.
       hooks: called while it trains.
+      parent: the run whose weights this one starts with; None where there is none, and in all but the first process.
 
     Returns:
       The state with the best weights, and the content of `summary.json`.
@@ -130,7 +150,7 @@ def train_job(job: Job, run: Run, key: jax.Array, hooks: Sequence[Hook]) -> tupl
       Stopped: the run was asked to stop.
       RunError: a loss was not finite, or no checkpoint can be read.
     """
-    state, progress = start_or_resume(job, key)
+    state, progress = start_or_resume(job, key, parent)
     progress = resumed(progress, job.config, files.planned_epochs(run.workdir))
     with started(hooks, run, progress) as told:
         with jax.transfer_guard("disallow"):
@@ -145,21 +165,25 @@ def train_job(job: Job, run: Run, key: jax.Array, hooks: Sequence[Hook]) -> tupl
     return state, summary
 
 
-def start_or_resume(job: Job, key: jax.Array) -> tuple[TrainState, Progress]:
+def start_or_resume(job: Job, key: jax.Array, parent: Parent | None = None) -> tuple[TrainState, Progress]:
     """Reads the newest checkpoint, or initialises the weights where there is none.
 
     Args:
       job: what to train.
       key: a `jax.random` key for the initial weights.
+      parent: the run whose weights this one starts with; None where there is none, and in all but the first process.
 
     Returns:
       The state, on the devices, and the progress.
     """
-    # Order of initialisation: 1. this run's own latest checkpoint, 2. given encoder weights, 3. random weights.
+    # Order of initialisation: 1. this run's own latest checkpoint, 2. all weights of another run, 3. given encoder
+    # weights, 4. random weights.
     target = state_target(job.config, job.steps)
     state, progress = job.checkpoints.resume(target) or (None, None)
     if values := job.peers.json_from_first(progress and progress.to_json()):
         return share(state, job), Progress.from_json(values)
+    if job.config.model.init_from:
+        return share(started_with(parent.variables, job.config) if parent else None, job), Progress()
     encoder_weights = weights.load_pretrained(job.config.model.pretrained, job.config.model.encoder)
     with ThreadPoolExecutor(1) as aside:
         # Initialisation leaves cores idle, on which the training step is compiled meanwhile.

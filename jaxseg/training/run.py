@@ -1,7 +1,7 @@
 """The facts of a run that do not change while it trains, and the summary of a finished run."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Run:
       train_set: training images.
       validation_set: validation images.
       devices: the devices of all processes.
+      parent: of a run that only starts, which weights it starts with, as `runs.parent.Parent.record`; None for others.
     """
 
     config: Config
@@ -53,6 +54,7 @@ class Run:
     train_set: Examples
     validation_set: Examples
     devices: Sequence[jax.Device]
+    parent: Mapping[str, Any] | None = None
 
     @property
     def epoch_steps(self) -> int:

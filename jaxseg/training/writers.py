@@ -21,6 +21,7 @@ from jaxseg.report import curves
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import PAGE, write_page
 from jaxseg.runs import workdir as files
+from jaxseg.runs.parent import RECORD
 from jaxseg.runs.progress import Progress
 from jaxseg.runs.splits import RunSplits, register
 from jaxseg.system.files import write_json
@@ -47,6 +48,7 @@ class ImageList(Hook):
       train: keeps training images that are decoded for the list.
       validation: keeps validation images likewise.
       stop: asked during a long reading; None not to ask, as among several processes, which must ask equally often.
+      seen: which images the weights that the run starts with have seen, as fields of `runs.images.ImageList`.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class ImageList(Hook):
         train: ResizedExamples,
         validation: ResizedExamples,
         stop: Stop | None,
+        seen: Mapping[str, tuple] | None = None,
     ):
         self._splits = splits
         self._keep = train.keep, validation.keep
         self._stop = stop
+        self._seen = seen or {}
 
     def on_start(self, run: Run, progress: Progress) -> None:
         """Reads all images that are not known yet, and writes the file.
@@ -70,7 +74,7 @@ class ImageList(Hook):
         stop = self._stop
         try:
             requested = stop.requested if stop else lambda: False
-            register(self._splits, run.config, run.workdir, self._keep, requested)
+            register(self._splits, run.config, run.workdir, self._keep, requested, self._seen)
         except Interrupted:
             raise Stopped(f"stopped by {stop.reason} before the first step", stop.exit_code) from None
 
@@ -83,8 +87,10 @@ class ConfigFile(Hook):
         path = run.workdir / files.CONFIG
         if not path.exists() or not (progress.epoch or progress.sums.steps):
             data = {**run.data, "fingerprints": run.fingerprints}
-            described = files.describe_run(run.config, data=data, device=run.device, seed=run.config.train.seed)
-            write_json(path, described)
+            facts = {"data": data, "device": run.device, "seed": run.config.train.seed}
+            if run.parent:
+                facts[RECORD] = run.parent
+            write_json(path, files.describe_run(run.config, **facts))
 
 
 class HistoryFile(Hook):
@@ -193,9 +199,9 @@ class LogLines(Hook):
             SYNTHETIC_MARK if run.synthetic else "",
         )
         log.info(
-            "model %s, pretrained %s, loss %s, %d px, batch %d, %s",
+            "model %s, %s, loss %s, %d px, batch %d, %s",
             "plain U-Net" if config.model.encoder == "none" else f"{config.model.encoder}-U-Net",
-            config.model.pretrained,
+            f"from {start}" if (start := config.model.init_from) else f"pretrained {config.model.pretrained}",
             config.loss.name,
             config.data.image_size,
             config.train.batch_size,

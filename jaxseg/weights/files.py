@@ -172,8 +172,8 @@ def _check_unpacked_size(archive: zipfile.ZipFile, path: Path) -> None:
 def _check_is_file(path: Path) -> None:
     if path.is_dir() and (path / "config.json").exists():
         raise UserError(
-            f"{path}: is the folder of a run; put its encoder into a file first: python -m jaxseg.port_weights "
-            f"--source {path} --output encoder.npz"
+            f"{path}: is the folder of a run; --init-from {path} starts with all of its weights; for its encoder "
+            f"alone, put that into a file: python -m jaxseg.port_weights --source {path} --output encoder.npz"
         )
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give a weight file")

@@ -13,7 +13,7 @@ FLOORS = (
     {"config", "system"},
     {"augment", "data", "losses", "models", "optim"},
     {"synthetic"},
-    {"steps", "weights"},
+    {"pretrained", "steps", "weights"},
     {"runs"},
     {"report"},
     {"inference", "training"},

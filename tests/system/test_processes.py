@@ -16,7 +16,7 @@ import pytest
 from jaxseg import train
 from jaxseg.config import Config
 from jaxseg.errors import UserError
-from jaxseg.runs.checkpoint import Checkpoints
+from jaxseg.runs.checkpoint import Checkpoints, restore_best
 from jaxseg.steps import Steps, state_target
 from jaxseg.system import processes
 from tests.helpers.runs import flags
@@ -103,6 +103,17 @@ def test_two_processes_stop_together_and_one_goes_on(tiny, tmp_path):
     # Equal if they stopped between the last step of that epoch and its validation.
     assert before.step <= after.step == 3 * epochs
     assert [line["epoch"] for line in lines] == list(range(1, epochs + 1))
+
+
+@pytest.mark.slow
+def test_all_processes_start_with_the_weights_that_the_first_one_reads(tiny, tiny_run, tmp_path):
+    """If broken, `--init-from` needs the parent's folder on every machine, or processes start from other weights."""
+    frozen = {"model.init_from": str(tiny_run), "optim.learning_rate": 1e-12, "train.epochs": 1, "train.devices": 0}
+    finish(start(tmp_path / "two", tiny.updated(frozen)), 0)
+    target = state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
+    before, after = (restore_best(run, target)[0]["params"] for run in (tiny_run, tmp_path / "two"))
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+    assert json.loads((tmp_path / "two" / "config.json").read_text())["init_from"]["workdir"] == str(tiny_run)
 
 
 @pytest.mark.parametrize("value", ["two", "localhost:1,2", "localhost:1,2,2", "localhost:1,x,2"])

@@ -38,7 +38,7 @@ def test_only_the_first_process_has_a_folder(tiny, tmp_path):
     """If broken, the other processes of a job write files, or need to read the first one's disk."""
     folder = run_folder(tmp_path / "run", _Second())
     with folder.held(), folder.checkpoints() as checkpoints:
-        assert folder.resolve(tiny) is None
+        assert folder.resolve(tiny, ()) is None
         assert list(folder.writers(images=None)) == []
         assert checkpoints.latest() is None
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""The model inside the package: weights, card, and what reads them."""

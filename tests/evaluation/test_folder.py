@@ -5,13 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxseg import compare, evaluate
 from jaxseg.config import DataConfig
-from jaxseg.data import Examples
+from jaxseg.data import Examples, open_split
+from jaxseg.data.identity import hash_all, identify
 from jaxseg.errors import UserError
 from jaxseg.evaluation.folder import check_may_replace, folder_of
 from tests.helpers.bad_files import RGB, data_set, encoded
+from tests.helpers.skin import save
 
 NOW = {
     "test_time_augmentation": False,
@@ -87,6 +90,33 @@ def test_scores_of_other_images_are_kept(tmp_path):
     stored(tmp_path)
     with pytest.raises(UserError, match="holds scores of other images; "):
         check_may_replace(tmp_path, examples(names=("a", "c")), DataConfig(), NOW)
+
+
+def test_scores_of_masks_that_were_edited_since_are_kept(tmp_path):
+    """If broken, a mask that was redrawn at the same size in bytes replaces the scores of the one before."""
+    data_set(tmp_path / "set", 3)
+    config = DataConfig(name=str(tmp_path / "set"))
+    now = open_split(config, "all")
+    stored(tmp_path / "out", images=now, identity=hash_all(identify(now)))
+    check_may_replace(tmp_path / "out", open_split(config, "all"), config, NOW)
+    path = tmp_path / "set" / "masks" / "im1.png"
+    path.write_bytes(path.read_bytes().ljust(1000, b"\0"))  # decoders ignore what follows a PNG
+    stored(tmp_path / "out", images=(before := open_split(config, "all")), identity=hash_all(identify(before)))
+    save(path, np.roll(np.asarray(Image.open(path)), 3, axis=0))
+    path.write_bytes(path.read_bytes().ljust(1000, b"\0"))
+    after = open_split(config, "all")
+    assert after.fingerprint() == before.fingerprint()
+    with pytest.raises(UserError, match="holds scores of images or masks that have been edited since; --overwrite"):
+        check_may_replace(tmp_path / "out", after, config, NOW)
+
+
+def test_the_same_images_in_another_place_may_be_scored_again(tmp_path):
+    """If broken, an evaluation cannot be repeated once its data have moved."""
+    for place in ("a", "b"):
+        data_set(tmp_path / place, 3)
+    first, second = (open_split(DataConfig(name=str(tmp_path / place)), "all") for place in ("a", "b"))
+    stored(tmp_path / "out", images=first, identity=hash_all(identify(first)))
+    check_may_replace(tmp_path / "out", second, DataConfig(), NOW)
 
 
 @pytest.mark.parametrize(

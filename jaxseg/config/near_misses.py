@@ -74,5 +74,19 @@ def nearest_flag(flag: str, flags: Sequence[str]) -> str:
     return f"; did you mean {by_last_part[close[0]]!r}?" if close else ""
 
 
+def nearest_setting(dotted: str, settings: Sequence[str]) -> str:
+    """Returns "; did you mean 'x'?" for an unknown setting, or an empty string if none is near.
+
+    Args:
+      dotted: what a file or a program calls it, as "optim.lr".
+      settings: the settings that there are, as "optim.learning_rate".
+    """
+    flags = {f"--{name.replace('_', '-')}": name for name in settings}
+    near = nearest_flag(f"--{dotted.replace('_', '-')}", list(flags))
+    for flag, name in sorted(flags.items(), key=lambda pair: -len(pair[0])):
+        near = near.replace(f"'{flag}'", f"'{name}'")
+    return near
+
+
 def _last_part(flag: str) -> str:
     return flag.split(".")[-1].lstrip("-")

@@ -24,6 +24,7 @@ from typing import Any
 
 from jaxseg.config.datasets import help_of_names
 from jaxseg.config.fields import Section, setting
+from jaxseg.config.near_misses import nearest_setting
 from jaxseg.errors import UserError, shown, suggestion
 
 SCHEMA_VERSION = 1
@@ -340,7 +341,7 @@ class Config:
         known = dict(self.settings())
         for dotted, value in changes.items():
             if dotted not in known:
-                raise UserError(f"unknown setting {shown(dotted)}{suggestion(dotted, known)}")
+                raise UserError(f"unknown setting {shown(dotted)}{nearest_setting(dotted, list(known))}")
             section, name = dotted.split(".")
             sections.setdefault(section, {})[name] = value
         return dataclasses.replace(self, **{s: dataclasses.replace(getattr(self, s), **v) for s, v in sections.items()})

@@ -1,8 +1,10 @@
 """Settings from a file: JSON or YAML by section, or the `config.json` of a run."""
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from jaxseg.config.sections import SCHEMA_VERSION, Config
@@ -11,6 +13,9 @@ from jaxseg.errors import UserError, shown
 _YAML = (".yaml", ".yml")
 _LIMIT = 2**20
 """Largest file that is read, bytes: settings take a few thousand."""
+
+_ODD_NUMBER = r"[-+]?0\d+|[-+]?\d+(:\d+)+(\.\d*)?"
+"""What looks like a decimal number, but is another one to YAML."""
 
 _DEPTH = 10
 """Deepest nesting of brackets in YAML; settings have sections of lists."""
@@ -47,7 +52,7 @@ def read(path: Path) -> Config:
                 f"--config {path}: schema_version {shown(values['schema_version'])} is not the one that this jaxseg "
                 f"reads ({SCHEMA_VERSION}); update jaxseg"
             )
-        values = values.get("config", {})
+        values = values.get("config")
     try:
         if not isinstance(values, Mapping):
             raise UserError(f"config is {type(values).__name__}: must be an object of names and values")
@@ -64,15 +69,29 @@ def _object_in(path: Path) -> Mapping[str, Any]:
         raise UserError(f"--config {path}: cannot be read ({error.strerror}); give a preset or a file") from error
     if len(content) > _LIMIT:
         raise UserError(f"--config {path}: is larger than 1 MiB, so it holds no settings; give another file")
-    parse: Callable[[str], Any] = _parse_yaml if path.suffix.lower() in _YAML else json.loads
+    parse: Callable[[str], Any] = _parse_yaml if path.suffix.lower() in _YAML else _parse_json
     try:
-        values = parse(content.decode())
+        values = parse(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         kind, reason = "YAML" if parse is _parse_yaml else "JSON", " ".join(str(error).split())[:200]
         raise UserError(f"--config {path}: is not {kind} ({reason}); mend the file") from error
     if not isinstance(values, Mapping):
         raise UserError(f"--config {path}: holds no settings by name, as optim.learning_rate; mend the file")
     return values
+
+
+def _parse_json(text: str) -> Any:
+    """Parses JSON, and refuses an object that gives a name twice."""
+    return json.loads(text, object_pairs_hook=_without_doubles)
+
+
+def _without_doubles(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Returns a dictionary; of a name that is given twice, parsers would take the last without a word."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is given twice; keep one of the two")
+    return result
 
 
 def _parse_yaml(text: str) -> Any:
@@ -93,9 +112,23 @@ def _parse_yaml(text: str) -> Any:
                 raise ValueError(f"more than {_DEPTH} brackets within one another")
             if isinstance(token, yaml.AliasToken):
                 raise ValueError("aliases, as *name, are not taken")
-        return yaml.safe_load(text)
+            # YAML 1.1 reads 010 as 8 and 1:30 as 90.
+            if isinstance(token, yaml.ScalarToken) and token.plain and re.fullmatch(_ODD_NUMBER, token.value):
+                raise ValueError(f"{token.value} is no plain number; write it in decimal digits, or text in quotes")
+        return yaml.load(text, _loader(yaml))
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def _loader(yaml: ModuleType) -> type:
+    """Returns PyYAML's safe loader, which refuses a mapping that gives a name twice."""
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            _without_doubles([(self.construct_object(key, deep=True), None) for key, _ in node.value])
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def _config_from(values: Mapping[str, Any], *, words: bool) -> Config:
@@ -115,6 +148,8 @@ def _config_from(values: Mapping[str, Any], *, words: bool) -> Config:
                 raise UserError(f"{dotted} is given twice; keep one of the two")
             if words and kinds.get(dotted) is float and isinstance(inside, str):
                 inside = _number(inside)
+            if words and kinds.get(dotted) is str and type(inside) is int:
+                inside = str(inside)  # `mask_lesion: 128`
             changes[dotted] = inside
     return Config().updated(changes)
 

@@ -25,7 +25,7 @@ from jaxseg.inference.masks import THRESHOLD, Prediction
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.metrics import confusion, scores
 from jaxseg.pretrained.place import shown
-from jaxseg.runs.images import find, fingerprints_of, read
+from jaxseg.runs.images import find, fingerprints_of, read, without_lost_groups
 from jaxseg.runs.workdir import run_id
 from jaxseg.system.progress_bar import progress
 
@@ -163,7 +163,8 @@ def validation_images(segmenter: Segmenter, data_dir: str | None = None, place: 
       UserError: they are not to be had here, or are no longer those of the run.
     """
     run, hint = segmenter.members[0], "give --threshold a number"
-    config = dataclasses.replace(run.config.data, data_dir=data_dir or run.config.data.data_dir)
+    config = without_lost_groups(run.workdir, run.config.data)
+    config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
     if place and not data.is_there(config):
         config = dataclasses.replace(config, name=place)
     try:

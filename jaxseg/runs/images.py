@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxseg import data
-from jaxseg.config import Config
+from jaxseg.config import Config, DataConfig
 from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data import Examples
 from jaxseg.data.identity import Identity, identify
@@ -168,6 +168,18 @@ def _to_json(images: ImageList) -> dict[str, Any]:
         parts[_UNLISTED] = list(images.inherited_unlisted)
     columns = ["name", "image", "mask", "file"]
     return {"version": _VERSION, "columns": columns, **parts}
+
+
+def without_lost_groups(workdir: Path, config: DataConfig) -> DataConfig:
+    """Returns settings without a file of groups that is gone: it tells how a set is split, and a run keeps its split.
+
+    Args:
+      workdir: the run's folder.
+      config: how to open its data.
+    """
+    if config.groups and not Path(config.groups).expanduser().exists() and (workdir / IMAGES).exists():
+        return dataclasses.replace(config, groups="")
+    return config
 
 
 def find(

@@ -11,7 +11,7 @@ from jaxseg.config import Config, DataConfig
 from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data.identity import identify
 from jaxseg.errors import UserError
-from jaxseg.runs.images import read
+from jaxseg.runs.images import read, without_lost_groups
 
 log = logging.getLogger("jaxseg.evaluate")
 
@@ -30,9 +30,8 @@ def with_reading_of(workdir: Path, config: Config, data_config: DataConfig, defa
     if data_config.name == config.data.name:
         return data_config
     plain = dataclasses.replace(data_config, **defaults)
-    own = {name: getattr(config.data, name) for name in defaults}
-    if own["groups"] and not Path(own["groups"]).exists():
-        own["groups"] = ""  # only says how a set is split, and a run keeps a list of its split
+    opened = without_lost_groups(workdir, config.data)
+    own = {name: getattr(opened, name) for name in defaults}
     if own == dict(defaults) or data_config.name in DATA_SETS or (stored := read(workdir)) is None:
         return plain
     as_trained = dataclasses.replace(data_config, **own)

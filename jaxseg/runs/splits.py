@@ -15,7 +15,17 @@ from jaxseg.data.identity import Identity, identify
 from jaxseg.data.looks import Look, seeing
 from jaxseg.errors import UserError
 from jaxseg.runs.first_look import warn_of_looks
-from jaxseg.runs.images import Entry, ImageList, dataset_of, entries, find, fingerprints_of, read, write
+from jaxseg.runs.images import (
+    Entry,
+    ImageList,
+    dataset_of,
+    entries,
+    find,
+    fingerprints_of,
+    read,
+    without_lost_groups,
+    write,
+)
 from jaxseg.runs.workdir import CONFIG, was_started
 from jaxseg.system.files import read_json, write_json
 from jaxseg.system.processes import Peers
@@ -72,6 +82,8 @@ def open_splits(config: Config, workdir: Path) -> RunSplits:
     Raises:
       UserError: the set cannot be opened, or does not hold the images of the run.
     """
+    if was_started(workdir):
+        config = dataclasses.replace(config, data=without_lost_groups(workdir, config.data))
     try:
         train, validation = data.training_splits(config.data)
     except UserError as error:
@@ -285,6 +297,8 @@ def open_split(workdir: Path, config: Config, data_config: DataConfig, split: st
     Raises:
       UserError: as `jaxseg.data.open_split`, or the run's data set holds none of its images of that split any more.
     """
+    if data_config.groups == config.data.groups:
+        data_config = without_lost_groups(workdir, data_config)
     name = data.resolve_name(data_config)
     stored = read(workdir) if split in ("train", "validation") and (name, split) != ("isic2016", "train") else None
     if stored is None or split not in data.splits_of(name):

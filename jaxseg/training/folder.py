@@ -203,7 +203,9 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
     if saved:
         # Data that have moved are recognised by their content, once they are open.
         listed = (workdir / IMAGES).exists()
-        files.check_same_run(saved, config, workdir, but=("data.name",) if listed else ())
+        files.check_same_run(saved, config, workdir, but=("data.name", "data.groups") if listed else ())
+        if listed and saved.data.groups != config.data.groups:
+            log.warning("--data.groups: %s keeps the split that it was started with", workdir)
     return config
 
 

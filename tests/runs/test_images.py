@@ -199,6 +199,22 @@ def test_an_old_run_is_held_to_its_fingerprints(folder, run, caplog):
     assert len(images.read(run).train) == 8
 
 
+def test_a_run_goes_on_without_its_file_of_groups(folder, run, tmp_path):
+    """If broken, a run whose data and groups moved cannot go on, or is split anew without the groups."""
+    groups = tmp_path / "groups.csv"
+    groups.write_text("".join(f"img{i:02d},p{i // 4}\n" for i in range(10)))
+    before = names(start(config_of(folder, groups=str(groups)), run))
+    assert before != names(splits.open_splits(config_of(folder), tmp_path / "new"))
+    groups.rename(tmp_path / "elsewhere.csv")
+    for lost in (groups, tmp_path / "elsewhere.csv"):
+        assert names(go_on(config_of(folder, groups=str(lost)), run)) == before
+    config = config_of(folder, groups=str(groups))
+    assert splits.open_split(run, config, config.data, "validation").names == before[1]
+    assert len(splits.open_split(run, config, config.data, "all")) == 10
+    with pytest.raises(UserError, match=r"--data\.groups .*gone\.csv: cannot be read"):
+        splits.open_split(run, config, config_of(folder, groups="gone.csv").data, "all")
+
+
 def test_equal_images_are_told_by_name():
     """If broken, of two copies of an image the training one is taken for the validation one."""
     same, other = Identity("p", "m"), Identity("q", "m")

@@ -22,8 +22,8 @@ def _parser() -> argparse.ArgumentParser:
         "Segments an image, or all images in a folder and its subfolders, with the best weights of a run. Masks are "
         "0 for skin and 255 for lesion, PNG, of the images' own sizes, as NAME_mask.png. predictions.csv says how far "
         "each mask can be trusted, the least trusted first.",
-        "[--workdir W] --input DIR_OR_FILE --output DIR_OR_PNG [--measure [--pixels-per-mm X]] [--overlay] "
-        "[--probabilities] [--uncertainty] [--overwrite | "
+        "[--workdir W] --input DIR_OR_FILE --output DIR_OR_PNG [--measure [--pixels-per-mm X]] [--contours FORMAT "
+        "... [--simplify PIXELS]] [--overlay] [--probabilities] [--uncertainty] [--overwrite | "
         "--skip-existing] [--batch-size N] [--ensemble W ...] [--tta] [--threshold VALUE|auto] [--largest-component] "
         "[--fill-holes] [--data-dir DIR]",
     )
@@ -56,6 +56,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         help="scale of all images, for measurements in millimetres too (default: pixels alone)",
     )
+    result.add_argument(
+        "--contours",
+        nargs="+",
+        choices=("geojson", "coco", "labelme", "svg"),
+        default=[],
+        metavar="FORMAT",
+        help="also write the masks' outlines, as NAME_contour.geojson, NAME_contour.json (labelme), NAME_contour.svg, "
+        "or one contours_coco.json for the folder; in pixels of the image as it is shown, from its top left corner",
+    )
+    result.add_argument(
+        "--simplify",
+        type=_pixels,
+        default=0.0,
+        metavar="PIXELS",
+        help="leave out corners of outlines that move them by no more than this (default: 0, the exact mask)",
+    )
     existing = result.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
     existing.add_argument(
@@ -74,6 +90,13 @@ def _scale(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, as 21.5")
 
 
+def _pixels(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels, as 1.5")
+
+
 def _check(args: argparse.Namespace) -> None:
     """Refuses options that would be ignored.
 
@@ -82,6 +105,8 @@ def _check(args: argparse.Namespace) -> None:
     """
     if args.pixels_per_mm and not args.measure:
         raise UserError("--pixels-per-mm is the scale of measurements: give --measure too")
+    if args.simplify and not args.contours:
+        raise UserError("--simplify is for outlines: give --contours too")
 
 
 log = logging.getLogger("jaxseg.predict")
@@ -94,6 +119,7 @@ def _products(args: argparse.Namespace) -> list[str]:
         "overlay": args.overlay,
         "probability": args.probabilities,
         "uncertainty": args.uncertainty,
+        **{outlines: outlines in args.contours for outlines in ("geojson", "labelme", "svg")},
     }
     return [product for product, wanted in asked.items() if wanted]
 
@@ -107,6 +133,7 @@ def _extras(args: argparse.Namespace, source: Path, output: Path) -> "Extras":
       output: what `--output` names.
     """
     from jaxseg.inference import inputs
+    from jaxseg.inference.coco import CocoFile
     from jaxseg.inference.folder import Extras
     from jaxseg.inference.measurements import columns
     from jaxseg.inference.table import Table
@@ -120,7 +147,8 @@ def _extras(args: argparse.Namespace, source: Path, output: Path) -> "Extras":
         )
     elif path.parent == output:  # one mask alone needs no table
         table = Table(path)
-    return Extras(table, args.measure, args.pixels_per_mm)
+    coco = CocoFile(inputs.common_file(source, output, "contours_coco.json")) if "coco" in args.contours else None
+    return Extras(table, args.measure, args.pixels_per_mm, coco, args.simplify)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,25 +1,30 @@
-"""A folder with images/ and masks/ as a data set: the user's own pictures."""
+"""A folder with images/ and masks/ as a data set: the user's own pictures.
+
+Masks are pictures, or outlines in COCO and labelme JSON files (`jaxseg.data.outlines`).
+"""
 
 import dataclasses
 import hashlib
 import logging
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from jaxseg.config import DataConfig
 from jaxseg.config.datasets import NAMES, nearest
+from jaxseg.data import outlines
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.groups import read_groups
 from jaxseg.data.identity import read_file, stamp_of
-from jaxseg.data.images import Header, decode_image, decode_mask, header_of
+from jaxseg.data.images import Header, decode_image, decode_mask, header_of, turn_mask
 from jaxseg.data.listing import list_images, named, refuse_empty
 from jaxseg.data.masks import MaskRule
+from jaxseg.data.outlines import Outlines
 from jaxseg.errors import UserError
 
-MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask")
+MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask", "_contour")
 """What a mask's name may add to its image's, in lower or upper case."""
 
 SIDES = ("train", "validation")
@@ -35,12 +40,25 @@ class Pair:
     Attributes:
       image: the image's file.
       mask: the mask's file.
+      outlines: what is drawn on the image, where the mask's file holds outlines.
       orientation: EXIF orientation by which to turn the mask; None: the mask's own.
     """
 
     image: Path
     mask: Path
+    outlines: Outlines | None = None
     orientation: int | None = None
+
+    def load_mask(self, rule: MaskRule) -> np.ndarray:
+        """Returns the mask, uint8 {0, 1} [H, W, 1], read as `rule` says; outlines can only be inverted."""
+        if self.outlines is None:
+            return decode_mask(self.mask, rule=rule, orientation=self.orientation)
+        mask = turn_mask(self.outlines.mask(), self.orientation or 1)
+        return 1 - mask if rule.invert else mask
+
+    def mask_header(self) -> Header:
+        """Returns size and orientation of the mask."""
+        return header_of(self.mask) if self.outlines is None else Header(self.outlines.size, 1)
 
 
 def has_own_validation(folder: str) -> bool:
@@ -71,7 +89,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
             f"--data {folder}: neither a known data set ({', '.join(NAMES)}) nor a folder (looked for "
             f"{root.absolute()}){nearest(folder)}"
         )
-    files: dict[str, tuple[Path, Path]] = {}
+    files: dict[str, Pair] = {}
     if has_own_validation(folder):
         for side in SIDES if split == "all" else (split,):
             files |= {f"{side}/{name}": pair for name, pair in _pairs_in(root / side).items()}
@@ -84,7 +102,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
     rule = MaskRule(config.mask_lesion, config.mask_invert)
 
     def load_mask(index: int) -> np.ndarray:
-        return decode_mask(pairs[index].mask, rule=rule, orientation=pairs[index].orientation)
+        return pairs[index].load_mask(rule)
 
     def load(index: int) -> Example:
         image, mask = decode_image(pairs[index].image), load_mask(index)
@@ -105,7 +123,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
     )
 
 
-def _pairs_in(root: Path) -> dict[str, tuple[Path, Path]]:
+def _pairs_in(root: Path) -> dict[str, Pair]:
     """Returns image and mask by name, of a folder that holds images/ and masks/."""
     images, masks = _files_in(root, "images"), _files_in(root, "masks")
     return _pairs(_by_name(images, root / "images"), masks, root)
@@ -132,7 +150,7 @@ def _files_in(root: Path, part: str) -> tuple[Path, ...]:
             f"{root}: has no folder {part}/ in it; a data set folder holds images/ and masks/, or train/ and "
             "validation/ with images/ and masks/ in each"
         )
-    listing = list_images(folder)
+    listing = list_images(folder, also=() if part == "images" else (outlines.SUFFIX,))
     if lost := [path for path in listing.images if not path.exists()]:
         raise UserError(f"{lost[0]}: a link to a file that is not there; mend it, or take it out")
     if part == "images":
@@ -158,18 +176,23 @@ def _by_name(images: Sequence[Path], folder: Path) -> dict[str, Path]:
     return found
 
 
-def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path) -> dict[str, tuple[Path, Path]]:
+def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path) -> dict[str, Pair]:
     """Finds the mask of each image, and warns of masks that have none."""
-    owned: dict[str, Path] = {}
+    owned: dict[str, Pair] = {}
     orphans = []
-    for mask in masks:
-        owner = _owner(_name(mask, root / "masks"), images)
+    for name, mask, drawn in _masks_in(masks, root / "masks"):
+        owner = _owner(name, images)
+        if owner is None and drawn:  # COCO files may name folders above the images, such as images/ itself
+            parts = name.split("/")
+            owner = next(filter(None, (_owner("/".join(parts[i:]), images) for i in range(1, len(parts)))), None)
         if owner is None:
-            orphans.append(mask.name)
+            orphans.append(mask.name if drawn is None else f"{mask.name}: {name}")
         elif owner in owned:
-            raise UserError(f"{mask}: {images[owner].name} has also the mask {owned[owner].name}; keep one of them")
+            raise UserError(
+                f"{mask}: {images[owner].name} has also the mask {owned[owner].mask.name}; keep one of them"
+            )
         else:
-            owned[owner] = mask
+            owned[owner] = Pair(images[owner], mask, drawn)
     if missing := [name for name in images if name not in owned]:
         count = f" (and {len(missing) - 1} more images)" if len(missing) > 1 else ""
         raise UserError(
@@ -178,7 +201,27 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path) -> dic
         )
     if orphans:
         _log.warning("%s: ignored masks without an image: %d, as %s", root / "masks", len(orphans), named(orphans))
-    return {name: (path, owned[name]) for name, path in images.items()}
+    return {name: owned[name] for name in images}
+
+
+def _masks_in(files: Iterable[Path], folder: Path) -> Iterator[tuple[str, Path, Outlines | None]]:
+    """Yields what each mask is called, its file, and the outlines in it, in the order of the files."""
+    for path in files:
+        if path.suffix.lower() != outlines.SUFFIX:
+            yield _name(path, folder), path, None
+            continue
+        try:
+            found = outlines.read_outlines(path)
+        except outlines.NoOutlinesError as error:
+            _log.warning("left out: %s", error)
+            continue
+        for image, drawn in found.items():
+            # labelme's file is named like its image, COCO's names its images.
+            yield unicodedata.normalize("NFC", _without_ending(image)) if image else _name(path, folder), path, drawn
+
+
+def _without_ending(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
 
 
 def _owner(mask_name: str, images: Mapping[str, Path]) -> str | None:
@@ -187,7 +230,7 @@ def _owner(mask_name: str, images: Mapping[str, Path]) -> str | None:
     return next((name for name in [mask_name, *bare] if name in images), None)
 
 
-def _oriented(files: Iterable[tuple[Path, Path]], setting: str) -> list[Pair]:
+def _oriented(files: Iterable[Pair], setting: str) -> list[Pair]:
     """Settles how masks are turned whose EXIF orientation is not that of their image, and checks all sizes.
 
     Drawing tools that ignore the orientation leave a mask on the stored pixels and without one; other tools draw on the
@@ -196,15 +239,17 @@ def _oriented(files: Iterable[tuple[Path, Path]], setting: str) -> list[Pair]:
     """
     pairs, unclear, seen = [], [], {"image": [], "own": []}
     animated = []
-    for image, mask in files:
-        pair, image_header, mask_header = Pair(image, mask), header_of(image), header_of(mask)
+    for pair in files:
+        image_header, mask_header = header_of(pair.image), pair.mask_header()
         if image_header.pictures > 1:
-            animated.append(image.name)
+            animated.append(pair.image.name)
         if image_header.orientation != mask_header.orientation:
             fits = {
                 "image": mask_header.turned_by(image_header.orientation) == image_header.size,
                 "own": mask_header.size == image_header.size,
             }
+            if setting == "auto" and all(fits.values()) and pair.outlines:
+                fits["image"] = False  # tools for outlines draw on the picture as it is shown
             if setting == "auto" and all(fits.values()):
                 unclear.append(len(pairs))
             fitting = [way for way in ("own", "image") if fits[way] and setting in ("auto", way)]
@@ -213,7 +258,7 @@ def _oriented(files: Iterable[tuple[Path, Path]], setting: str) -> list[Pair]:
             if fitting == ["image"]:
                 pair = dataclasses.replace(pair, orientation=image_header.orientation)
             if len(fitting) == 1:
-                seen[fitting[0]].append(mask.name)
+                seen[fitting[0]].append(pair.mask.name)
         _check_sizes(pair, image_header.size, _size(mask_header, pair.orientation), image_header, mask_header)
         pairs.append(pair)
     if animated:
@@ -275,7 +320,7 @@ def _check_sizes(
     )
 
 
-def _version(files: Iterable[tuple[Path, Path]]) -> str:
+def _version(pairs: Iterable[Pair]) -> str:
     """Returns a hash of the files' sizes in bytes: it tells edited files without reading them."""
-    sizes = ",".join(str(path.stat().st_size) for pair in files for path in pair)
+    sizes = ",".join(str(path.stat().st_size) for pair in pairs for path in (pair.image, pair.mask))
     return hashlib.sha256(sizes.encode()).hexdigest()[:16]

@@ -143,6 +143,13 @@ def decode_mask(
             raise UserError(f"{_called(source, name)}: {error}") from None
 
 
+def turn_mask(mask: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns a mask, uint8 [H, W, 1], as an EXIF orientation, 1 to 8, asks for."""
+    if orientation not in _TURNS:
+        return mask
+    return np.asarray(Image.fromarray(mask[..., 0]).transpose(_TURNS[orientation]))[..., None]
+
+
 @dataclasses.dataclass(frozen=True)
 class Header:
     """What a file's header says of its picture.

@@ -7,7 +7,7 @@ they accept the same files. `Listing.sentence()` is the line to log.
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jaxseg.errors import UserError, refuse_unreadable
@@ -84,7 +84,9 @@ def named(names: Iterable[str], limit: int = 3) -> str:
     return ", ".join(listed[:limit]) + rest
 
 
-def list_images(folder: Path, skip_folder: Callable[[Path], bool] = lambda _: False) -> Listing:
+def list_images(
+    folder: Path, skip_folder: Callable[[Path], bool] = lambda _: False, *, also: Sequence[str] = ()
+) -> Listing:
     """Looks for image files in a folder and its subfolders; links to files and folders are followed.
 
     An image is known by its ending, a file without an ending by its first bytes. Left out, and told: files with another
@@ -95,6 +97,7 @@ def list_images(folder: Path, skip_folder: Callable[[Path], bool] = lambda _: Fa
     Args:
       folder: where to look.
       skip_folder: tells of a subfolder whether to leave it out without a word, such as the folder of the results.
+      also: endings, in lower case, of other files to take.
 
     Returns:
       The images and what is left out.
@@ -116,7 +119,7 @@ def list_images(folder: Path, skip_folder: Callable[[Path], bool] = lambda _: Fa
         system += sum(is_system_file(name) for name in (*subfolders, *names))
         subfolders[:] = sorted(s for s in subfolders if not is_system_file(s) and not skip_folder(Path(here, s)))
         for path in (Path(here, name) for name in names if not is_system_file(name)):
-            if reason := why_left_out(path):
+            if path.suffix.lower() not in also and (reason := why_left_out(path)):
                 left_out.setdefault(reason, []).append(path)
             else:
                 images.append(path)

@@ -13,15 +13,19 @@ import numpy as np
 from jaxseg.data.images import decode_image, decode_mask, header_of
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import RunError, UserError
+from jaxseg.inference import contours
+from jaxseg.inference.coco import CocoFile
+from jaxseg.inference.contours import trace
 from jaxseg.inference.inputs import InputImage
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.measurements import measure
 from jaxseg.inference.segmenter import Segmenter, resize_probability
-from jaxseg.inference.table import Table
+from jaxseg.inference.table import GrowingFile, Table
 from jaxseg.inference.threshold import describe_masks
 from jaxseg.inference.trust import Trust, trust_of
 from jaxseg.report.figures import save_png
 from jaxseg.report.overlays import overlay
+from jaxseg.system.files import write_text
 from jaxseg.system.progress_bar import progress
 
 log = logging.getLogger("jaxseg.predict")
@@ -50,16 +54,20 @@ class Extras:
       table: where every image gets a line; None for no table.
       measure: whether the lines hold measurements too.
       pixels_per_mm: the images' scale, for measurements in millimetres; None where it is not known.
+      coco: where the outlines of every image are collected; None for no such file.
+      simplify: largest error of outlines, pixels.
     """
 
     table: Table | None = None
     measure: bool = False
     pixels_per_mm: float | None = None
+    coco: CocoFile | None = None
+    simplify: float = 0
 
     @property
-    def records(self) -> list[Table]:
+    def records(self) -> list[GrowingFile]:
         """The files that get an entry of every image."""
-        return [record for record in (self.table,) if record]
+        return [record for record in (self.table, self.coco) if record]
 
 
 def maker_of(segmenter: Segmenter, prediction: Prediction) -> str:
@@ -168,17 +176,28 @@ def write(
         "probability": lambda: np.rint(native * 255).astype(np.uint8),
         "uncertainty": lambda: np.rint(trust.uncertainty(native) * 255).astype(np.uint8),
     }
+    parts = trace(mask, extras.simplify) if extras.coco or not pictures.keys() >= files.products.keys() else []
+    outlines = {
+        "geojson": lambda _: json.dumps(contours.geojson(parts, files.name, loaded.size)),
+        "labelme": lambda path: json.dumps(contours.labelme(parts, files.source, path, loaded.size), indent=2),
+        "svg": lambda _: contours.svg(parts, files.name, loaded.size),
+    }
     for product, path in files.products.items():
         try:
-            save_png(pictures[product](), path, maker)
+            if product in pictures:
+                save_png(pictures[product](), path, maker)
+            else:
+                write_text(path, outlines[product](path))
         except OSError as error:
             raise RunError(
                 f"{path}: cannot be written ({error.strerror or error}); masks written before are kept, and "
                 "--skip-existing goes on after them"
             ) from error
+    if extras.coco:
+        extras.coco.add(files, parts, mask)
     if extras.table:
         values = measure(mask, loaded.pixels, extras.pixels_per_mm).as_row() if extras.measure else {}
-        extras.table.add(files.name, trust.score(probability, prediction), values)
+        extras.table.add(files, trust.score(probability, prediction), values)
 
 
 def _kept_mask(files: InputImage, size: tuple[int, int]) -> np.ndarray:

@@ -35,12 +35,14 @@ class InputImage:
       products: the files to write, by product, one of `ENDINGS`.
       name: what results are called: the mask's path below the output folder, without "_mask.png".
       mask: the mask's file, also where it is there already and not to be written.
+      relative: the image's path below the input folder.
     """
 
     source: Path
     products: Mapping[str, Path]
     name: str
     mask: Path
+    relative: str
 
 
 def folder_to_lock(source: Path, output: Path) -> Path:
@@ -118,10 +120,16 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
     # "a.jpg" and "a.png" would both be "a", and then "a.jpg.png" would be "a.jpg", which is taken.
     taken = Counter([*found, *map(_without_ending, found)])
     names = [path if taken[_without_ending(path)] > 1 else _without_ending(path) for path in found]
-    relative = [name.relative_to(source).as_posix() for name in names]
+    below = [name.relative_to(source).as_posix() for name in names]
     return [
-        InputImage(path, _results(output / name, products), name, _results(output / name, ("mask",))["mask"])
-        for path, name in zip(found, relative, strict=True)
+        InputImage(
+            path,
+            _results(output / name, products),
+            name,
+            _results(output / name, ("mask",))["mask"],
+            path.relative_to(source).as_posix(),
+        )
+        for path, name in zip(found, below, strict=True)
     ]
 
 
@@ -140,13 +148,13 @@ def _one_image(source: Path, output: Path, products: Iterable[str]) -> InputImag
         if output.exists() and not output.is_dir():
             raise UserError(f"--output {output} is a file; give a folder for the masks, or a name that ends in .png")
         stem = output / source.stem
-        return InputImage(source, _results(stem, products), stem.name, _results(stem, ("mask",))["mask"])
+        return InputImage(source, _results(stem, products), stem.name, _results(stem, ("mask",))["mask"], source.name)
     if output.suffix.lower() != ".png":
         raise UserError(f"--output {output}: masks are PNG files; give {output.with_suffix('.png')}, or a folder")
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output} is the input image; give another file, or a folder for the mask")
     files = {**_results(output.with_suffix(""), products), "mask": output}
-    return InputImage(source, files, output.stem, output)
+    return InputImage(source, files, output.stem, output, source.name)
 
 
 def refuse_to_overwrite(images: Iterable[InputImage]) -> None:
@@ -167,7 +175,7 @@ def refuse_to_overwrite(images: Iterable[InputImage]) -> None:
 class Record(Protocol):
     """A file with an entry for each image."""
 
-    def holds(self, name: str) -> bool:
+    def holds(self, image: InputImage) -> bool:
         """Returns whether there is a complete entry of an image."""
 
 
@@ -193,6 +201,6 @@ def without_finished(images: Iterable[InputImage], maker: str, records: Sequence
                     "give another --output, or --overwrite instead of --skip-existing"
                 )
         missing = {product: path for product, path in image.products.items() if product not in there}
-        if missing or not all(record.holds(image.name) for record in records):
+        if missing or not all(record.holds(image) for record in records):
             left.append(dataclasses.replace(image, products=missing))
     return left

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxseg.errors import RunError, UserError, one_line
+from jaxseg.inference.inputs import InputImage
 from jaxseg.system.files import write_text
 
 FIRST = ("name", "trust")
@@ -21,7 +22,55 @@ FIRST = ("name", "trust")
 SAVE_EVERY_SECS = 30.0
 
 
-class Table:
+class GrowingFile:
+    """A file with an entry for each image, which is written in one step, every half minute and at the end.
+
+    Attributes:
+      path: the file.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = threading.Lock()
+        self._saved = time.monotonic()
+
+    def put(self, entries: dict[str, Any], name: str, entry: Any) -> None:
+        """Puts an entry among those of the file, and writes the file if it is time to.
+
+        Args:
+          entries: the entries of the file by name.
+          name: the entry's name.
+          entry: the entry.
+        """
+        with self._lock:
+            entries[name] = entry
+            due = time.monotonic() - self._saved > SAVE_EVERY_SECS
+        if due:
+            self.save()
+
+    def save(self) -> None:
+        """Writes the file.
+
+        Raises:
+          RunError: it cannot be written.
+        """
+        with self._lock:
+            try:
+                write_text(self.path, self.text())
+            except OSError as error:
+                raise RunError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+            self._saved = time.monotonic()
+
+    def text(self) -> str:
+        """Returns the content of the file."""
+        raise NotImplementedError
+
+    def holds(self, image: InputImage) -> bool:
+        """Returns whether there is a complete entry of an image."""
+        raise NotImplementedError
+
+
+class Table(GrowingFile):
     """The lines of `predictions.csv`, by image; safe to use from several threads.
 
     Attributes:
@@ -42,51 +91,37 @@ class Table:
         Raises:
           UserError: there is a file of that name that is no such table.
         """
-        self.path = path
+        super().__init__(path)
         self.columns = (*FIRST, *columns)
         self.needed = {"trust": None, **(needed or {})}
         self.rows: dict[str, dict[str, str]] = _read(path) if path.exists() else {}
-        self._lock = threading.Lock()
-        self._saved = time.monotonic()
 
-    def holds(self, name: str) -> bool:
+    def holds(self, image: InputImage) -> bool:
         """Returns whether an image has a complete line."""
-        row = self.rows.get(name, {})
+        row = self.rows.get(image.name, {})
         return all(row.get(column) and value in (None, row[column]) for column, value in self.needed.items())
 
-    def add(self, name: str, trust: float, values: Mapping[str, Any]) -> None:
+    def add(self, image: InputImage, trust: float, values: Mapping[str, Any]) -> None:
         """Adds or replaces the line of an image; columns that the user added keep their values.
 
         Args:
-          name: the image, as in the name of its mask.
+          image: the image.
           trust: its score, in [0, 1].
           values: values of the columns of the table; None for an empty cell.
         """
-        texts = {name: _as_text(value) for name, value in values.items()}
-        with self._lock:
-            self.rows[name] = {**self.rows.get(name, {}), "name": name, "trust": f"{trust:.4f}", **texts}
-            due = time.monotonic() - self._saved > SAVE_EVERY_SECS
-        if due:
-            self.save()
+        texts = {column: _as_text(value) for column, value in values.items()}
+        line = {**self.rows.get(image.name, {}), "name": image.name, "trust": f"{trust:.4f}", **texts}
+        self.put(self.rows, image.name, line)
 
-    def save(self) -> None:
-        """Writes the file in one step, the least trusted image first.
-
-        Raises:
-          RunError: it cannot be written.
-        """
-        with self._lock:
-            rows = sorted(self.rows.values(), key=lambda row: (_number(row["trust"]), row["name"]))
-            others = dict.fromkeys(column for row in rows for column in row if column not in self.columns)
-            text = io.StringIO()
-            table = csv.DictWriter(text, [*self.columns, *others], lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-            try:
-                write_text(self.path, text.getvalue())
-            except OSError as error:
-                raise RunError(f"{self.path}: cannot be written ({error.strerror or error})") from error
-            self._saved = time.monotonic()
+    def text(self) -> str:
+        """Returns the content of the file, the least trusted image first."""
+        rows = sorted(self.rows.values(), key=lambda row: (_number(row["trust"]), row["name"]))
+        others = dict.fromkeys(column for row in rows for column in row if column not in self.columns)
+        text = io.StringIO()
+        table = csv.DictWriter(text, [*self.columns, *others], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        return text.getvalue()
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:

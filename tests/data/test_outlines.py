@@ -1,0 +1,243 @@
+"""Outlines in COCO and labelme files as the masks of a folder data set."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxseg import predict
+from jaxseg.config import DataConfig
+from jaxseg.data.folder import open_folder
+from jaxseg.data.outlines import NoOutlinesError, fill, read_outlines
+from jaxseg.errors import UserError
+
+SQUARE = [[10, 5], [30, 5], [30, 25], [10, 25]]
+"""A polygon of 20 x 20 pixels in an image of 40 x 30."""
+
+TRUTH = np.zeros((30, 40), np.uint8)
+TRUTH[5:25, 10:30] = 1
+
+
+def labelme_file(path: Path, *shapes: dict, **changes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {"shapes": list(shapes), "imagePath": "a.jpg", "imageHeight": 30, "imageWidth": 40, **changes}
+    path.write_text(json.dumps(values))
+    return path
+
+
+def shape(points, label="lesion", kind="polygon", **more) -> dict:
+    return {"label": label, "points": points, "shape_type": kind, **more}
+
+
+def coco_file(path: Path, *segmentations, names=("a.png",), **changes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"id": 7 + i, "file_name": name, "width": 40, "height": 30} for i, name in enumerate(names)]
+    annotations = [
+        {"id": i, "image_id": 7, "category_id": 3, "segmentation": segmentation}
+        for i, segmentation in enumerate(segmentations)
+    ]
+    categories = [{"id": 3, "name": "naevus"}, {"id": 4, "name": "unused"}]
+    values = {"images": images, "annotations": annotations, "categories": categories, **changes}
+    path.write_text(json.dumps(values))
+    return path
+
+
+def flat(points) -> list[float]:
+    return [value for point in points for value in point]
+
+
+def mask_of(path: Path, name: str = "") -> np.ndarray:
+    return read_outlines(path)[name].mask()[..., 0]
+
+
+@pytest.fixture
+def data_set(tmp_path):
+    """Returns a data set folder of one image, without a mask."""
+    (tmp_path / "set/images").mkdir(parents=True)
+    (tmp_path / "set/masks").mkdir()
+    Image.fromarray(np.full((30, 40, 3), 200, np.uint8)).save(tmp_path / "set/images/a.png")
+    return tmp_path / "set"
+
+
+def test_pixels_whose_middle_is_inside_are_filled():
+    """If broken, masks of outlines are a pixel too large, or shifted by half of one."""
+    np.testing.assert_array_equal(fill([np.array(SQUARE)], (30, 40)), TRUTH)
+    inner = np.array(SQUARE) + 0.4
+    np.testing.assert_array_equal(fill([inner], (30, 40)), TRUTH)
+    np.testing.assert_array_equal(fill([np.array(SQUARE) + 0.6], (30, 40)), np.roll(TRUTH, (1, 1), (0, 1)))
+    beyond = fill([np.array([[-50, -50], [20, -50], [20, 99], [-50, 99]])], (30, 40))
+    np.testing.assert_array_equal(beyond, np.broadcast_to(np.arange(40) < 20, (30, 40)))
+
+
+def test_labelme_shapes(tmp_path):
+    """If broken, a rectangle, a circle, a drawn mask or a hole by labelme is read as something else."""
+    path = tmp_path / "a.json"
+    hole = shape([[15, 10], [20, 10], [20, 20], [15, 20]], label="_background_")
+    expected = TRUTH.copy()
+    expected[10:20, 15:20] = 0
+    np.testing.assert_array_equal(mask_of(labelme_file(path, shape(SQUARE), hole)), expected)
+    np.testing.assert_array_equal(mask_of(labelme_file(path, shape([[30, 25], [10, 5]], kind="rectangle"))), TRUTH)
+    circle = mask_of(labelme_file(path, shape([[20, 15], [20, 25]], kind="circle")))
+    assert circle.sum() == pytest.approx(np.pi * 100, rel=0.02)
+    picture = io.BytesIO()
+    Image.fromarray(np.ones((20, 20), bool)).save(picture, "png")
+    text = base64.b64encode(picture.getvalue()).decode()
+    drawn = shape([[10, 5], [29, 24]], kind="mask", mask=text)
+    np.testing.assert_array_equal(mask_of(labelme_file(path, drawn)), TRUTH)
+
+
+def test_coco_polygons_and_run_lengths(tmp_path):
+    """If broken, a COCO file by another tool is read with other pixels; counts run down the columns."""
+    path = tmp_path / "coco.json"
+    left, right = [[10, 5], [20, 5], [20, 25], [10, 25]], [[20, 5], [30, 5], [30, 25], [20, 25]]
+    np.testing.assert_array_equal(mask_of(coco_file(path, [flat(left)], [flat(right)]), "a.png"), TRUTH)
+    np.testing.assert_array_equal(mask_of(coco_file(path, [flat(left), flat(right)]), "a.png"), TRUTH)
+    counts = [305, 20, *[10, 20] * 19, 305]
+    plain = {"size": [30, 40], "counts": counts}
+    np.testing.assert_array_equal(mask_of(coco_file(path, plain), "a.png"), TRUTH)
+    packed = {"size": [30, 40], "counts": _packed(counts)}
+    np.testing.assert_array_equal(mask_of(coco_file(path, packed), "a.png"), TRUTH)
+
+
+def _packed(counts: list[int]) -> str:
+    """Returns run lengths as pycocotools packs them (rleToString in its maskApi.c)."""
+    text = ""
+    for i, count in enumerate(counts):
+        x, more = count - (counts[i - 2] if i > 2 else 0), True
+        while more:
+            bits = x & 31
+            x >>= 5
+            more = x != -1 if bits & 16 else x != 0
+            text += chr((bits | 32 if more else bits) + 48)
+    return text
+
+
+def test_the_one_called_lesion_is_taken(tmp_path):
+    """If broken, hairs or rulers that somebody annotated besides become lesion."""
+    ruler = shape([[0, 0], [40, 0], [40, 3]], label="ruler")
+    path = labelme_file(tmp_path / "a.json", shape(SQUARE), ruler)
+    np.testing.assert_array_equal(mask_of(path), TRUTH)
+    path = labelme_file(tmp_path / "a.json", shape(SQUARE, label="naevus"), ruler)
+    with pytest.raises(UserError, match=r"labels naevus, ruler: call that of lesions 'lesion'"):
+        read_outlines(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"shapes": [shape([[1, 1], [2, 2]])]}, "a polygon of 2 points"),
+        ({"shapes": [shape([[1, 1], [2, 2]], kind="line")]}, "has a line, which has no area"),
+        ({"shapes": [shape([[1, 1], [2, float("nan")], [3, 3]])]}, "no pairs of numbers"),
+        ({"shapes": [shape([[1, 1], [2, 1e30], [3, 3]])]}, "no pairs of numbers"),
+        ({"shapes": [shape([[1, 1]], kind="mask", mask="!!")]}, "cannot be decoded"),
+        ({"shapes": [shape([["x", 1]])]}, "cannot be read"),
+        ({"shapes": [{}]}, "not as COCO or labelme write it"),
+        ({"shapes": 7}, "not as COCO or labelme write it"),
+        ({"imageHeight": None}, "an image of 40xNone pixels"),
+    ],
+)
+def test_a_broken_file_is_one_line(tmp_path, change, said):
+    """If broken, a slip in a JSON file is a traceback, or a mask of nonsense."""
+    path = labelme_file(tmp_path / "a.json", shape(SQUARE), **change)
+    with pytest.raises(UserError, match=said) as caught:
+        read_outlines(path)
+    assert str(path) in str(caught.value)
+
+
+def test_run_lengths_of_another_size_are_refused(tmp_path):
+    """If broken, a mask that was made for another size of the image is read askew."""
+    for counts in ([10, 20], [1200, -1, 1], "abc"):
+        with pytest.raises(UserError, match="run-length mask that is not of 40x30"):
+            read_outlines(coco_file(tmp_path / "c.json", {"size": [30, 40], "counts": counts}))
+
+
+def test_a_folder_reads_outlines_as_masks(data_set):
+    """If broken, corrected outlines do not come back as training data."""
+    for write in (
+        lambda: labelme_file(data_set / "masks/a.json", shape(SQUARE)),
+        lambda: labelme_file(data_set / "masks/a_contour.json", shape(SQUARE)),
+        lambda: coco_file(data_set / "masks/instances_default.json", [flat(SQUARE)]),
+        lambda: coco_file(data_set / "masks/coco.json", [flat(SQUARE)], names=["images\\a.png", "gone.png"]),
+    ):
+        path = write()
+        examples = open_folder(DataConfig(name=str(data_set)))
+        np.testing.assert_array_equal(examples.load(0).mask[..., 0], TRUTH)
+        np.testing.assert_array_equal(examples.load_mask(0)[..., 0], TRUTH)
+        inverted = open_folder(DataConfig(name=str(data_set), mask_invert=True))
+        np.testing.assert_array_equal(inverted.load(0).mask[..., 0], 1 - TRUTH)
+        path.unlink()
+
+
+def test_an_image_of_a_coco_file_without_annotations_has_no_lesion(data_set):
+    """If broken, an image that was looked at and has no lesion has no mask."""
+    coco_file(data_set / "masks/c.json")
+    assert not open_folder(DataConfig(name=str(data_set))).load(0).mask.any()
+
+
+def test_two_masks_of_one_image_are_refused(data_set):
+    """If broken, it is left to chance whether the corrected outline or the old mask is trained on."""
+    labelme_file(data_set / "masks/a.json", shape(SQUARE))
+    Image.fromarray(TRUTH * 255).save(data_set / "masks/a.png")
+    with pytest.raises(UserError, match="has also the mask"):
+        open_folder(DataConfig(name=str(data_set)))
+
+
+def test_outlines_of_another_size_are_refused(data_set):
+    """If broken, an outline drawn on a shrunk copy is laid over the large image."""
+    labelme_file(data_set / "masks/a.json", shape(SQUARE), imageHeight=15, imageWidth=20)
+    with pytest.raises(UserError, match=r"40x30 pixels, but its mask .* has 20x15"):
+        open_folder(DataConfig(name=str(data_set)))
+
+
+def test_other_json_files_are_left_out_and_told(data_set, caplog):
+    """If broken, a file of metadata beside the masks ends training, or nobody learns that it is not read."""
+    Image.fromarray(TRUTH * 255).save(data_set / "masks/a.png")
+    (data_set / "masks/about.json").write_text('{"licence": "CC-0"}')
+    assert len(open_folder(DataConfig(name=str(data_set)))) == 1
+    assert "left out: " in caplog.text
+    with pytest.raises(NoOutlinesError):
+        read_outlines(data_set / "masks/about.json")
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_outlines_are_those_of_the_upright_image(data_set, orientation):
+    """If broken, outlines on a photograph with an EXIF orientation are turned away from the lesion."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.rot90(np.full((30, 40, 3), 200, np.uint8), 1 if orientation == 6 else 2)
+    (data_set / "images/a.png").unlink()
+    Image.fromarray(np.ascontiguousarray(stored)).save(data_set / "images/a.jpg", exif=exif)
+    labelme_file(data_set / "masks/a.json", shape(SQUARE))
+    example = open_folder(DataConfig(name=str(data_set))).load(0)
+    assert example.image.shape == (30, 40, 3)
+    np.testing.assert_array_equal(example.mask[..., 0], TRUTH)
+
+
+@pytest.mark.parametrize("kind", ["labelme", "coco"])
+def test_what_predict_writes_comes_back_as_training_data(tiny_run, tmp_path, kind):
+    """If broken, the loop of segmenting, correcting and training again changes masks; also of turned photographs."""
+    rng = np.random.default_rng(0)
+    folder, out = tmp_path / "set/images", tmp_path / "out"
+    (folder / "sub").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a.png", "sub/b.jpg", "c.jpg"):
+        picture = Image.fromarray(rng.integers(0, 256, (50, 70, 3), dtype=np.uint8))
+        picture.save(folder / name, **({"exif": exif} if name == "c.jpg" else {}))
+    flags = ["--workdir", str(tiny_run), "--input", str(folder), "--output", str(out), "--contours", kind]
+    assert predict.main(flags) == 0
+    for path in out.rglob("*.json"):
+        target = tmp_path / "set/masks" / path.relative_to(out)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    examples = open_folder(DataConfig(name=str(tmp_path / "set")))
+    assert examples.names == ("a", "c", "sub/b")
+    for i, name in enumerate(examples.names):
+        with Image.open(out / f"{name}_mask.png") as image:
+            mask = np.asarray(image) > 0
+        assert 0 < mask.mean() < 1
+        np.testing.assert_array_equal(examples.load(i).mask[..., 0] > 0, mask)

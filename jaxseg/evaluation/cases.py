@@ -1,7 +1,8 @@
 """Pictures of an evaluation's worst, median and best images.
 
 They are written to `cases.png` (a few of each kind on one sheet) and `overlays/` (the same, one file each). For
-`report.html`, `cases/` holds small JPEGs of more images, and `cases.json` their scores and their outlines as SVG paths.
+`report.html`, `cases/` holds small JPEGs of more images and of their uncertainty, and `cases.json` their scores and
+their outlines as SVG paths.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,10 @@ from PIL import Image
 
 from jaxseg.data import Example, Examples
 from jaxseg.evaluation.folder import SHEET
+from jaxseg.evaluation.records import Scored
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter, resize_probability
+from jaxseg.inference.trust import trust_of
 from jaxseg.report.figures import save_png
 from jaxseg.report.overlays import Case, overlay, overlay_sheet
 from jaxseg.runs.workdir import CASES, PICTURES
@@ -62,7 +65,11 @@ def _of_the_sheet(picked: Mapping[str, list[int]]) -> set[int]:
 
 def _remove_old_pictures(out: Path) -> None:
     """Removes the pictures of an evaluation that is replaced: they may have other names than the new ones."""
-    for pattern in (f"{PICTURES}/[0-9][0-9].jpg", *(f"overlays/{kind}_*.png" for kind in KINDS)):
+    for pattern in (
+        f"{PICTURES}/[0-9][0-9].jpg",
+        f"{PICTURES}/[0-9][0-9]_uncertainty.jpg",
+        *(f"overlays/{kind}_*.png" for kind in KINDS),
+    ):
         for path in out.glob(pattern):
             path.unlink()
 
@@ -70,7 +77,7 @@ def _remove_old_pictures(out: Path) -> None:
 def draw_cases(
     segmenter: Segmenter,
     prediction: Prediction,
-    image_scores: Sequence[Mapping[str, float]],
+    scored: Sequence[Scored],
     examples: Examples,
     out: Path,
 ) -> None:
@@ -79,12 +86,12 @@ def draw_cases(
     Args:
       segmenter: the model, which segments the picked images again.
       prediction: how probabilities become masks.
-      image_scores: scores of every image at its own resolution, in the order of `examples`; "dice" decides.
+      scored: scores of every image, in the order of `examples`; Dice at the image's own resolution decides.
       examples: the split.
       out: the evaluation's folder.
     """
     _remove_old_pictures(out)
-    picked = pick([scores["dice"] for scores in image_scores])
+    picked, trust = pick([image.native["dice"] for image in scored]), trust_of(segmenter)
     kinds = {i: kind for kind, indices in picked.items() for i in indices}
     loaded = ((i, examples.load(i)) for i in kinds)
     on_sheet, sheet, stored = _of_the_sheet(picked), [], []
@@ -95,12 +102,14 @@ def draw_cases(
             "kind": kinds[i],
             "name": examples.names[i],
             "group": examples.groups[i],
-            "scores": dict(image_scores[i]),
+            "scores": scored[i].native,
+            "trust": scored[i].trust,
         }
-        stored.append({**about, **_picture(example, mask, out / PICTURES / f"{len(stored):02d}.jpg")})
+        picture = out / PICTURES / f"{len(stored):02d}.jpg"
+        stored.append({**about, **_picture(example, mask, trust.uncertainty(probability), picture)})
         if i in on_sheet:
             truth = example.mask[..., 0]
-            sheet.append(Case(f"{kinds[i]}: {examples.names[i]}", example.image, truth, mask, image_scores[i]["dice"]))
+            sheet.append(Case(f"{kinds[i]}: {examples.names[i]}", example.image, truth, mask, scored[i].native["dice"]))
             name = f"{kinds[i]}_{examples.names[i]}.png".replace("/", "_")
             save_png(overlay(example.image, mask, truth), out / "overlays" / name)
     write_json(out / CASES, {"cases": stored})
@@ -108,14 +117,29 @@ def draw_cases(
     overlay_sheet(sheet, out / SHEET, title, synthetic=examples.dataset == "synthetic")
 
 
-def _picture(example: Example, mask: np.ndarray, path: Path) -> dict[str, Any]:
-    """Writes a small JPEG file, and returns its size and the outlines to draw on it."""
+def _picture(example: Example, mask: np.ndarray, uncertainty: np.ndarray, path: Path) -> dict[str, Any]:
+    """Writes two small JPEG files, of an image and of its uncertainty.
+
+    Args:
+      example: image and truth.
+      mask: bool [H, W], the prediction.
+      uncertainty: float32 [S, S], in [0, 1].
+      path: the image's file; that of the uncertainty is "NN_uncertainty.jpg".
+
+    Returns:
+      The files' names, the size of both pictures, and the outlines to draw on them.
+    """
     image = Image.fromarray(example.image)
     image.thumbnail((_SIDE, _SIDE))
-    with replacing(path) as temporary:
-        image.save(temporary, format="JPEG", quality=80, optimize=True)
+    doubt = Image.fromarray(np.rint(uncertainty * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
+    files = {path: (image, 80), path.with_name(f"{path.stem}_uncertainty.jpg"): (doubt, 60)}
+    for file, (picture, quality) in files.items():
+        with replacing(file) as temporary:
+            picture.save(temporary, format="JPEG", quality=quality, optimize=True)
+    first, second = files
     return {
-        "image": path.name,
+        "image": first.name,
+        "uncertainty": second.name,
         "width": image.width,
         "height": image.height,
         "truth": outlines(example.mask[..., 0], image.size),

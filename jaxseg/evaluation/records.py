@@ -23,7 +23,10 @@ NATIVE_SCORES = (*OVERLAP_SCORES, *BOUNDARY_SCORES)
 
 
 _NUMBERS = (*NATIVE_SCORES, "lesion_fraction", *COUNTS)
-"""Columns of `per_image.csv` after the image's name and group."""
+"""Columns of `per_image.csv` besides the image's name and group, and `TRUST`."""
+
+TRUST = "trust"
+"""A column that files by older releases lack."""
 
 
 _QUARTILES = ("quartile 1, smallest", "quartile 2", "quartile 3", "quartile 4, largest")
@@ -40,6 +43,7 @@ class Scored:
       network: the `OVERLAP_SCORES` at the network's resolution.
       network_counts: pixels at the network's resolution.
       tally: float64 [3, BINS], the image's share of the sums for `calibration`, at the network's resolution.
+      trust: score of the mask that is made without the truth, in [0, 1]; None where it is not known.
     """
 
     index: int
@@ -48,6 +52,7 @@ class Scored:
     network: dict[str, float]
     network_counts: dict[str, int]
     tally: np.ndarray
+    trust: float | None = None
 
     @property
     def lesion_fraction(self) -> float:
@@ -60,6 +65,7 @@ def score_image(
     native: tuple[np.ndarray, np.ndarray],
     network: tuple[np.ndarray, np.ndarray],
     probability: np.ndarray,
+    trust: float | None = None,
 ) -> Scored:
     """Scores one image.
 
@@ -68,6 +74,7 @@ def score_image(
       native: prediction and truth, bool [H, W], at the image's own resolution.
       network: prediction and truth, bool [S, S], at the network's.
       probability: float32 [S, S], of lesion.
+      trust: score of the mask without the truth, from `inference.trust`.
 
     Returns:
       The image's scores.
@@ -80,6 +87,7 @@ def score_image(
         network=overlap_scores(network_counts),
         network_counts=network_counts,
         tally=tally(probability, network[1]),
+        trust=trust,
     )
 
 
@@ -157,7 +165,7 @@ def _by_lesion_size(scored: Sequence[Scored]) -> dict[str, Any]:
 
 
 def per_image_csv(scored: Sequence[Scored], names: Sequence[str], groups: Sequence[str]) -> str:
-    """Returns a table with a line per image: name, group, and scores, lesion's share and counts at its own resolution.
+    """Returns a table with a line per image: name, group, scores, lesion's share, trust, counts at its own resolution.
 
     Args:
       scored: the images.
@@ -166,11 +174,12 @@ def per_image_csv(scored: Sequence[Scored], names: Sequence[str], groups: Sequen
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["name", "group", *_NUMBERS])
+    table.writerow(["name", "group", *NATIVE_SCORES, "lesion_fraction", TRUST, *COUNTS])
     for image in scored:
         values = [*(image.native[name] for name in NATIVE_SCORES), image.lesion_fraction]
         line = [names[image.index], groups[image.index], *(f"{value:.6f}" for value in values)]
-        table.writerow([*line, *(image.native_counts[name] for name in COUNTS)])
+        trust = "" if image.trust is None else f"{image.trust:.6f}"
+        table.writerow([*line, trust, *(image.native_counts[name] for name in COUNTS)])
     return text.getvalue()
 
 

@@ -17,9 +17,12 @@ from jaxseg.evaluation import bootstrap as statistics
 from jaxseg.evaluation.cases import draw_cases
 from jaxseg.evaluation.folder import reading_of
 from jaxseg.evaluation.records import OVERLAP_SCORES, Scored, per_image_csv, score_image, score_tables
+from jaxseg.evaluation.triage import worth_of_trust
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter, resize_probability
 from jaxseg.inference.threshold import describe_masks, validation_images
+from jaxseg.inference.trust import trust_of
+from jaxseg.metrics import LEAST_JACCARD
 from jaxseg.pretrained.place import shown
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import write_page
@@ -74,11 +77,14 @@ def evaluate(
         "threshold": prediction.threshold,
         "prediction": describe_masks(segmenter, prediction),
         **score_tables(scored, examples.groups, segmenter.image_size),
+        "trust": worth_of_trust(
+            [s.trust for s in scored], [s.native["dice"] for s in scored], [s.native["jaccard"] for s in scored]
+        ),
         "bootstrap": statistics.describe_intervals(),
     }
     write_json(out / METRICS, metrics)
     write_text(out / PER_IMAGE, per_image_csv(scored, examples.names, examples.groups))
-    draw_cases(segmenter, prediction, [s.native for s in scored], examples, out)
+    draw_cases(segmenter, prediction, scored, examples, out)
     log_table(metrics, out)
     log.info("look at %s", write_page(segmenter.members[0].workdir, out))
     return metrics
@@ -129,6 +135,7 @@ def score_images(segmenter: Segmenter, prediction: Prediction, examples: Example
 
     loaded = read_ahead(load, range(len(examples)), workers)
     size = (segmenter.image_size, segmenter.image_size)
+    trust = trust_of(segmenter)
     scored = progress(segmenter.stream(loaded), f"scoring {examples.split}", len(examples))
     for (index, mask), probability in scored:
         native = prediction.mask(resize_probability(probability, mask.shape[:2]))
@@ -137,6 +144,7 @@ def score_images(segmenter: Segmenter, prediction: Prediction, examples: Example
             native=(native, mask[..., 0].astype(bool)),
             network=(prediction.mask(probability), resize_mask(mask, size)[..., 0].astype(bool)),
             probability=probability,
+            trust=trust.score(probability, prediction),
         )
 
 
@@ -159,5 +167,19 @@ def log_table(metrics: dict[str, Any], out: Path) -> None:
             pooled = f"{table['pooled'][name]:.4f}" if name in table["pooled"] else ""
             cells += [f"{table['per_image'][name]:.4f} [{low:.4f}, {high:.4f}]", pooled]
         log.info("%-20s%25s%9s%26s%9s", name, *cells)
+    _log_trust(metrics["trust"])
     log.info("in brackets: %g %% bootstrap interval over images", 100 * metrics["bootstrap"]["level"])
     log.info("written to %s: metrics.json, per_image.csv, cases.png, overlays/, cases/", out)
+
+
+def _log_trust(worth: dict[str, Any]) -> None:
+    if worth["spearman_dice"] is not None:
+        log.info("trust: rank correlation with Dice %.2f", worth["spearman_dice"])
+    if worth["failures"]:
+        log.info(
+            "trust: %d of the %d images that failed (Jaccard below %g) are among the %d least trusted",
+            worth["failures_found"],
+            worth["failures"],
+            LEAST_JACCARD,
+            worth["images_looked_at"],
+        )

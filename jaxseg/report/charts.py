@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxseg.metrics import LEAST_JACCARD
 from jaxseg.report.curves import draw_curves
 
 if TYPE_CHECKING:
@@ -102,6 +103,35 @@ def reliability(bins: Sequence[Mapping[str, float]], ids: str) -> str:
             axes.set_axisbelow(True)
 
     return _chart(draw, 3.6, ids)
+
+
+def triage(trust: Sequence[float], jaccard: Sequence[float], ids: str) -> str:
+    """Returns a chart of the failures that are left over the share of images looked at, the least trusted first.
+
+    Args:
+      trust: score of each image without the truth.
+      jaccard: Jaccard of each image; below `LEAST_JACCARD` the mask failed, and at least one did.
+      ids: prefix of the chart's ids, unique on the page.
+    """
+    failed = np.asarray(jaccard) < LEAST_JACCARD
+    images, failures = len(failed), int(failed.sum())
+    looked_at = np.arange(images + 1) / images
+
+    def left(order: np.ndarray) -> np.ndarray:
+        return failures - np.concatenate([[0], np.cumsum(failed[order])])
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.plot([0, 1], [failures, 0], color="0.35", linestyle="--", linewidth=1, label="in any order")
+        axes.plot(looked_at, left(np.argsort(jaccard)), color="#b0b0b0", linewidth=1.2, label="at best")
+        axes.plot(looked_at, left(np.argsort(trust, kind="stable")), color="#0072b2", linewidth=1.8, label="by trust")
+        axes.set(xlim=(0, 1), ylim=(0, 1.05 * failures), xlabel="share of images looked at", ylabel="failures left")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+        axes.legend(loc="upper right")
+
+    return _chart(draw, 3.0, ids)
 
 
 def _chart(draw: Callable[["Figure"], None], height: float, ids: str) -> str:

@@ -124,12 +124,15 @@ def _evaluation(folder: Path, ids: str, run: Mapping[str, Any], best_step: int |
     dice = [float(row["dice"]) for row in rows if row.get("dice")]
     jaccard = [float(row["jaccard"]) for row in rows if row.get("jaccard")]
     bins = metrics.get("calibration", {}).get("bins")
+    failed = sum(j < LEAST_JACCARD for j in jaccard) if jaccard else None
+    trust = [float(row["trust"]) for row in rows if row.get("trust") and row.get("jaccard")]
     return {
         "id": ids,
         "metrics": metrics,
         "dice": dice,
         "skyline": _skyline(dice) if dice else "",
-        "failed": sum(j < LEAST_JACCARD for j in jaccard) if jaccard else None,
+        "failed": failed,
+        "triage": charts.triage(trust, jaccard, f"{ids}f-") if failed and len(trust) == len(jaccard) else None,
         "histogram": charts.histogram(dice, f"{ids}h-") if dice else None,
         "reliability": charts.reliability(bins, f"{ids}r-") if bins else None,
         "cases": _cases(folder),
@@ -151,12 +154,17 @@ def _cases(folder: Path) -> dict[str, list[dict[str, Any]]]:
     result: dict[str, list[dict[str, Any]]] = {}
     for case in _read_json(folder / CASES).get("cases", []):
         picture = folder / PICTURES / Path(case["image"]).name
+        doubt = folder / PICTURES / Path(case.get("uncertainty", "none")).name
         if picture.is_file():
-            uri = f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
-            result.setdefault(case["kind"], []).append({**case, "uri": uri})
+            uris = {"uri": _data_uri(picture), "uncertainty_uri": _data_uri(doubt) if doubt.is_file() else ""}
+            result.setdefault(case["kind"], []).append({**case, **uris})
     if "best" in result:
         result["best"].reverse()  # best first, as worst first among the worst
     return result
+
+
+def _data_uri(picture: Path) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _prediction(metrics: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Which cases are shown, and that what is stored of them draws the masks that were scored."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from PIL import Image, ImageDraw
 from jaxseg.config import Config
 from jaxseg.data import Example, Examples
 from jaxseg.evaluation.cases import ON_SHEET, draw_cases, outlines, pick
+from jaxseg.evaluation.records import Scored
 from jaxseg.inference.masks import Prediction
-from jaxseg.inference.segmenter import Segmenter
+from jaxseg.inference.segmenter import Member, Segmenter
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 7, 35, 36, 37, 200])
@@ -66,6 +68,7 @@ class Brightness(Segmenter):
 
     def __init__(self):
         self.config, self.image_size = Config().updated({"data.name": "ph2"}), 64
+        self.members = (Member(Path("run"), self.config, 1, None, {}),)
 
     def stream(self, items):  # noqa: D102
         for tag, image in items:
@@ -85,7 +88,8 @@ def a_set(images: int) -> Examples:
 def test_cases_are_left_for_the_eye_and_for_the_page(tmp_path):
     """If broken, the page shows other images, scores or outlines than were scored, or large files."""
     each = [{"dice": i / 50, "jaccard": i / 60} for i in range(50)]
-    draw_cases(Brightness(), Prediction(), each, a_set(50), tmp_path)
+    scored = [Scored(i, scores, {}, {}, {}, np.zeros(0), trust=i / 70) for i, scores in enumerate(each)]
+    draw_cases(Brightness(), Prediction(), scored, a_set(50), tmp_path)
     cases = json.loads((tmp_path / "cases.json").read_text())["cases"]
     kinds = [case["kind"] for case in cases]
     assert {kind: kinds.count(kind) for kind in kinds} == {"worst": 12, "median": 12, "best": 12}
@@ -100,15 +104,21 @@ def test_cases_are_left_for_the_eye_and_for_the_page(tmp_path):
     for case in cases:
         index = int(case["name"].split()[1])
         assert case["scores"] == each[index]
+        assert case["trust"] == index / 70
         truth = a_set(50).load(index).mask[..., 0]
         for name in ("truth", "prediction"):
             drawn = filled(case[name], (480, 320), 1)
             wanted = np.asarray(Image.fromarray(truth).resize((480, 320)))
             assert (drawn & (wanted > 0)).sum() / (drawn | (wanted > 0)).sum() > 0.9
-        with Image.open(tmp_path / "cases" / case["image"]) as picture:
-            assert picture.format == "JPEG"
-            assert picture.size == (480, 320)
-    assert len(list((tmp_path / "cases").iterdir())) == 36
+        for name in ("image", "uncertainty"):
+            with Image.open(tmp_path / "cases" / case[name]) as picture:
+                assert picture.format == "JPEG"
+                assert picture.size == (480, 320)
+        with Image.open(tmp_path / "cases" / case["uncertainty"]) as picture:
+            doubt = np.asarray(picture)
+        # 200 of 255 is a probability of 0.78, which the focal loss means as 0.93; skin has a probability of 0.
+        assert doubt[wanted > 0].mean() > doubt[wanted == 0].mean() + 50
+    assert len(list((tmp_path / "cases").iterdir())) == 2 * 36
     overlays = sorted(p.name for p in (tmp_path / "overlays").iterdir())
     assert len(overlays) == 3 * ON_SHEET
     assert "worst_sub_im 0.png" in overlays

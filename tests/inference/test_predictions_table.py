@@ -10,6 +10,7 @@ from PIL import Image
 from jaxseg import predict
 from jaxseg.errors import RunError, UserError
 from jaxseg.inference import table as table_module
+from jaxseg.inference.inputs import find_images
 from jaxseg.inference.measurements import columns, measure
 from jaxseg.inference.table import Table
 
@@ -155,8 +156,10 @@ def test_another_scale_is_measured_again(flags, tmp_path):
 def test_a_stopped_call_leaves_its_lines(tmp_path, monkeypatch):
     """If broken, a call that is killed at image 9,000 of 10,000 has to segment all of them again."""
     monkeypatch.setattr(table_module, "SAVE_EVERY_SECS", 0)
-    Table(tmp_path / "t.csv").add("a", 0.5, {})
-    assert Table(tmp_path / "t.csv").holds("a")
+    (tmp_path / "a.png").touch()
+    (image,) = find_images(tmp_path / "a.png", tmp_path / "out")
+    Table(tmp_path / "t.csv").add(image, 0.5, {})
+    assert Table(tmp_path / "t.csv").holds(image)
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):

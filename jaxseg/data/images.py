@@ -144,7 +144,15 @@ def decode_mask(
 
 
 def turn_mask(mask: np.ndarray, orientation: int) -> np.ndarray:
-    """Turns a mask, uint8 [H, W, 1], as an EXIF orientation, 1 to 8, asks for."""
+    """Turns a mask as an EXIF orientation asks for.
+
+    Args:
+      mask: uint8 [H, W, 1].
+      orientation: EXIF orientation, 1 to 8.
+
+    Returns:
+      uint8 [H, W, 1] or [W, H, 1].
+    """
     if orientation not in _TURNS:
         return mask
     return np.asarray(Image.fromarray(mask[..., 0]).transpose(_TURNS[orientation]))[..., None]

@@ -47,13 +47,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from jaxseg import data
     from jaxseg.data.survey import summary, survey, worth_a_look
-    from jaxseg.report.inspection import picture, write_inspection
+    from jaxseg.report.inspection import check_may_replace, picture, write_inspection
     from jaxseg.system.progress_bar import progress
 
     cli.start_logging()
     config = data.absolute(config)
     config = dataclasses.replace(config, name=data.resolve_name(config))
     parts = data.training_splits(config)
+    check_may_replace(Path(args.out), parts[0].dataset)
     total = sum(map(len, parts))
     rows = list(progress(survey(parts, config.workers), "reading", total))
     numbers = summary(config, parts, rows)

@@ -13,8 +13,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from jaxseg.errors import UserError
 from jaxseg.report.overlays import overlay
-from jaxseg.system.files import write_json, write_text
+from jaxseg.system.files import read_json, write_json, write_text
 
 PAGE, NUMBERS = "inspect.html", "inspect.json"
 
@@ -41,6 +42,27 @@ def picture(image: np.ndarray, mask: np.ndarray | None) -> str:
     buffer = io.BytesIO()
     Image.fromarray(small).save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def check_may_replace(out: Path, dataset: str) -> None:
+    """Makes sure that a folder holds no files that the page or the numbers of another data set would replace.
+
+    Args:
+      out: the folder.
+      dataset: the set's name, or its folder.
+
+    Raises:
+      UserError: it holds an inspection of another set, or a file of that name that is none.
+    """
+    there = [name for name in (PAGE, NUMBERS) if (out / name).exists()]
+    if not there:
+        return
+    try:
+        stored = read_json(out / NUMBERS)["dataset"]
+    except (UserError, KeyError, TypeError):
+        raise UserError(f"--out {out}: holds {there[0]}, which is not of an inspection; give another folder") from None
+    if stored != dataset:
+        raise UserError(f"--out {out}: holds the inspection of another data set, {stored}; give another folder")
 
 
 def write_inspection(out: Path, numbers: Mapping[str, Any], pictures: Sequence[Mapping[str, str]]) -> Path:

@@ -11,6 +11,7 @@ from PIL import Image
 from jaxseg import inspect
 from jaxseg.data.examples import Example
 from jaxseg.data.looks import alike, contrast, fingerprint
+from jaxseg.errors import UserError
 from tests.helpers.skin import folder, grey, pair, save
 
 
@@ -29,6 +30,19 @@ def test_the_page_stands_alone_and_the_numbers_are_right(tmp_path):
     assert numbers["suspicious"] == numbers["near_duplicates"] == []
     assert page.count('<img src="data:image/jpeg;base64,') == 4
     assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+def test_only_the_inspection_of_the_same_set_is_replaced(tmp_path):
+    """If broken, the page of one data set takes the place of another's, or of a file of the user's."""
+    first, second = folder(tmp_path / "first", 5), folder(tmp_path / "second", 6)
+    for _ in range(2):
+        assert inspected(first, tmp_path / "out")[0]["images"] == 5
+    with pytest.raises(UserError, match=r"holds the inspection of another data set, .*first; give another folder"):
+        inspected(second, tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "inspect.html").write_text("mine")
+    with pytest.raises(UserError, match=r"holds inspect\.html, which is not of an inspection"):
+        inspected(second, tmp_path / "mine")
 
 
 def test_suspicious_masks_are_named_and_shown_first(tmp_path):

@@ -13,6 +13,8 @@ from jaxseg.errors import UserError
 
 if TYPE_CHECKING:
     from jaxseg.inference.folder import Extras
+    from jaxseg.inference.inputs import InputImage
+    from jaxseg.inference.table import Table
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,6 +153,17 @@ def _extras(args: argparse.Namespace, source: Path, output: Path) -> "Extras":
     return Extras(table, args.measure, args.pixels_per_mm, coco, args.simplify)
 
 
+def _say_what_is_several(table: "Table", images: Sequence["InputImage"]) -> None:
+    """Logs how many of the measured masks have several parts, whose diameters reach from one to the other."""
+    rows = [table.rows.get(image.name, {}) for image in images]
+    if several := sum(row.get("components", "") not in ("", "0", "1") for row in rows):
+        log.info(
+            "%d of %d masks have several parts, which are measured as one; --largest-component keeps the largest alone",
+            several,
+            len(rows),
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and segments; returns 1 if some images could not be read."""
     args = _parser().parse_args(argv)
@@ -177,6 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.info("%d of %d images were segmented before and are kept", len(images) - len(left), len(images))
             images = left
         failures = predict(segmenter, prediction, images, extras)
+    if args.measure:
+        _say_what_is_several(extras.table, images)
     log.info("%d of %d images segmented into %s", len(images) - len(failures), len(images), output)
     for failure in failures:
         log.error("not segmented: %s", failure)

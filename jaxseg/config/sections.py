@@ -40,8 +40,9 @@ class DataConfig(Section):
 
     name: str = setting(
         "auto",
-        f"{help_of_names()}, a folder with images/ and masks/ (or train/ and validation/ with both in each), or auto "
-        "(PH2 where prepared, else synthetic); a known name goes before a folder: ./ph2 is the folder",
+        f"{help_of_names()}, a folder with images/ and masks/ (pictures, or COCO or labelme JSON; or train/ and "
+        "validation/ with both in each), or auto (PH2 where prepared, else synthetic); a known name goes before a "
+        "folder: ./ph2 is the folder",
     )
     data_dir: str = setting(
         "", "folder of the prepared TFDS data sets; empty: TFDS' own (~/tensorflow_datasets)", resumable=True

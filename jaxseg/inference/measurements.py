@@ -62,7 +62,7 @@ class Measurements:
       compactness: 4 pi area / perimeter^2: 0.92 for a large disc (its outline of pixels is longer than a circle), more
         for a very small one, near 0 for a ragged or long lesion; None for one pixel alone, which has no perimeter.
       solidity: area by the area of the convex hull, in (0, 1].
-      asymmetry: mean of the two asymmetries below, in [0, 1).
+      asymmetry: mean of the two asymmetries below, in [0, 1].
       asymmetry_major: share of the lesion whose mirror image in the major axis is no lesion; 0 for an ellipse.
       asymmetry_minor: likewise in the minor axis.
       border_gradient: how sharp the border is: mean over the outline of the change of brightness, in levels of 255 per

@@ -52,10 +52,14 @@ def test_every_mask_has_a_line_sorted_by_trust(flags, tmp_path):
     assert list(rows[0]) == ["name", "trust"]
 
 
-def test_measurements_are_those_of_the_masks(flags, pictures, tmp_path):
+def test_measurements_are_those_of_the_masks(flags, pictures, tmp_path, capsys):
     """If broken, a line holds the measurements of another image, or of the network's small mask."""
     assert predict.main([*flags, "--measure", "--pixels-per-mm", "12.5"]) == 0
-    for row in rows_of(tmp_path / "out/predictions.csv"):
+    rows = rows_of(tmp_path / "out/predictions.csv")
+    several = sum(int(row["components"]) > 1 for row in rows)
+    assert several > 0
+    assert f"{several} of 3 masks have several parts, which are measured as one" in capsys.readouterr().err
+    for row in rows:
         source = next(pictures / name for name in (row["name"], f"{row['name']}.png") if (pictures / name).is_file())
         mask = pixels(tmp_path / f"out/{row['name']}_mask.png") > 0
         expected = measure(mask, pixels(source), 12.5).as_row()

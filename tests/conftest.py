@@ -24,6 +24,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         # with more workers than cores may need.
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
         " --xla_cpu_collective_call_terminate_timeout_seconds=600",
+        # Programs run once or twice here: LLVM's optimisations, half of the time of compilation, would not pay.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         # Many tests compile the same tiny network: each program is compiled once per session. JAX locks its cache
         # against other processes only if the size is limited.
         "JAX_COMPILATION_CACHE_DIR": f"{_FOLDER.name}/compiled",
@@ -34,6 +36,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         "XDG_CACHE_HOME": f"{_FOLDER.name}/cache",
         "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib")),
     }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts slow tests first: at the end, one of them would keep a single worker busy."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)

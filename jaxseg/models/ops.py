@@ -19,8 +19,6 @@ import jax
 import jax.numpy as jnp
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_FEW_CHANNELS = 32
-"""Maximum number of channels for which `convolve` reverses the kernel in memory for the gradient by its input."""
 
 
 @jax.custom_vjp
@@ -145,13 +143,9 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolves after zero padding of half the kernel's side on every side.
 
-    Plain form: `_convolve`, `jax.lax.conv_general_dilated`. Two programs that XLA derives are slow on a CPU:
-
-    - The gradient by the input reads the kernel backwards. For few channels the kernel is reversed in memory first.
-      Gain: 1.0 for 16 channels (224 px), that is, none with this release of jax.
-    - Under `jax.vmap` over kernels, when networks are trained together, XLA derives one convolution with groups. Here
-      there is one convolution per network. Gain: 9 for 3 networks on 2 images of 8 px
-      (16 channels).
+    Plain form: `_convolve`, `jax.lax.conv_general_dilated`. Under `jax.vmap` over kernels, when networks are trained
+    together, XLA derives one convolution with groups, which is slow on a CPU. Here there is one convolution per
+    network. Gain: 9 for 3 networks on 2 images of 8 px (16 channels).
 
     Args:
       x: [B, H, W, C].
@@ -193,9 +187,6 @@ def _convolve_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: ja
     x_shape, kernel_shape = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in saved)
 
     def by_input(kernel: jax.Array, grad: jax.Array) -> jax.Array:
-        if stride == 1 and max(kernel.shape[2:]) <= _FEW_CHANNELS:
-            # The derived form would leave the kernel in memory as it is and read it backwards.
-            return _convolve(grad, kernel[::-1, ::-1].transpose(0, 1, 3, 2), 1)
         return jax.linear_transpose(lambda x: _convolve(x, kernel, stride), x_shape)(grad)[0]
 
     def by_kernel(x: jax.Array, grad: jax.Array) -> jax.Array:

@@ -34,7 +34,7 @@ def train(count=10, first=0, last=5, **kwargs):
 
 
 def test_an_epoch_holds_no_image_twice_and_epochs_differ():
-    """Broken: shuffling draws with replacement, or every epoch has the same order."""
+    """If broken, shuffling draws with replacement, or every epoch has the same order."""
     batches = train(count=8, last=6)
     epochs = [sorted(batches[i] + batches[i + 1]) for i in (0, 2, 4)]
     assert epochs == [list(range(8))] * 3
@@ -42,7 +42,7 @@ def test_an_epoch_holds_no_image_twice_and_epochs_differ():
 
 
 def test_a_batch_depends_on_seed_and_step_alone():
-    """Broken: a resumed run sees other images than an uninterrupted one."""
+    """If broken, a resumed run sees other images than an uninterrupted one."""
     assert train(first=3) == train()[3:]
     assert train() == train()
     assert train() != train(seed=4)
@@ -72,14 +72,14 @@ def test_places_of_drawn_images_are_alike_on_every_device():
 
 
 def test_processes_share_every_batch():
-    """Broken: two processes train on the same images, or skip some."""
+    """If broken, two processes train on the same images, or skip some."""
     whole = train(count=16)
     shares = [train(count=16, shard=(p, 2)) for p in range(2)]
     assert [a + b for a, b in zip(*shares, strict=True)] == whole
 
 
 def test_evaluation_counts_each_image_once():
-    """Broken: the last, incomplete batch is dropped or counted double."""
+    """If broken, the last, incomplete batch is dropped or counted double."""
     examples = pipeline.ResizedExamples(numbered(10), CONFIG)
     batches = list(pipeline.eval_batches(examples, CONFIG, batch_size=4))
     valid = np.concatenate([b["valid"] for b in batches])
@@ -90,7 +90,7 @@ def test_evaluation_counts_each_image_once():
 
 
 def test_processes_share_the_evaluation():
-    """Broken: two processes score the same images, or skip some."""
+    """If broken, two processes score the same images, or skip some."""
     examples = pipeline.ResizedExamples(numbered(10), CONFIG)
     counted = []
     for process in range(2):
@@ -101,7 +101,7 @@ def test_processes_share_the_evaluation():
 
 
 def test_images_and_masks_are_resized():
-    """Broken: the network gets another size, or a mask with values between 0 and 1."""
+    """If broken, the network gets another size, or a mask with values between 0 and 1."""
     batch = pipeline.ResizedExamples(numbered(3), CONFIG).batch(np.arange(3))
     assert batch["image"].shape == (3, 32, 32, 3)
     assert batch["image"].dtype == batch["mask"].dtype == np.uint8
@@ -110,7 +110,7 @@ def test_images_and_masks_are_resized():
 
 
 def test_images_are_decoded_once_if_memory_allows():
-    """Broken: every epoch decodes again, or the cache grows beyond its limit."""
+    """If broken, every epoch decodes again, or the cache grows beyond its limit."""
     for limit, expected in ((4096, 3), (0, 6)):
         loaded: list[int] = []
         config = DataConfig(image_size=32, cache_mib=limit)
@@ -121,7 +121,7 @@ def test_images_are_decoded_once_if_memory_allows():
 
 
 def test_fewer_images_than_a_batch():
-    """Broken: the run trains zero steps an epoch and reports a loss of nothing."""
+    """If broken, the run trains zero steps an epoch and reports a loss of nothing."""
     assert pipeline.steps_per_epoch(160, 16) == 10
     assert pipeline.steps_per_epoch(7, 3) == 2
     assert pipeline.steps_per_epoch(160, 16, drawn=8) == 20

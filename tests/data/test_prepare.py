@@ -3,10 +3,8 @@
 import contextlib
 import importlib
 import io
-import json
 import logging
 import shutil
-import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,73 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxseg.config import DataConfig
 from jaxseg.data import open_split, resolve_name, training_splits
-from jaxseg.data.folds import committed_split
 from jaxseg.data.published.build import prepare
 from jaxseg.errors import UserError
-from jaxseg.prepare import main as prepare_main
-
-SPLIT = committed_split("ph2")
-PICKED = SPLIT["train"][:4] + SPLIT["validation"][:2]
-CODES = {name: i % 3 for i, name in enumerate(PICKED)}
-DIAGNOSES = ("common_nevus", "atypical_nevus", "melanoma")
-
-
-def picture(seed: int, size: tuple[int, int] = (20, 12)) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8))
-
-
-def lesion(seed: int, size: tuple[int, int] = (20, 12)) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).random(size[::-1]) > 0.5)
-
-
-def table(bars: bool) -> str:
-    """PH2_dataset.txt with tabs, or in the publisher's layout with bars, an empty column and a legend."""
-    if not bars:
-        rows = [f"{name}\t{code}\t0" for name, code in CODES.items()]
-        return "\n".join(["Name\tClinical Diagnosis\tAsymmetry", *rows])
-    header = "|| Name   ||   Histological Diagnosis   ||   Clinical Diagnosis   ||   Asymmetry   ||"
-    rows = [
-        f"|| {name} ||  {'Common Nevus' * (i % 2)}  ||  {code}  ||  1  ||"
-        for i, (name, code) in enumerate(CODES.items())
-    ]
-    legend = ["", "Legends:", "Clinical Diagnosis: 0 - Common Nevus; 1 - Atypical Nevus; 2 - Melanoma."]
-    return "\r\n".join([header, *rows, *legend])
-
-
-def make_ph2(parent: Path, bars: bool = True) -> Path:
-    """Writes a PH2 of six images in the publisher's layout."""
-    root = parent / "PH2Dataset"
-    for i, name in enumerate(PICKED):
-        home = root / "PH2 Dataset images" / name
-        (home / f"{name}_Dermoscopic_Image").mkdir(parents=True)
-        (home / f"{name}_lesion").mkdir()
-        picture(i).save(home / f"{name}_Dermoscopic_Image" / f"{name}.bmp")
-        lesion(i).save(home / f"{name}_lesion" / f"{name}_lesion.bmp")
-    (root / "PH2_dataset.txt").write_text(table(bars))
-    return root
-
-
-def make_isic(root: Path, split: str = "Training", count: int = 3) -> Path:
-    """Writes an ISIC 2016 split in the publisher's layout."""
-    images = root / f"ISBI2016_ISIC_Part1_{split}_Data"
-    masks = root / f"ISBI2016_ISIC_Part1_{split}_GroundTruth"
-    images.mkdir(parents=True)
-    masks.mkdir()
-    for i in range(count):
-        picture(i).save(images / f"ISIC_000{i}.jpg")
-        lesion(i).convert("L").save(masks / f"ISIC_000{i}_Segmentation.png")
-    return root
-
-
-def zip_up(folder: Path, archive: Path) -> Path:
-    with zipfile.ZipFile(archive, "w") as target:
-        for path in sorted(folder.rglob("*")):
-            target.write(path, path.relative_to(folder.parent))
-    return archive
+from tests.helpers.published import CODES, DIAGNOSES, PICKED, lesion, make_isic, make_ph2, ph2_config, picture, zip_up
 
 
 @pytest.fixture(autouse=True)
@@ -100,13 +37,9 @@ def out(tmp_path) -> Path:
     return tmp_path / "tfds"
 
 
-def ph2_config(out: Path, **settings) -> DataConfig:
-    return DataConfig(name="ph2", data_dir=str(out), **settings)
-
-
 @pytest.mark.parametrize("bars", [True, False])
 def test_ph2_is_built_and_read_back(bars, tmp_path, out, caplog):
-    """If this fails, PH2 cannot be prepared, or pixels, masks, names, splits or diagnoses are not as published."""
+    """If broken, PH2 cannot be prepared, or pixels, masks, names, splits or diagnoses are not as published."""
     prepare("ph2", str(make_ph2(tmp_path, bars)), str(out))
     assert "partial copy of ph2: train 4 of 160, validation 2 of 40" in caplog.text
     config = ph2_config(out)
@@ -129,7 +62,7 @@ def test_ph2_is_built_and_read_back(bars, tmp_path, out, caplog):
 
 
 def test_plain_tfds_reads_ph2(tmp_path, out):
-    """If this fails, who uses TFDS without jaxseg's own loading gets masks that are not {0, 255} or no images."""
+    """If broken, who uses TFDS without jaxseg's own loading gets masks that are not {0, 255} or no images."""
     import tensorflow_datasets as tfds
 
     importlib.import_module("jaxseg.data.published.ph2")  # registers the set
@@ -150,7 +83,7 @@ def test_plain_tfds_reads_ph2(tmp_path, out):
 
 
 def test_tfds_own_way_of_preparing_works(tmp_path, out):
-    """If this fails, the builders need jaxseg's command and are no TFDS builders of their own right."""
+    """If broken, the builders need jaxseg's command and are no TFDS builders of their own right."""
     import tensorflow_datasets as tfds
 
     importlib.import_module("jaxseg.data.published.isic2016")  # registers the set
@@ -163,7 +96,7 @@ def test_tfds_own_way_of_preparing_works(tmp_path, out):
 
 
 def test_isic_is_built_as_published(tmp_path, out, caplog):
-    """If this fails, ISIC's JPEGs are encoded anew, or its splits are not the publisher's."""
+    """If broken, ISIC's JPEGs are encoded anew, or its splits are not the publisher's."""
     import tensorflow_datasets as tfds
 
     source = make_isic(make_isic(tmp_path / "isic", "Training", 6), "Test", 2)
@@ -179,7 +112,7 @@ def test_isic_is_built_as_published(tmp_path, out, caplog):
 
 
 def test_one_split_of_isic_is_enough(tmp_path, out):
-    """If this fails, who has only the training set cannot use it, or does not learn what is missing."""
+    """If broken, who has only the training set cannot use it, or does not learn what is missing."""
     prepare("isic2016", str(make_isic(tmp_path / "isic")), str(out))
     config = DataConfig(name="isic2016", data_dir=str(out))
     assert len(open_split(config, "train")) == 3
@@ -245,14 +178,14 @@ def test_images_of_a_lesion_of_ham10000_stay_together(tmp_path, out):
 
 @pytest.mark.parametrize("inner", ["", "PH2Dataset", "PH2Dataset/PH2 Dataset images"])
 def test_ph2_is_found_from_its_root_its_parent_and_its_images(inner, tmp_path, out):
-    """If this fails, which of the nested folders of PH2 is meant must be guessed."""
+    """If broken, which of the nested folders of PH2 is meant must be guessed."""
     home = tmp_path / "home"
     make_ph2(home)
     assert prepare("ph2", str(home / inner), str(out)) == {"train": 4, "validation": 2}
 
 
 def test_zip_archives_are_read(tmp_path, out):
-    """If this fails, the publisher's zips must be unpacked by hand."""
+    """If broken, the publisher's zips must be unpacked by hand."""
     ph2 = zip_up(make_ph2(tmp_path / "a"), tmp_path / "PH2Dataset.zip")
     assert prepare("ph2", str(ph2), str(out)) == {"train": 4, "validation": 2}
     source, zips = make_isic(tmp_path / "isic"), tmp_path / "zips"
@@ -269,7 +202,7 @@ def test_zip_archives_are_read(tmp_path, out):
 
 @pytest.mark.parametrize("in_folder", [True, False])
 def test_the_rar_of_ph2_is_answered_with_how_to_unpack_it(in_folder, tmp_path, out):
-    """If this fails, who gives PH2 as it is downloaded is not told what to do with it."""
+    """If broken, who gives PH2 as it is downloaded is not told what to do with it."""
     archive = tmp_path / "PH2Dataset.rar"
     archive.write_bytes(b"Rar!\x1a\x07\x00")
     with pytest.raises(UserError, match=r"PH2Dataset\.rar: not a zip archive; unpack it \(`unrar x`.*bsdtar"):
@@ -277,164 +210,9 @@ def test_the_rar_of_ph2_is_answered_with_how_to_unpack_it(in_folder, tmp_path, o
 
 
 def test_a_hostile_archive_writes_nothing(tmp_path, out):
-    """If this fails, an archive from somewhere writes outside its folder, or leaves something behind."""
+    """If broken, an archive from somewhere writes outside its folder, or leaves something behind."""
     with zipfile.ZipFile(tmp_path / "isic.zip", "w") as archive:
         archive.writestr("../evil.jpg", b"evil")
     with pytest.raises(UserError, match="lies outside"):
         prepare("isic2016", str(tmp_path / "isic.zip"), str(out))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["isic.zip", "tfds"]
-
-
-def image_of(root: Path, name: str) -> Path:
-    return root / "PH2 Dataset images" / name / f"{name}_Dermoscopic_Image" / f"{name}.bmp"
-
-
-def mask_of(root: Path, name: str) -> Path:
-    return root / "PH2 Dataset images" / name / f"{name}_lesion" / f"{name}_lesion.bmp"
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda r: mask_of(r, PICKED[1]).unlink(), rf"{PICKED[1]}\.bmp: the mask of {PICKED[1]} is missing"),
-        (lambda r: image_of(r, PICKED[1]).write_bytes(b"text"), rf"{PICKED[1]}\.bmp: not an image"),
-        (lambda r: mask_of(r, PICKED[1]).write_bytes(b""), rf"{PICKED[1]}_lesion\.bmp: the file is empty"),
-        (lambda r: lesion(0, (9, 9)).save(mask_of(r, PICKED[1])), r"has 20x12 pixels but its mask .* has 9x9"),
-        (lambda r: (r / "PH2_dataset.txt").unlink(), r"PH2_dataset\.txt is missing"),
-        (lambda r: (r / "PH2_dataset.txt").write_text("nothing"), r"PH2_dataset\.txt: no line with the columns"),
-        (
-            lambda r: (r / "PH2_dataset.txt").write_text(table(True).replace(PICKED[1], "IMD999")),
-            rf"no row for {PICKED[1]}",
-        ),
-        (
-            lambda r: (r / "PH2_dataset.txt").write_text(f"Name\tClinical Diagnosis\n{PICKED[0]}\t7\n"),
-            rf"diagnosis of {PICKED[0]} is '7', not 0, 1 or 2",
-        ),
-        (lambda r: shutil.copytree(r, r / "backup"), r"is there twice"),
-        (lambda r: shutil.rmtree(r / "PH2 Dataset images"), r"no images of ph2 in there; get PH2Dataset\.rar"),
-        (shutil.rmtree, r"no such folder or archive"),
-    ],
-)
-def test_an_unsound_source_is_named_and_leaves_nothing_behind(spoil, message, tmp_path, out):
-    """If this fails, a set is prepared with wrong or missing pairs, or half of one is left in the data folder."""
-    root = make_ph2(tmp_path)
-    spoil(root)
-    with pytest.raises(UserError, match=message) as caught:
-        prepare("ph2", str(root), str(out))
-    assert "\n" not in str(caught.value)
-    assert list(out.iterdir()) == []
-
-
-def test_images_that_ph2_does_not_have_are_left_out_with_a_warning(tmp_path, out, caplog):
-    """If this fails, a user's own image beside PH2's gets into the training split, or is dropped in silence."""
-    root = make_ph2(tmp_path)
-    home = root / "PH2 Dataset images"
-    shutil.copytree(home / PICKED[0], home / "IMD999")
-    for path in sorted((home / "IMD999").rglob(f"{PICKED[0]}*"), reverse=True):
-        path.rename(path.with_name(path.name.replace(PICKED[0], "IMD999")))
-    assert prepare("ph2", str(root), str(out)) == {"train": 4, "validation": 2}
-    assert "left out, as PH2 has no such images: IMD999" in caplog.text
-
-
-def test_a_prepared_set_is_left_alone_unless_forced(tmp_path, out, caplog):
-    """If this fails, preparing again destroys a set, or a source that has grown is silently not used."""
-    source = make_isic(tmp_path / "isic")
-    prepare("isic2016", str(source), str(out))
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    prepare("isic2016", str(source), str(out))
-    assert "already prepared, and left as it is" in caplog.text
-    assert "--force" not in caplog.text
-    make_isic(source, "Test", 2)
-    prepare("isic2016", str(source), str(out))
-    assert "holds more now: test 2 (prepared: 0); add --force" in caplog.text
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
-    config = DataConfig(name="isic2016", data_dir=str(out))
-    version = open_split(config, "train").version
-    prepare("isic2016", str(source), str(out), force=True)
-    assert len(open_split(config, "test")) == 2
-    assert open_split(config, "train").version == version
-    assert [path.name for path in out.iterdir()] == ["isic2016"]
-
-
-def test_a_failed_rebuild_keeps_the_old_set(tmp_path, out):
-    """If this fails, --force with an unsound source destroys a set that was sound."""
-    root = make_ph2(tmp_path)
-    prepare("ph2", str(root), str(out))
-    image_of(root, PICKED[5]).write_bytes(b"text")
-    with pytest.raises(UserError, match="not an image"):
-        prepare("ph2", str(root), str(out), force=True)
-    assert len(open_split(ph2_config(out), "all")) == 6
-    assert [path.name for path in out.iterdir()] == ["ph2"]
-
-
-def test_the_version_tells_other_files(tmp_path, out):
-    """If this fails, a run goes on with other images under the same names and nobody notices."""
-    root = make_ph2(tmp_path)
-    prepare("ph2", str(root), str(out))
-    before = open_split(ph2_config(out), "train").fingerprint()
-    picture(99).save(image_of(root, PICKED[0]))
-    prepare("ph2", str(root), str(out), force=True)
-    assert open_split(ph2_config(out), "train").fingerprint() != before
-
-
-def test_a_damaged_prepared_set_says_how_to_mend_it(tmp_path, out):
-    """If this fails, a record that cannot be read ends a run with a traceback of TFDS."""
-    prepare("ph2", str(make_ph2(tmp_path)), str(out))
-    [records] = (out / "ph2" / "1.0.0").glob("ph2-train*")
-    records.write_bytes(b"\0" * records.stat().st_size)
-    with pytest.raises(UserError, match=rf"damaged.*jaxseg\.prepare ph2 .* --data-dir {out} --force"):
-        open_split(ph2_config(out), "train").load(0)
-
-
-def test_names_and_records_cannot_fall_out_of_step(tmp_path, out):
-    """If this fails, scores and groups are ascribed to other images than those they belong to."""
-    prepare("ph2", str(make_ph2(tmp_path)), str(out))
-    metadata = out / "ph2" / "1.0.0" / "metadata.json"
-    content = json.loads(metadata.read_text())
-    content["splits"]["train"]["names"].reverse()
-    metadata.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="damaged"):
-        open_split(ph2_config(out), "train").load(0)
-
-
-def test_what_lies_where_the_set_belongs_is_not_touched(tmp_path, out):
-    """If this fails, a user's own folder of that name is overwritten."""
-    (out / "ph2" / "1.0.0").mkdir(parents=True)
-    (out / "ph2" / "1.0.0" / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="not a prepared data set; move it away"):
-        prepare("ph2", str(make_ph2(tmp_path)), str(out), force=True)
-    assert (out / "ph2" / "1.0.0" / "mine.txt").read_text() == "keep"
-
-
-def test_a_data_dir_that_cannot_be_is_named(tmp_path):
-    """If this fails, a mistyped --data-dir gives a traceback."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file: cannot be written to .*--data-dir"):
-        prepare("ph2", str(make_ph2(tmp_path)), str(tmp_path / "file"))
-
-
-def test_the_command_says_where_the_set_is_and_what_comes_next(tmp_path, out, capsys):
-    """If this fails, the command is silent about its result, or its progress gets into what scripts read."""
-    prepare_main(["ph2", "--source", str(make_ph2(tmp_path)), "--data-dir", str(out)])
-    shown = capsys.readouterr()
-    [line] = shown.out.splitlines()
-    assert line.startswith(f"ph2 is in {out}/ph2/1.0.0 (train 4, validation 2 images); next: python -m jaxseg.train")
-    assert "ph2 train: 4/4 images" in shown.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["ph3", "--source", "x"], "did you mean 'ph2'?"),
-        (["ph2"], "--source"),
-        (["ph2", "--source", "x", "--dta-dir", "y"], "did you mean '--data-dir'?"),
-        (["ph2", "--source", "/no/such/place"], "/no/such/place: no such folder or archive"),
-    ],
-)
-def test_mistakes_are_one_line_and_exit_code_2(arguments, said):
-    """If this fails, a typing mistake ends with a traceback or with an exit code that scripts take for success."""
-    done = subprocess.run([sys.executable, "-m", "jaxseg.prepare", *arguments], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1

@@ -25,7 +25,7 @@ def zipped(path: Path, name: str, mode: int = stat.S_IFREG | 0o644, size: int | 
 
 
 def test_an_archive_is_listed_as_if_it_were_unpacked(tmp_path):
-    """If this fails, files in an archive are not found where they are in the unpacked folder."""
+    """If broken, files in an archive are not found where they are in the unpacked folder."""
     zipped(tmp_path / "Set_a.zip", "inner\\IM1.jpg")
     zipped(tmp_path / "other.zip", "IM2.jpg")
     (tmp_path / "Set_b").mkdir()
@@ -38,7 +38,7 @@ def test_an_archive_is_listed_as_if_it_were_unpacked(tmp_path):
 
 
 def test_folders_that_link_to_themselves_end(tmp_path):
-    """If this fails, links that lead back up make the search endless, or a file is found twice."""
+    """If broken, links that lead back up make the search endless, or a file is found twice."""
     (tmp_path / "a.jpg").write_bytes(b"")
     for i in range(30):
         (tmp_path / f"loop{i}").symlink_to(tmp_path)
@@ -56,7 +56,7 @@ def test_folders_that_link_to_themselves_end(tmp_path):
     ],
 )
 def test_hostile_archives_are_refused(name, options, message, tmp_path):
-    """If this fails, an archive that no publisher made is taken, or fills the memory."""
+    """If broken, an archive that no publisher made is taken, or fills the memory."""
     archive = zipped(tmp_path / "isic.zip", name, **options)
     with pytest.raises(UserError, match=message) as caught:
         list_source(archive, "*")
@@ -64,14 +64,14 @@ def test_hostile_archives_are_refused(name, options, message, tmp_path):
 
 
 def test_a_member_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path):
-    """If this fails, an archive that understates a size fills the memory."""
+    """If broken, an archive that understates a size fills the memory."""
     archive = zipped(tmp_path / "isic.zip", "a.jpg", size=4)
     with pytest.raises(UserError, match=r"isic\.zip: a\.jpg: damaged"):
         list_source(archive, "*")["isic/a.jpg"].read()
 
 
 def test_a_damaged_archive_is_named(tmp_path):
-    """If this fails, a broken download gives a traceback."""
+    """If broken, a broken download gives a traceback."""
     archive = zipped(tmp_path / "isic.zip", "a.jpg")
     sound = archive.read_bytes()
     archive.write_bytes(sound.replace(b"content", b"CONTENT"))

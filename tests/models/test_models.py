@@ -1,5 +1,7 @@
 """The segmentation networks: shapes, input, wiring of the skips, sizes that do not fit, number types."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -21,17 +23,18 @@ TINY = {
 
 @pytest.fixture(scope="module", params=TINY)
 def network(request):
-    """Returns a small network, its variables with nothing at its initial zero, and an image batch."""
+    """Returns a small network, its variables with nothing at its initial zero, an image batch, and its prediction."""
     model = TINY[request.param]
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
     variables = jax.jit(lambda k: model.init(k, images, train=False))(jax.random.key(0))
-    return model, variables, images
+    # One function for all tests, so that each kind of images is compiled once.
+    return model, variables, images, jax.jit(functools.partial(model.apply, train=False))
 
 
 def test_logits_are_float32_per_pixel(network):
     """If broken, the size or type of the logits differs from the contract's float32 [B, H, W, 1]."""
-    model, variables, images = network
-    logits = model.apply(variables, images, train=False)
+    _, variables, images, predict = network
+    logits = predict(variables, images)
     chex.assert_shape(logits, (2, 64, 96, 1))
     assert logits.dtype == jnp.float32
     chex.assert_tree_all_finite(logits)
@@ -39,15 +42,15 @@ def test_logits_are_float32_per_pixel(network):
 
 def test_uint8_and_float_images_are_the_same(network):
     """If broken, uint8 arithmetic wraps in the normalisation, or float images are normalised twice."""
-    model, variables, images = network
-    apply = jax.jit(lambda x: model.apply(variables, x, train=False))
+    _, variables, images, predict = network
     # Two programs: XLA may fuse the conversion from uint8, which moves logits of about 1 by rounding.
-    np.testing.assert_allclose(apply(images), apply(images.astype(np.float32)), rtol=1e-4, atol=1e-4)
+    logits, from_floats = (predict(variables, x) for x in (images, images.astype(np.float32)))
+    np.testing.assert_allclose(logits, from_floats, rtol=1e-4, atol=1e-4)
 
 
 def test_every_parameter_matters(network):
     """If broken, a skip or a layer is not connected; its parameters would have no gradient."""
-    model, variables, images = network
+    model, variables, images, _ = network
 
     def loss(params):
         logits = model.apply({**variables, "params": params}, images, train=False)
@@ -88,7 +91,7 @@ def test_decoder_widths_and_skips_are_the_papers():
         assert params[f"decoder{i}"]["block"]["conv1"]["kernel"].shape == (3, 3, channels + skip, channels)
 
 
-def test_bfloat16_keeps_parameters_and_statistics_in_float32(network):
+def test_bfloat16_keeps_parameters_and_statistics_in_float32():
     """If broken, a bfloat16 run stores its weights or running averages in 8 bits and stops learning."""
     model = TINY["resnet50v2"].clone(dtype=jnp.bfloat16, encoder=_ResNet50V2Tiny(dtype=jnp.bfloat16))
     images = jnp.zeros((1, 32, 32, 3), jnp.uint8)
@@ -104,22 +107,23 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32(network):
 
 def test_dropout_only_in_training(network):
     """If broken, predictions are random, or training never drops anything."""
-    model, variables, images = network
+    model, variables, images, _ = network
 
-    def train(seed):
-        rngs = {"dropout": jax.random.key(seed)}
-        return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)[0]
+    @jax.jit
+    def train(key):
+        return model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})[0]
 
-    assert not np.array_equal(train(0), train(1))
-    np.testing.assert_array_equal(train(0), train(0))
+    first, second = jax.random.key(0), jax.random.key(1)
+    assert not np.array_equal(train(first), train(second))
+    np.testing.assert_array_equal(train(first), train(first))
 
 
 def test_colour_constancy_is_part_of_the_network(network):
     """If broken, a network trained on corrected colours predicts from uncorrected ones, or the setting does nothing."""
-    plain, variables, images = network
+    plain, variables, images, predict = network
     constant = plain.clone(colour_constancy="shades_of_gray")
     apply = jax.jit(lambda x: constant.apply(variables, x, train=False))
-    uncorrected = jax.jit(lambda x: plain.apply(variables, x, train=False))
+    uncorrected = functools.partial(predict, variables)
     images = images * np.array([1.0, 0.7, 0.5], np.float32)
     logits = apply(images)
     # One program or two: rounding moves the correction in the last bit.

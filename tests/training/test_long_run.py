@@ -12,7 +12,7 @@ from tests.helpers.runs import flags
 
 EPOCHS = 200
 
-# Runs the command, and prints after every epoch what the process holds.
+# Runs the command, and prints after some epochs what the process holds, after the others an empty line.
 WATCHED = """
 import contextlib, ctypes, gc, json, os, sys
 from pathlib import Path
@@ -25,6 +25,9 @@ class Watch(Hook):
         self.workdir = run.workdir
 
     def on_epoch(self, progress):
+        if not (20 <= progress.epoch <= 60 or progress.epoch > 160):
+            print(flush=True)  # not measured
+            return
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # memory that compiling took and freed would hide what epochs take and keep
         pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -36,7 +39,13 @@ class Watch(Hook):
                     files.append(os.stat(os.path.join(folder, name)).st_size)
         print(json.dumps([pages, len(os.listdir("/proc/self/fd")), len(saved), sum(files), len(files)]), flush=True)
 
-writers.CURVES_EVERY_SECS = 1.0  # many drawings, but each takes longer than the epoch
+draw = writers.curves.plot_curves
+
+def draw_some(history, *args, **kwargs):  # a drawing takes longer than the epoch
+    if len(history) <= 10 or len(history) % 10 == 0:
+        draw(history, *args, **kwargs)
+
+writers.CURVES_EVERY_SECS, writers.curves.plot_curves = 0, draw_some
 cli.run("train", lambda: train.main(sys.argv[1:], [Watch()]))
 """
 
@@ -49,13 +58,14 @@ def test_two_hundred_epochs_hold_no_more_than_twenty(tiny, tmp_path):
     command = [sys.executable, "-c", WATCHED, "--workdir", str(tmp_path / "run"), *flags(config)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    pages, handles, saved, size, files = zip(*map(json.loads, done.stdout.splitlines()), strict=True)
-    assert len(pages) == EPOCHS
-    early, late = (statistics.median(pages[part]) for part in (slice(20, 60), slice(-40, None)))
-    assert late < 1.05 * early
+    lines = done.stdout.splitlines()
+    assert len(lines) == EPOCHS
+    pages, handles, saved, size, files = zip(*map(json.loads, filter(None, lines)), strict=True)
+    early, late = slice(None, 40), slice(-40, None)  # from epochs 20 and 161
+    assert statistics.median(pages[late]) < 1.05 * statistics.median(pages[early])
     # An asynchronous save may be in progress.
-    assert max(handles[-40:]) <= max(handles[20:60]) + 5
+    assert max(handles[late]) <= max(handles[early]) + 5
     assert max(saved) <= 4
-    assert files[-1] <= 1.5 * max(files[20:60])
+    assert files[-1] <= 1.5 * max(files[early])
     # The history grows by a line per epoch, in each of three checkpoints, the log, TensorBoard's events and the page.
-    assert size[-1] - max(size[20:60]) < EPOCHS * 10_000
+    assert size[-1] - max(size[early]) < EPOCHS * 10_000

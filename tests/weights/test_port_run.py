@@ -19,7 +19,7 @@ from jaxseg.system.files import write_json
 
 
 def test_an_encoder_trained_here_goes_back_to_keras(tmp_path, tiny, capsys, monkeypatch):
-    """Broken: Keras gets the latest weights and not the best, no batch statistics, or another encoder's."""
+    """If broken, Keras gets the latest weights and not the best, no batch statistics, or another encoder's."""
     monkeypatch.setitem(resnet.ENCODERS, "resnet50", resnet._ResNet50Tiny)
     config = tiny.updated({"model.encoder": "resnet50", "model.decoder_channels": (4,) * 5})
     write_json(tmp_path / "run" / files.CONFIG, files.describe_run(config))
@@ -42,7 +42,7 @@ def test_an_encoder_trained_here_goes_back_to_keras(tmp_path, tiny, capsys, monk
 
 
 def test_a_folder_without_an_encoder_to_port_gets_one_line(tmp_path, tiny_run):
-    """Broken: a wrong folder, or a run of the plain U-Net, ends in a traceback."""
+    """If broken, a wrong folder, or a run of the plain U-Net, ends in a traceback."""
     with pytest.raises(UserError, match="no config"):
         port_weights.port(tmp_path, tmp_path / "w.npz")
     with pytest.raises(UserError, match="plain U-Net"):

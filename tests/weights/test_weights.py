@@ -1,9 +1,8 @@
-"""Reading, checking, writing and fetching encoder weights. Files here hold a tiny encoder."""
+"""Reading, checking and writing encoder weights. Files here hold a tiny encoder."""
 
 import contextlib
 import functools
 import logging
-import subprocess
 import sys
 import zipfile
 
@@ -13,38 +12,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.parity.reference import recipe
 from experiments.parity.reference.keras_files import write_by_name, write_numbered
-from jaxseg import port_weights, weights
+from jaxseg import weights
 from jaxseg.errors import UserError
 from jaxseg.models import resnet
 from jaxseg.system.files import replacing
 from jaxseg.weights import keras_hdf5
-from jaxseg.weights.download import md5_of
-from jaxseg.weights.pretrained import KERAS_URL
-from jaxseg.weights.published import PUBLISHED
+from tests.helpers.tiny_weights import TOP, V2, seeded
 
-V2 = "resnet50v2"
-
-
-@pytest.fixture(autouse=True)
-def tiny_encoders(monkeypatch, request):
-    if "hdf5_library" not in request.function.__name__:
-        monkeypatch.setattr(keras_hdf5, "probe", lambda path: None)  # half a second for each file
-    monkeypatch.setitem(resnet.ENCODERS, "resnet50v2", resnet._ResNet50V2Tiny)
-    monkeypatch.setitem(resnet.ENCODERS, "resnet50", resnet._ResNet50Tiny)
-
-
-def seeded(encoder=V2):
-    """Returns the tiny encoder's tensors by Keras' key, and its variables."""
-    tensors = {t.keras_key: recipe.weight(t.layer, t.variable, t.shape) for t in weights.expected_tensors(encoder)}
-    variables = {"params": {}, "batch_stats": {}}
-    for t in weights.expected_tensors(encoder):
-        variables[t.collection].setdefault(t.layer, {})[t.name] = tensors[t.keras_key]
-    return tensors, variables
-
-
-TOP = {"predictions/kernel": np.ones((4, 2), np.float32), "predictions/bias": np.ones(2, np.float32)}
+pytestmark = pytest.mark.usefixtures("tiny_encoders")
 
 
 LAYOUTS = [
@@ -293,115 +269,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_port_weights_says_what_went_where(tmp_path, capsys, monkeypatch):
-    """The user sees that every layer arrived, and whether the file is the published one."""
-    tensors, variables = seeded()
-    source, output = write_by_name(tmp_path / "w.h5", tensors | TOP), tmp_path / "w.npz"
-    port_weights.main(["--source", str(source), "--output", str(output)])
-    out = capsys.readouterr().out
-    assert "post_bn                  256              gamma -> params/scale, beta -> params/bias, moving_mean" in out
-    assert f"142 tensors, {sum(v.size for v in tensors.values()):,} parameters" in out
-    assert "not a file that Keras publishes" in out
-    chex.assert_trees_all_equal(weights.load_pretrained(str(output), V2), variables)
-
-    with pytest.raises(UserError, match="--force"):
-        port_weights.main(["--source", str(source), "--output", str(output)])
-    monkeypatch.setitem(PUBLISHED, md5_of(source), (V2, "published.h5"))
-    port_weights.main(["--source", str(source), "--output", str(output), "--force"])
-    assert "the ImageNet weights that Keras publishes as published.h5" in capsys.readouterr().out
-
-    back = tmp_path / "back.h5"
-    port_weights.main(["--source", str(output), "--output", str(back), "--to", "keras"])
-    chex.assert_trees_all_equal(weights.load_keras(back), variables)
-
-
 def test_keras_archives_are_answered_with_what_to_do(tmp_path):
-    """Broken: a `.keras` file, Keras 3's default, is called damaged, and nobody says what to give instead."""
+    """If broken, a `.keras` file, Keras 3's default, is called damaged, and nobody says what to give instead."""
     (tmp_path / "w.keras").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"\.keras archives are not taken.*save_weights\('NAME\.weights\.h5'\)"):
         weights.load_file(tmp_path / "w.keras")
-
-
-def test_port_weights_checks_its_arguments_first(tmp_path, monkeypatch):
-    """A mistake must be told before minutes of work, and nothing be written."""
-    monkeypatch.chdir(tmp_path)
-    for output, more, message in (
-        ("missing/w.npz", [], "there is no folder"),
-        (".", [], "is a folder"),
-        ("w.npz", ["--encoder", "resnet50v"], "did you mean 'resnet50v2'"),
-    ):
-        with pytest.raises(UserError, match=message):
-            port_weights.main(["--source", "w.h5", "--output", output, *more])
-    assert not list(tmp_path.iterdir())
-
-
-def test_port_weights_as_a_command(tmp_path):
-    """`--help` must not wait for JAX, and a mistake is one line and exit code 2."""
-    code = (
-        "import sys; from jaxseg import port_weights\n"
-        "try: port_weights.main(['--help'])\n"
-        "finally: assert not {'jax', 'h5py'} & set(sys.modules)"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert shown.returncode == 0
-    assert "--encoder" in shown.stdout
-    command = [sys.executable, "-m", "jaxseg.port_weights", "--source", "none.h5", "--output", "w.npz"]
-    failed = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert failed.returncode == 2
-    assert failed.stderr == (
-        "python -m jaxseg.port_weights: error: none.h5: no such file; give a Keras .h5 or a ported .npz file\n"
-    )
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty Keras cache, and a published file of tiny weights as `cache.parent / "published.h5"`."""
-    source = write_by_name(tmp_path / "published.h5", seeded()[0])
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    for module in (weights.published, weights.pretrained):
-        monkeypatch.setattr(module, "PUBLISHED", {md5_of(source): (V2, "v2.h5")})
-    return tmp_path / "keras" / "models"
-
-
-def test_pretrained_names(tmp_path):
-    """`none` starts from random weights; a mistyped name must not."""
-    assert weights.load_pretrained("none", V2) is None
-    with pytest.raises(UserError, match=r"model.pretrained = 'imagnet': no such file.*did you mean 'imagenet'"):
-        weights.load_pretrained("imagnet", V2)
-
-
-def test_imagenet_comes_from_the_cache_if_it_is_whole(cache, monkeypatch, caplog):
-    """A user who has Keras' file needs no network; a cut-off one is fetched anew, as Keras does."""
-    cache.mkdir(parents=True)
-    source = cache.parents[1] / "published.h5"
-    fetched = []
-    monkeypatch.setattr(
-        weights.pretrained, "download", lambda url, path, md5, _: fetched.append(url) or path.write_bytes(whole)
-    )
-    whole = source.read_bytes()
-    for content in (whole, whole[:-1]):
-        (cache / "v2.h5").write_bytes(content)
-        chex.assert_trees_all_equal(weights.load_pretrained("imagenet", V2), seeded()[1])
-    assert fetched == [f"{KERAS_URL}v2.h5"]
-    assert "is not the file that Keras publishes" in caplog.text
-    with pytest.raises(UserError, match="no published weights"):
-        weights.load_pretrained("imagenet", "resnet50")
-
-
-def test_without_network_one_line_says_what_to_do(cache, monkeypatch):
-    """Training starts with `imagenet` by default: on a machine without network this is the first thing users see."""
-    import requests
-
-    def no_network(*args, **kwargs):
-        assert kwargs["timeout"] <= 10
-        raise requests.ConnectionError("a long story")
-
-    monkeypatch.setattr(requests.Session, "get", no_network)
-    with pytest.raises(UserError, match=r"download https://storage.*v2\.h5 .* put it at .* --model\.pretrained none"):
-        weights.load_pretrained("imagenet", V2)
-
-
-def test_the_folder_of_a_run_is_answered_with_how_to_port_it(tiny_run):
-    """If broken, who wants to start from a run's encoder is told only that it is a folder."""
-    with pytest.raises(UserError, match=r"is the folder of a run; .*jaxseg\.port_weights --source .*tiny --output"):
-        weights.load_pretrained(str(tiny_run), V2)

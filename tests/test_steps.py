@@ -124,7 +124,7 @@ def test_padding_does_not_count(tiny, devices):
     whole = batch_of(32, count=4)
     padded = {name: np.concatenate([part, np.zeros_like(part)]) for name, part in whole.items()}
     want, got = (jax.device_get(steps.evaluate(variables, steps.shard(batch))) for batch in (whole, padded))
-    chex.assert_trees_all_close(got, want, rtol=1e-6)
+    chex.assert_trees_all_close(got, want, rtol=1e-5)  # float32 sums in another order
     assert got["images"] == 4
     assert set(SCORES) < set(got)
 
@@ -180,7 +180,7 @@ def test_scores_do_not_depend_on_the_number_of_devices(tiny):
         assert other["images"] == sums[0]["images"] == 8
         for name in ("loss", *SCORES):
             # float32 sums in another order, and up to two pixels of 1024 in one image's score.
-            assert other[name] == pytest.approx(sums[0][name], rel=1e-6 if name == "loss" else 2e-3), name
+            assert other[name] == pytest.approx(sums[0][name], rel=1e-5 if name == "loss" else 2e-3), name
 
 
 def test_the_state_is_donated(tiny):

@@ -37,7 +37,7 @@ def huge_png() -> bytes:
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "tiff"])
 def test_lossless_images_come_out_as_they_went_in(kind, tmp_path):
-    """If this fails, channels are swapped or pixels altered, or a path is read otherwise than bytes."""
+    """If broken, channels are swapped or pixels altered, or a path is read otherwise than bytes."""
     path = tmp_path / f"a.{kind}"
     path.write_bytes(encoded(Image.fromarray(rgb()), kind))
     for source in (path, path.read_bytes()):
@@ -48,7 +48,7 @@ def test_lossless_images_come_out_as_they_went_in(kind, tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK"])
 def test_every_colour_mode_becomes_rgb(mode):
-    """If this fails, a user's grey, palette, alpha or print image stops a run or has the wrong number of channels."""
+    """If broken, a user's grey, palette, alpha or print image stops a run or has the wrong number of channels."""
     kind = "tiff" if mode == "CMYK" else "png"
     grey = np.full((4, 5), 255, np.uint8)
     image = decode_image(encoded(Image.fromarray(grey).convert("RGB").convert(mode), kind))
@@ -56,13 +56,13 @@ def test_every_colour_mode_becomes_rgb(mode):
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped():
-    """If this fails, 16-bit images come out white, which is what Pillow's own conversion does."""
+    """If broken, 16-bit images come out white, which is what Pillow's own conversion does."""
     grey = np.array([[0, 257 * 100, 65535]], np.uint16)
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(grey)))[0, :, 0], [0, 100, 255])
 
 
 def test_transparent_parts_become_white():
-    """If this fails, what lies invisible below transparency shows up, or becomes black."""
+    """If broken, what lies invisible below transparency shows up, or becomes black."""
     pixels = np.zeros((1, 2, 4), np.uint8)
     pixels[0, 0] = (10, 20, 30, 255)
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(pixels)))[0], [[10, 20, 30], [255, 255, 255]])
@@ -71,7 +71,7 @@ def test_transparent_parts_become_white():
 @pytest.mark.parametrize("kind", ["png", "jpeg", "tiff"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_honoured_and_known_from_the_header(kind, orientation):
-    """If this fails, photographs of a turned camera lie on their side, or seem to differ in size from their mask."""
+    """If broken, photographs of a turned camera lie on their side, or seem to differ in size from their mask."""
     pixels = np.zeros((16, 24, 3), np.uint8)
     pixels[:8, :8] = 255  # white at the top left, as stored
     exif = Image.Exif()
@@ -103,7 +103,7 @@ LESION[1:3, 2:5] = True
     ],
 )
 def test_masks_of_every_kind_become_zero_and_one(image):
-    """If this fails, masks of one of the customary kinds are read as empty or full, and training learns nonsense."""
+    """If broken, masks of one of the customary kinds are read as empty or full, and training learns nonsense."""
     mask = decode_mask(encoded(image))
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, LESION[..., None].astype(np.uint8))
@@ -111,7 +111,7 @@ def test_masks_of_every_kind_become_zero_and_one(image):
 
 @pytest.mark.parametrize("colours", [[0, 0, 0, 128, 0, 0], [255, 255, 255, 0, 0, 0]])
 def test_a_palette_mask_is_read_by_its_colours_not_its_indices(colours):
-    """If this fails, masks with a dark red lesion are empty, or those with white as index 0 inverted."""
+    """If broken, masks with a dark red lesion are empty, or those with white as index 0 inverted."""
     image = Image.fromarray(LESION.astype(np.uint8))
     image.putpalette(colours + [0] * (768 - len(colours)))
     expected = LESION if colours[0] == 0 else ~LESION
@@ -119,18 +119,18 @@ def test_a_palette_mask_is_read_by_its_colours_not_its_indices(colours):
 
 
 def test_a_black_mask_is_an_image_without_lesion():
-    """If this fails, images without a lesion cannot be used."""
+    """If broken, images without a lesion cannot be used."""
     assert decode_mask(encoded(Image.new("L", (3, 2)))).sum() == 0
 
 
 def test_a_mask_of_other_labels_is_refused():
-    """If this fails, a mask of labels 0 and 2 silently becomes an image without lesion."""
+    """If broken, a mask of labels 0 and 2 silently becomes an image without lesion."""
     with pytest.raises(UserError, match=r"m\.png: values from 0 to 2"):
         decode_mask(encoded(Image.fromarray(LESION * np.uint8(2))), "m.png")
 
 
 def test_masks_go_to_disk_as_0_and_255_and_come_back():
-    """If this fails, written masks look black in an image viewer, or change by writing and reading."""
+    """If broken, written masks look black in an image viewer, or change by writing and reading."""
     mask = LESION[..., None].astype(np.uint8)
     data = encode_png(mask)
     with Image.open(io.BytesIO(data)) as image:
@@ -151,7 +151,7 @@ def test_masks_go_to_disk_as_0_and_255_and_come_back():
 )
 @pytest.mark.parametrize("decode", [decode_image, decode_mask])
 def test_unreadable_files_are_named_in_one_line(decode, data, cause, tmp_path):
-    """If this fails, one bad file among thousands ends a run without saying which it is."""
+    """If broken, one bad file among thousands ends a run without saying which it is."""
     path = tmp_path / "bad.jpg"
     path.write_bytes(data)
     for source, name, called in [(path, "", str(path)), (data, "IMD003", "IMD003")]:
@@ -164,7 +164,7 @@ def test_unreadable_files_are_named_in_one_line(decode, data, cause, tmp_path):
 
 @pytest.mark.parametrize("decode", [decode_image, decode_mask])
 def test_values_that_are_not_finite_are_refused(decode):
-    """If this fails, a float image with NaN becomes black skin, or a mask with one is taken for empty."""
+    """If broken, a float image with NaN becomes black skin, or a mask with one is taken for empty."""
     values = np.full((4, 4), 0.5, np.float32)
     values[1, 1] = np.nan
     with pytest.raises(UserError, match=r"cannot be decoded .values that are not finite"):
@@ -173,7 +173,7 @@ def test_values_that_are_not_finite_are_refused(decode):
 
 @pytest.mark.parametrize("kind", [KeyError, IndexError, struct.error, RecursionError, MemoryError])
 def test_whatever_a_decoder_raises_is_one_line(kind, monkeypatch):
-    """If this fails, a kind of damage that Pillow reports in its own way ends a run with a traceback."""
+    """If broken, a kind of damage that Pillow reports in its own way ends a run with a traceback."""
 
     def fail(*_: object, **__: object):
         raise kind("line one\nline two")
@@ -185,13 +185,13 @@ def test_whatever_a_decoder_raises_is_one_line(kind, monkeypatch):
 
 
 def test_a_missing_file_is_named():
-    """If this fails, a file that vanished during a run ends it with a traceback."""
+    """If broken, a file that vanished during a run ends it with a traceback."""
     with pytest.raises(UserError, match=r"nowhere\.png: no such file"):
         decode_image(Path("nowhere.png"))
 
 
 def test_shrinking_averages_instead_of_picking_pixels():
-    """If this fails, fine hair and texture alias when large photographs are shrunk."""
+    """If broken, fine hair and texture alias when large photographs are shrunk."""
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
     small = resize_image(stripes, (8, 16))
@@ -202,7 +202,7 @@ def test_shrinking_averages_instead_of_picking_pixels():
 
 
 def test_resized_masks_stay_zero_and_one_in_place():
-    """If this fails, masks turn grey or shift against their images."""
+    """If broken, masks turn grey or shift against their images."""
     mask = np.zeros((40, 60, 1), np.uint8)
     mask[:20, 30:] = 1
     small = resize_mask(mask, (10, 20))

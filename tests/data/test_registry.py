@@ -49,7 +49,7 @@ def config_of(folder: Path, **settings) -> DataConfig:
 
 
 def test_a_folder_pairs_images_with_masks(folder):
-    """If this fails, images are shown with other images' masks, or a customary way of naming masks is refused."""
+    """If broken, images are shown with other images' masks, or a customary way of naming masks is refused."""
     examples = open_split(config_of(folder), "all")
     assert examples.names == tuple(f"im{i}" for i in range(10))
     assert set(examples.groups) == {""}
@@ -62,7 +62,7 @@ def test_a_folder_pairs_images_with_masks(folder):
 
 
 def test_a_mask_belongs_to_the_image_of_its_very_name(tmp_path):
-    """If this fails, the masks of images a and a_mask are confused."""
+    """If broken, the masks of images a and a_mask are confused."""
     write_pair(tmp_path, "a.png", "a.png", size=(8, 6))
     write_pair(tmp_path, "a_mask.png", "a_mask.png", size=(9, 6))
     examples = open_split(config_of(tmp_path), "all")
@@ -70,7 +70,7 @@ def test_a_mask_belongs_to_the_image_of_its_very_name(tmp_path):
 
 
 def test_a_folder_changes_its_fingerprint_with_its_files(folder):
-    """If this fails, a run goes on with other data than it began with and nobody notices."""
+    """If broken, a run goes on with other data than it began with and nobody notices."""
     before = open_split(config_of(folder), "all").fingerprint()
     assert open_split(config_of(folder), "all").fingerprint() == before
     Image.effect_noise((8, 6), 90).convert("RGB").save(folder / "images" / "im0.png")
@@ -104,7 +104,7 @@ def spoil_second_image(folder: Path) -> None:
     ],
 )
 def test_what_is_wrong_with_a_folder_is_said_when_it_is_opened(folder, spoil, message):
-    """If this fails, a run starts on an unsound folder and dies, or learns nonsense, later."""
+    """If broken, a run starts on an unsound folder and dies, or learns nonsense, later."""
     spoil(folder)
     with pytest.raises(UserError, match=message) as caught:
         open_split(config_of(folder), "all")
@@ -112,7 +112,7 @@ def test_what_is_wrong_with_a_folder_is_said_when_it_is_opened(folder, spoil, me
 
 
 def test_a_file_damaged_behind_its_header_is_named_when_loaded(folder):
-    """If this fails, a truncated file ends a run without being named."""
+    """If broken, a truncated file ends a run without being named."""
     path = folder / "images" / "im0.png"
     Image.effect_noise((8, 6), 90).convert("RGB").save(path)
     path.write_bytes(path.read_bytes()[:80])
@@ -122,7 +122,7 @@ def test_a_file_damaged_behind_its_header_is_named_when_loaded(folder):
 
 
 def test_what_a_folder_holds_besides_is_ignored_with_a_warning(folder, caplog, monkeypatch):
-    """If this fails, a stray mask or text file stops a run, or vanishes in silence; or a Mac's hidden file is read."""
+    """If broken, a stray mask or text file stops a run, or vanishes in silence; or a Mac's hidden file is read."""
     monkeypatch.setattr(logging.getLogger("jaxseg"), "propagate", True)  # whatever a command before has set
     Image.new("L", (8, 6)).save(folder / "masks" / "stray.png")
     (folder / "images" / "notes.txt").write_text("x")
@@ -134,7 +134,7 @@ def test_what_a_folder_holds_besides_is_ignored_with_a_warning(folder, caplog, m
 
 @pytest.mark.parametrize(("name", "said"), [("phd2", "did you mean 'ph2'?"), ("no/where", "no/where")])
 def test_an_unknown_name_says_what_was_looked_for(name, said, tmp_path, monkeypatch):
-    """If this fails, who mistypes a name or a path gets no hint what went wrong."""
+    """If broken, who mistypes a name or a path gets no hint what went wrong."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="neither a known data set") as caught:
         open_split(DataConfig(name=name), "all")
@@ -143,7 +143,7 @@ def test_an_unknown_name_says_what_was_looked_for(name, said, tmp_path, monkeypa
 
 
 def test_a_folder_holds_out_a_fifth(folder):
-    """If this fails, a run on a folder validates on images it trains on, or on none."""
+    """If broken, a run on a folder validates on images it trains on, or on none."""
     train, validation = training_splits(config_of(folder))
     assert (len(train), len(validation)) == (8, 2)
     assert sorted(train.names + validation.names) == sorted(open_split(config_of(folder), "all").names)
@@ -152,7 +152,7 @@ def test_a_folder_holds_out_a_fifth(folder):
 
 
 def test_the_folds_of_a_config_partition_the_images(folder):
-    """If this fails, cross-validation scores an image twice or never, or evaluation scores another fold's images."""
+    """If broken, cross-validation scores an image twice or never, or evaluation scores another fold's images."""
     scored = []
     for fold in range(3):
         config = config_of(folder, folds=3, fold=fold)
@@ -165,14 +165,14 @@ def test_the_folds_of_a_config_partition_the_images(folder):
 
 
 def test_too_few_images_for_the_folds_are_refused(folder):
-    """If this fails, a fold without images divides by zero."""
+    """If broken, a fold without images divides by zero."""
     with pytest.raises(UserError, match="10 images are too few for 11 folds"):
         training_splits(config_of(folder, folds=11))
 
 
 @pytest.mark.parametrize("name", ["ph2", "isic2016", "synthetic", "/some/folder"])
 def test_an_unknown_split_names_those_there_are(name):
-    """If this fails, a mistyped split gives a traceback, or another split is scored."""
+    """If broken, a mistyped split gives a traceback, or another split is scored."""
     assert default_split(name) in splits_of(name)
     with pytest.raises(UserError, match="no such split") as caught:
         open_split(DataConfig(name=name), "tset")
@@ -180,7 +180,7 @@ def test_an_unknown_split_names_those_there_are(name):
 
 
 def test_auto_is_the_synthetic_set_where_ph2_is_not_prepared(tmp_path):
-    """If this fails, training on a fresh machine stops for want of data."""
+    """If broken, training on a fresh machine stops for want of data."""
     assert resolve_name(DataConfig(data_dir=str(tmp_path))) == "synthetic"
     train, validation = training_splits(DataConfig(data_dir=str(tmp_path), synthetic_train=5, synthetic_eval=2))
     assert (train.dataset, len(train), len(validation)) == ("synthetic", 5, 2)
@@ -188,7 +188,7 @@ def test_auto_is_the_synthetic_set_where_ph2_is_not_prepared(tmp_path):
 
 @pytest.mark.parametrize("name", ["ph2", "isic2016"])
 def test_an_unprepared_set_says_how_to_prepare_it(name, tmp_path):
-    """If this fails, who has the download but not the TFDS set does not learn the next step."""
+    """If broken, who has the download but not the TFDS set does not learn the next step."""
     with pytest.raises(UserError) as caught:
         training_splits(DataConfig(name=name, data_dir=str(tmp_path)))
     command = f"python -m jaxseg.prepare {name} --source DIR_OR_ARCHIVE --data-dir {tmp_path}"
@@ -196,13 +196,13 @@ def test_an_unprepared_set_says_how_to_prepare_it(name, tmp_path):
 
 
 def test_a_remote_data_dir_is_refused():
-    """If this fails, a folder named "gs:" is looked for in the working directory."""
+    """If broken, a folder named "gs:" is looked for in the working directory."""
     with pytest.raises(UserError, match="must be a folder on this machine"):
         resolve_name(DataConfig(data_dir="gs://bucket/data"))
 
 
 def test_importing_the_registry_is_cheap():
-    """If this fails, `--help` and typing mistakes take seconds to answer."""
+    """If broken, `--help` and typing mistakes take seconds to answer."""
     program = "import sys, jaxseg.data; print(*{'jax', 'tensorflow_datasets', 'grain'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.strip() == b""
 
@@ -213,7 +213,7 @@ NAMES = tuple(f"im{i:03d}" for i in range(len(GROUPS)))
 
 @pytest.mark.parametrize("k", [2, 5, 7])
 def test_folds_are_a_stratified_partition(k):
-    """If this fails, images validate twice or never, or a fold lacks a diagnosis."""
+    """If broken, images validate twice or never, or a fold lacks a diagnosis."""
     parts = folds(NAMES, GROUPS, k)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(NAMES)))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -224,7 +224,7 @@ def test_folds_are_a_stratified_partition(k):
 
 
 def test_folds_depend_on_names_alone():
-    """If this fails, another file system or machine trains on other images under the same settings."""
+    """If broken, another file system or machine trains on other images under the same settings."""
     order = np.random.default_rng(0).permutation(len(NAMES))
     names, groups = [NAMES[i] for i in order], [GROUPS[i] for i in order]
     for part, shuffled in zip(folds(NAMES, GROUPS, 5), folds(names, groups, 5), strict=True):
@@ -235,7 +235,7 @@ def test_folds_depend_on_names_alone():
 
 
 def test_the_committed_split_is_160_and_40_and_disjoint():
-    """If this fails, PH2's validation images are trained on, or some are lost."""
+    """If broken, PH2's validation images are trained on, or some are lost."""
     split = committed_split("ph2")
     train, validation = split["train"], split["validation"]
     assert (len(train), len(validation)) == (160, 40)
@@ -252,7 +252,7 @@ def load_split_script():
 
 @needs_shared
 def test_the_committed_split_can_be_made_again_and_is_stratified():
-    """If this fails, nobody can tell where the split came from, or a diagnosis is over-represented in it."""
+    """If broken, nobody can tell where the split came from, or a diagnosis is over-represented in it."""
     from jaxseg.data.published.ph2 import read_table
 
     table = SHARED / "ph2" / "PH2_dataset.txt"
@@ -268,7 +268,7 @@ def test_the_committed_split_can_be_made_again_and_is_stratified():
 @needs_shared
 @pytest.mark.parametrize(("part", "count"), [("ph2", 200), ("isic2016_train", 746)])
 def test_real_folders_pair_up(part, count):
-    """If this fails, real images and masks as they are passed around cannot be used as a folder."""
+    """If broken, real images and masks as they are passed around cannot be used as a folder."""
     examples = open_split(DataConfig(name=str(SHARED / part)), "all")
     assert len(examples) == count
     image, mask = examples.load(count // 2)

@@ -1,4 +1,4 @@
-"""Docstrings of public functions name all parameters and the errors that are raised, read from the code."""
+"""Docstrings, read from the code: public functions explain parameters and errors, tests say what is broken."""
 
 import ast
 import re
@@ -104,6 +104,14 @@ def complaints(source: str) -> list[str]:
 def test_public_functions_explain_parameters_and_errors(path: Path):
     """If broken, a public function takes a parameter, or raises an error, that its docstring does not explain."""
     assert not complaints(path.read_text(encoding="utf-8"))
+
+
+def test_every_test_says_what_is_broken_if_it_fails():
+    """If broken, whoever sees a test fail has to find out what it is about."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, Function) and node.name.startswith("test_"):
+                assert (ast.get_docstring(node) or "").startswith("If broken, "), (path.name, node.name)
 
 
 DOCUMENTED = '''

@@ -221,7 +221,7 @@ def test_two_at_once_fetch_it_once(server, tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
-    """Home folders are read-only on some clusters."""
+    """If broken, a home folder that is read-only, as on some clusters, ends training in a traceback."""
     (tmp_path / "file").write_text("where the folder should be")
     with pytest.raises(RunError, match="cannot write"):
         download("https://localhost:1/", tmp_path / "file" / "w.h5", MD5, REMEDY)

@@ -25,14 +25,14 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_pretrained_names(tmp_path):
-    """`none` starts from random weights; a mistyped name must not."""
+    """If broken, a mistyped name starts from random weights, as only `none` may."""
     assert weights.load_pretrained("none", V2) is None
     with pytest.raises(UserError, match=r"model.pretrained = 'imagnet': no such file.*did you mean 'imagenet'"):
         weights.load_pretrained("imagnet", V2)
 
 
 def test_imagenet_comes_from_the_cache_if_it_is_whole(cache, monkeypatch, caplog):
-    """A user who has Keras' file needs no network; a cut-off one is fetched anew, as Keras does."""
+    """If broken, a user who has Keras' file needs the network, or a cut-off file is used."""
     cache.mkdir(parents=True)
     source = cache.parents[1] / "published.h5"
     fetched = []
@@ -50,7 +50,7 @@ def test_imagenet_comes_from_the_cache_if_it_is_whole(cache, monkeypatch, caplog
 
 
 def test_without_network_one_line_says_what_to_do(cache, monkeypatch):
-    """Training starts with `imagenet` by default: on a machine without network this is the first thing users see."""
+    """If broken, a user without network, who trains with `imagenet` by default, sees a traceback first of all."""
     import requests
 
     def no_network(*args, **kwargs):
@@ -69,7 +69,7 @@ def test_the_folder_of_a_run_is_answered_with_how_to_port_it(tiny_run):
 
 
 def test_port_weights_says_what_went_where(tmp_path, capsys, monkeypatch):
-    """The user sees that every layer arrived, and whether the file is the published one."""
+    """If broken, users cannot see whether every layer arrived, or whether the file is the published one."""
     tensors, variables = seeded()
     source, output = write_by_name(tmp_path / "w.h5", tensors | TOP), tmp_path / "w.npz"
     port_weights.main(["--source", str(source), "--output", str(output)])
@@ -91,7 +91,7 @@ def test_port_weights_says_what_went_where(tmp_path, capsys, monkeypatch):
 
 
 def test_port_weights_checks_its_arguments_first(tmp_path, monkeypatch):
-    """A mistake must be told before minutes of work, and nothing be written."""
+    """If broken, a mistake is told after minutes of work, or something is written nevertheless."""
     monkeypatch.chdir(tmp_path)
     for output, more, message in (
         ("missing/w.npz", [], "there is no folder"),

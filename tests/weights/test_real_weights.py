@@ -15,7 +15,7 @@ SHARED = NEIGHBOUR / "data" / "resnet50_imagenet_notop.h5"
 
 @pytest.mark.skipif(not SHARED.is_file(), reason="Keras' real ResNet50 weights are not in ../shared/data")
 def test_the_real_file_of_keras_is_ported_whole(tmp_path, capsys):
-    """What is read must be each tensor of the file, and the network must see structure in them."""
+    """If broken, tensors of the real file are left out, or land where the network sees no structure in them."""
     output = tmp_path / "resnet50.npz"
     port_weights.main(["--source", str(SHARED), "--output", str(output), "--encoder", "resnet50"])
     assert "318 tensors, 23,587,712 parameters" in capsys.readouterr().out

@@ -36,7 +36,7 @@ LAYOUTS = [
 @pytest.mark.parametrize("encoder", ["resnet50v2", "resnet50"])
 @pytest.mark.parametrize("write", LAYOUTS)
 def test_every_layout_gives_the_same_variables(tmp_path, write, encoder):
-    """A tensor that lands in another layer of the same shape would go unseen until the scores are poor."""
+    """If broken, a tensor lands in another layer of the same shape, unseen until the scores are poor."""
     tensors, variables = seeded(encoder)
     loaded = weights.load_keras(write(tmp_path / "w.h5", tensors), encoder)
     chex.assert_trees_all_equal(loaded, variables)
@@ -47,7 +47,7 @@ def test_every_layout_gives_the_same_variables(tmp_path, write, encoder):
 
 @pytest.mark.parametrize("write", LAYOUTS)
 def test_the_classifier_head_is_left_out_and_said_so(tmp_path, caplog, write):
-    """Keras' files with top are as common as those without."""
+    """If broken, Keras' files with the classifier's head, as common as those without, are refused."""
     tensors, variables = seeded()
     with caplog.at_level(logging.INFO, "jaxseg"):
         loaded = weights.load_keras(write(tmp_path / "w.h5", tensors | TOP))
@@ -56,7 +56,7 @@ def test_the_classifier_head_is_left_out_and_said_so(tmp_path, caplog, write):
 
 
 def test_float16_files_become_float32(tmp_path):
-    """Half-precision files are common and must not make a half-precision model."""
+    """If broken, a half-precision file makes a half-precision model."""
     tensors, variables = seeded()
     path = write_by_name(tmp_path / "w.h5", {k: v.astype(np.float16) for k, v in tensors.items()})
     loaded = weights.load_keras(path)
@@ -82,7 +82,7 @@ KEY = "conv2_block1_preact_bn/moving_variance"
     ],
 )
 def test_a_wrong_tensor_is_named(tmp_path, write, change, message):
-    """Weights that are silently skipped or reshaped make a network that trains, worse."""
+    """If broken, weights are skipped or reshaped in silence, and the network trains, worse."""
     tensors, _ = seeded()
     change(tensors)
     with pytest.raises(UserError, match=message) as error:
@@ -91,7 +91,7 @@ def test_a_wrong_tensor_is_named(tmp_path, write, change, message):
 
 
 def test_weights_of_the_other_encoder_are_recognised(tmp_path):
-    """The likeliest mistake of all: the file is fine and the setting is not."""
+    """If broken, the likeliest mistake of all, weights of the other encoder, is told as damage."""
     path = write_by_name(tmp_path / "v1.h5", seeded("resnet50")[0])
     with pytest.raises(UserError, match="conv2_block1_preact_bn/gamma is missing; it looks like weights of resnet50:"):
         weights.load_keras(path, V2)
@@ -100,7 +100,7 @@ def test_weights_of_the_other_encoder_are_recognised(tmp_path):
 
 
 def test_a_tensor_there_twice_is_refused(tmp_path):
-    """Which of the two is meant, nobody knows."""
+    """If broken, one of two tensors of one name is taken, and nobody knows which is meant."""
     path = write_by_name(tmp_path / "w.h5", seeded()[0])
     with h5py.File(path, "r+") as file:
         file["post_bn/other/gamma:0"] = file["post_bn/post_bn/gamma:0"][()]
@@ -110,7 +110,7 @@ def test_a_tensor_there_twice_is_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["external", "soft", "storage", "virtual", "circle"])
 def test_nothing_outside_of_the_file_is_read(tmp_path, kind):
-    """A downloaded file must not pull in other files of the reader's, or never end."""
+    """If broken, a downloaded file pulls in other files of its reader's, or is read for ever."""
     tensors, _ = seeded()
     path = write_by_name(tmp_path / "w.h5", tensors)
     other = write_by_name(tmp_path / "other.h5", tensors)
@@ -136,7 +136,7 @@ def test_nothing_outside_of_the_file_is_read(tmp_path, kind):
 
 @pytest.mark.parametrize("suffix", [".h5", ".npz"])
 def test_unreadable_files_get_one_line(tmp_path, suffix):
-    """A cut-off download is the commonest broken file, and h5py's own message is of no use."""
+    """If broken, a cut-off download is answered by h5py's own message, which is of no use."""
     path = tmp_path / f"w{suffix}"
     write_by_name(path, seeded()[0]) if suffix == ".h5" else weights.save_ported(path, seeded()[1], V2)
     whole = path.read_bytes()
@@ -155,7 +155,7 @@ def test_unreadable_files_get_one_line(tmp_path, suffix):
 
 
 def test_other_hdf5_and_npz_files_are_refused(tmp_path):
-    """Any HDF5 file opens; only weight files have their tensors where they should be."""
+    """If broken, HDF5 and npz files of other content are taken for weights."""
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["images"] = np.zeros((2, 2))
     with pytest.raises(UserError, match="not a Keras weight file: images"):
@@ -170,7 +170,7 @@ def test_other_hdf5_and_npz_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("program", "answered"), [("kill -SEGV $$", True), ("sleep 60", True), ("exit 1", False)])
 def test_a_file_that_the_hdf5_library_fails_on_is_answered(tmp_path, monkeypatch, program, answered):
-    """A damaged file that makes the library crash or hang would take the run, and Ctrl-C, with it."""
+    """If broken, a damaged file that makes the library crash or hang takes the run, and Ctrl-C, with it."""
     path = write_by_name(tmp_path / "w.h5", seeded()[0])
     weights.load_keras(path)
     python = tmp_path / "python"
@@ -184,7 +184,7 @@ def test_a_file_that_the_hdf5_library_fails_on_is_answered(tmp_path, monkeypatch
 
 
 def test_the_probe_of_the_hdf5_library_reads_all_there_is(tmp_path):
-    """What the probe skips may be what the library fails on."""
+    """If broken, the probe skips what the library fails on."""
     path = write_numbered(tmp_path / "w.h5", seeded()[0])
     keras_hdf5.read_all(str(path))
     with h5py.File(path, "r+") as file:
@@ -201,7 +201,7 @@ def test_the_probe_of_the_hdf5_library_reads_all_there_is(tmp_path):
 
 @pytest.mark.parametrize("kind", ["many arrays", "bomb", "no array"])
 def test_ported_files_that_are_more_or_other_than_they_seem(tmp_path, kind, monkeypatch):
-    """A small download must not fill the memory, nor end in a traceback."""
+    """If broken, a small download fills the memory, or ends in a traceback."""
     monkeypatch.setattr(weights.files, "MAX_UNPACKED_BYTES", 2**22)
     path = tmp_path / "w.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -220,7 +220,7 @@ def test_ported_files_that_are_more_or_other_than_they_seem(tmp_path, kind, monk
 
 @pytest.mark.parametrize("kind", ["paths", "pieces"])
 def test_hdf5_files_that_are_more_than_they_seem(tmp_path, kind):
-    """A small file must not take hours, nor fill the memory."""
+    """If broken, a small file takes hours, or fills the memory."""
     path = write_by_name(tmp_path / "w.h5", seeded()[0])
     with h5py.File(path, "r+") as file:
         if kind == "paths":  # ten groups in ten groups, eight times over, each stored once
@@ -238,7 +238,7 @@ def test_hdf5_files_that_are_more_than_they_seem(tmp_path, kind):
 
 
 def test_ported_and_keras_files_hold_what_was_saved(tmp_path):
-    """What one command writes, the next must read, bit for bit."""
+    """If broken, what one command writes, the next reads otherwise, or not at all."""
     _, variables = seeded()
     weights.save_ported(tmp_path / "w.npz", variables, V2)
     weights.save_keras(tmp_path / "w.h5", variables, V2)
@@ -254,7 +254,7 @@ def test_ported_and_keras_files_hold_what_was_saved(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
-    """An interrupted write must not leave half a file under a good name."""
+    """If broken, an interrupted write leaves half a file under a good name."""
     path = tmp_path / "w.npz"
     path.write_bytes(b"old")
 

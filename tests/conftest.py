@@ -25,7 +25,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
         " --xla_cpu_collective_call_terminate_timeout_seconds=600",
         # Programs run once or twice here: LLVM's optimisations, half of the time of compilation, would not pay.
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1"),
         # Many tests compile the same tiny network: each program is compiled once per session. JAX locks its cache
         # against other processes only if the size is limited.
         "JAX_COMPILATION_CACHE_DIR": f"{_FOLDER.name}/compiled",

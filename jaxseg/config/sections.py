@@ -167,8 +167,8 @@ class ModelConfig(Section):
     pretrained: str = setting("imagenet", "encoder weights: imagenet (Keras' cache or download), none, or a file")
     init_from: str = setting(
         "",
-        "folder of a run whose weights, encoder and decoder, the new run starts with, or builtin (the model inside the "
-        "package); its network, and its image size unless given, are taken over; empty: none",
+        "folder of a run whose weights, encoder and decoder, the new run starts with, or builtin (the packaged model); "
+        "its network, and its image size unless given, are taken over; empty: none",
     )
     decoder_channels: tuple[int, ...] = setting(
         (256, 128, 64, 32, 16), "channels of the five decoder stages, deepest first", minimum=1, maximum=8192

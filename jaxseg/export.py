@@ -1,4 +1,4 @@
-"""Writes a trained model as one file that JAX alone runs: `python -m jaxseg.export --workdir W --output FILE`."""
+"""Writes a trained model as one file that runs without jaxseg: `python -m jaxseg.export --workdir W --output FILE`."""
 
 import argparse
 import logging
@@ -16,7 +16,6 @@ _OTHER_FORMATS = {
     ".mlmodel": "Core ML",
     ".mlpackage": "Core ML",
     ".npz": "NumPy's format",
-    ".onnx": "ONNX",
     ".pb": "a TensorFlow graph",
     ".pt": "PyTorch's format",
     ".pth": "PyTorch's format",
@@ -27,17 +26,28 @@ _OTHER_FORMATS = {
 """Endings that promise another format than the file would have."""
 
 
+_FORMATS = {"stablehlo": ".stablehlo", "onnx": ".onnx"}
+"""The formats that are written, and the ending of each."""
+
+
 def _parser() -> argparse.ArgumentParser:
     """Returns the command's arguments."""
     result = cli.Parser(
         "export",
-        "Writes the best weights of a run, and its network, into one StableHLO file that runs without jaxseg, on CPU, "
-        "CUDA and ROCm GPUs and TPU: from images uint8 [B, S, S, 3], RGB, to the probability of lesion, float32 "
-        "[B, S, S], for any B. jaxseg/inference/standalone.py runs it.",
-        "[--workdir W] --output FILE [--ensemble W ...] [--tta] [--overwrite]",
+        "Writes the best weights of a run, and its network, into one file that runs without jaxseg: from images uint8 "
+        "[B, S, S, 3], RGB, to the probability of lesion, float32 [B, S, S], for any B. StableHLO runs with JAX on "
+        "CPU, CUDA and ROCm GPUs and TPU (jaxseg/inference/standalone.py runs it); ONNX, which needs the package onnx, "
+        "runs with ONNX Runtime and others.",
+        "[--workdir W] --output FILE [--format stablehlo|onnx] [--float16] [--ensemble W ...] [--tta] [--overwrite]",
     )
     cli.add_model_arguments(result)
-    result.add_argument("--output", required=True, metavar="FILE", help="the file to write, as model.stablehlo")
+    result.add_argument("--output", required=True, metavar="FILE", help="the file to write, as model.onnx")
+    result.add_argument(
+        "--format",
+        choices=tuple(_FORMATS),
+        help="format of the file; default: what its ending says, and StableHLO where that says nothing",
+    )
+    result.add_argument("--float16", action="store_true", help="ONNX: store kernels in half the bytes")
     result.add_argument("--overwrite", action="store_true", help="replace the file if it is there already")
     return result
 
@@ -45,31 +55,47 @@ def _parser() -> argparse.ArgumentParser:
 log = logging.getLogger("jaxseg.export")
 
 
-def _check_output(output: Path, *, overwrite: bool) -> None:
-    """Raises UserError if the file cannot be written, or would have another format than its name promises."""
+def _format_of(args: argparse.Namespace) -> str:
+    """Returns the format to write.
+
+    Raises:
+      UserError: the file cannot be written, or its name promises another format than it would have.
+    """
+    output = Path(args.output)
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give the file to write, as {output / 'model.stablehlo'}")
-    if kind := _OTHER_FORMATS.get(output.suffix.lower()):
+    ending = output.suffix.lower()
+    if kind := _OTHER_FORMATS.get(ending):
         raise UserError(
-            f"--output {output}: export writes StableHLO, not {kind}; give a name as {output.with_suffix('.stablehlo')}"
+            f"--output {output}: export writes StableHLO or ONNX, not {kind}; give a name as "
+            f"{output.with_suffix('.stablehlo')} or {output.with_suffix('.onnx')}"
         )
-    if output.exists() and not overwrite:
+    by_ending = next((name for name, usual in _FORMATS.items() if usual == ending), None)
+    if args.format and by_ending and args.format != by_ending:
+        raise UserError(
+            f"--format {args.format} with --output {output}: the ending says {by_ending}; give a name as "
+            f"{output.with_suffix(_FORMATS[args.format])}"
+        )
+    result = args.format or by_ending or "stablehlo"
+    if args.float16 and result != "onnx":
+        raise UserError("--float16 is for ONNX; add --format onnx, or give --output a name that ends in .onnx")
+    if output.exists() and not args.overwrite:
         raise UserError(f"--output {output}: is there already; --overwrite replaces it")
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the command line, writes the file, says what is in it.
 
     Raises:
-      UserError: the file exists already, or a run cannot be loaded.
+      UserError: the file exists already, a run cannot be loaded, or its network cannot be written in that format.
       RunError: the file cannot be written.
     """
     args = _parser().parse_args(argv)
 
-    output = Path(args.output)
-    _check_output(output, overwrite=args.overwrite)
+    output, kind = Path(args.output), _format_of(args)
 
-    from jaxseg.inference.export import PLATFORMS, export
+    from jaxseg.inference.export import PLATFORMS, export, export_onnx
     from jaxseg.inference.segmenter import Segmenter
     from jaxseg.system import startup
     from jaxseg.system.files import replacing
@@ -77,14 +103,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.start_logging()
     startup.tune()
     segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta)
-    content = export(segmenter).serialize()
+    content = export_onnx(segmenter, float16=args.float16) if kind == "onnx" else export(segmenter).serialize()
     try:
         with replacing(output) as temporary:
             temporary.write_bytes(content)
     except OSError as error:
         raise RunError(f"cannot write {output}: {error.strerror or error}") from error
     size = segmenter.image_size
-    log.info("written to %s: %.1f MB, for %s", output, len(content) / 1e6, ", ".join(PLATFORMS))
+    where = "ONNX" if kind == "onnx" else f"StableHLO for {', '.join(PLATFORMS)}"
+    log.info("written to %s: %.1f MB, %s", output, len(content) / 1e6, where)
     log.info("in: images uint8 [B, %d, %d, 3], RGB in [0, 255], any B", size, size)
     log.info("out: probability of lesion, float32 [B, %d, %d]; lesion above %g", size, size, segmenter.threshold)
 

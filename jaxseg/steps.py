@@ -51,6 +51,8 @@ __all__ = [
     "started_with",
     "state_target",
     "train_step",
+    "turned",
+    "turned_back",
 ]
 
 Batch = Mapping[str, jax.Array]
@@ -258,19 +260,39 @@ def predict_step(variables: Any, images: jax.Array, *, model: nn.Module, tta: bo
     if not tta:
         return predict(images)
     # One after the other, not as a batch of 8 B, so that the network takes no more memory than without.
-    turned = jax.lax.map(predict, jnp.stack([_turned(images, *symmetry) for symmetry in SYMMETRIES]))
-    return sum(_turned_back(p, *symmetry) for p, symmetry in zip(turned, SYMMETRIES, strict=True)) / len(SYMMETRIES)
+    turned = jax.lax.map(predict, jnp.stack([turned(images, *symmetry) for symmetry in SYMMETRIES]))
+    return sum(turned_back(p, *symmetry) for p, symmetry in zip(turned, SYMMETRIES, strict=True)) / len(SYMMETRIES)
 
 
 SYMMETRIES = tuple((quarters, mirrored) for quarters in range(4) for mirrored in (False, True))
 """The eight symmetries of the square: number of quarter turns, and whether the image is mirrored first."""
 
 
-def _turned(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
+def turned(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
+    """Applies a symmetry of the square.
+
+    Args:
+      images: [B, S, S, ...].
+      quarters: number of quarter turns.
+      mirrored: whether the image is mirrored first.
+
+    Returns:
+      The turned images.
+    """
     return jnp.rot90(images[:, :, ::-1] if mirrored else images, quarters, axes=(1, 2))
 
 
-def _turned_back(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
+def turned_back(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
+    """Undoes `turned`.
+
+    Args:
+      images: [B, S, S, ...].
+      quarters: number of quarter turns.
+      mirrored: whether the image was mirrored first.
+
+    Returns:
+      The images as they were.
+    """
     images = jnp.rot90(images, -quarters, axes=(1, 2))
     return images[:, :, ::-1] if mirrored else images
 

@@ -47,7 +47,7 @@ def test_output_that_nobody_reads_is_no_error():
     [
         ("train", ["--workdir", "w", "--optim.learning-rate", "-1"], "must be at least"),
         ("train", ["--workdir", "w", "--config", "gone.json"], "cannot be read"),
-        ("export", ["--workdir", "w", "--output", "model.onnx"], "not ONNX"),
+        ("export", ["--workdir", "w", "--output", "model.pt"], "not PyTorch"),
         ("compare", ["one"], "name at least two runs"),
         ("predict", ["--workdir", "w", "--input", "gone", "--output", "o"], "no such file or folder"),
     ],

@@ -100,6 +100,7 @@ KINDS = {
     "16 bits": (Image.fromarray(np.full((40, 60), 20000, np.uint16)), False),
     "transparent": (Image.fromarray(np.full((40, 60, 4), 90, np.uint8)), False),
     "palette": (Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).quantize(4), False),
+    "frames": (Image.fromarray(np.full((40, 60, 3), 90, np.uint8)), False),
 }
 """An image of each kind, and whether the standalone program accepts it."""
 
@@ -114,7 +115,7 @@ def test_the_standalone_program_agrees_with_predict_on_what_it_accepts(tiny_run,
         if pixels.dtype == np.uint8 and image.mode != "P":  # flat images would hide a difference
             image = Image.fromarray((pixels + (noise if pixels.ndim == 2 else noise[..., None])).astype(np.uint8))
         path = tmp_path / f"{name}.png"
-        image.save(path)
+        image.save(path, save_all=name == "frames", append_images=[image.rotate(180)] if name == "frames" else [])
         command = [
             sys.executable,
             str(ROOT / "jaxseg/inference/standalone.py"),

@@ -333,6 +333,19 @@ def test_what_is_left_out_is_named(tiny_run, pictures, tmp_path, capsys):
         assert named in line
 
 
+def test_of_several_frames_the_first_is_segmented_and_told(tiny, tiny_run, tmp_path, capsys):
+    """If broken, one page of a scan is segmented, and nobody is told which."""
+    first, second = (Image.fromarray(open_split(tiny.data, "test").load(i).image) for i in range(2))
+    (tmp_path / "in").mkdir()
+    first.save(tmp_path / "in" / "a.png")
+    first.save(tmp_path / "in" / "b.tif", save_all=True, append_images=[second])
+    predict.main(["--workdir", str(tiny_run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
+    said = "1 images hold several pictures (frames or pages), of which the first is segmented: b.tif"
+    assert said in capsys.readouterr().err
+    masks = [(tmp_path / "out" / f"{name}_mask.png").read_bytes() for name in "ab"]
+    assert masks[0] == masks[1]
+
+
 def test_of_a_data_set_only_the_images_are_segmented(tiny_run, pictures, tmp_path, capsys):
     """If broken, `predict --input` of a data set segments its masks too, as if they were photographs (case 14)."""
     (pictures / "sub").rename(tmp_path / "images")

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from jaxseg.data.images import decode_image, decode_mask, header_of
+from jaxseg.data.listing import named
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import RunError, UserError
 from jaxseg.inference import contours
@@ -145,7 +146,18 @@ def predict(
     finally:  # also where the call is interrupted, or a disk is full
         for record in extras.records:
             record.save()
+    _tell_of_pictures(animated)
     return failures
+
+
+def _tell_of_pictures(names: Sequence[str]) -> None:
+    """Logs which files hold several pictures."""
+    if names:
+        log.warning(
+            "%d images hold several pictures (frames or pages), of which the first is segmented: %s",
+            len(names),
+            named(sorted(names)),
+        )
 
 
 def write(

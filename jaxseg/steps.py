@@ -260,8 +260,8 @@ def predict_step(variables: Any, images: jax.Array, *, model: nn.Module, tta: bo
     if not tta:
         return predict(images)
     # One after the other, not as a batch of 8 B, so that the network takes no more memory than without.
-    turned = jax.lax.map(predict, jnp.stack([turned(images, *symmetry) for symmetry in SYMMETRIES]))
-    return sum(turned_back(p, *symmetry) for p, symmetry in zip(turned, SYMMETRIES, strict=True)) / len(SYMMETRIES)
+    maps = jax.lax.map(predict, jnp.stack([turned(images, *symmetry) for symmetry in SYMMETRIES]))
+    return sum(turned_back(p, *symmetry) for p, symmetry in zip(maps, SYMMETRIES, strict=True)) / len(SYMMETRIES)
 
 
 SYMMETRIES = tuple((quarters, mirrored) for quarters in range(4) for mirrored in (False, True))

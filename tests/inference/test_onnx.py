@@ -58,7 +58,7 @@ def test_the_graph_equals_the_network(encoder):
     )
     expected = np.asarray(compiled(images))
     graph = to_onnx(lambda x: predict_step(variables, x, model=model)[..., 0], (32, 32, 3), name="test")
-    assert expected.std() > 0.02  # not the same everywhere, which anything would equal
+    assert expected.std() > 0.01  # not the same everywhere, which anything would equal
     np.testing.assert_allclose(run(graph, images), expected, atol=1e-5)
     np.testing.assert_allclose(run(graph, images[:1]), expected[:1], atol=1e-5)
     kinds = Counter(node.op_type for node in graph.graph.node)

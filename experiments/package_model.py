@@ -2,7 +2,7 @@
 
     python -m experiments.package_model --workdir runs/inside [--about FILE.json] [--seen RUN ...]
     python -m jaxseg.evaluate --data isic2016 --split test --out scores/isic
-    python -m experiments.package_model --scores scores/isic/metrics.json [--threshold 0.45]
+    python -m experiments.package_model --scores scores/isic/metrics.json [--threshold 0.45] [--about FILE.json]
 
 The first command writes the best weights (kernels in float16), `card.json`, the images that the weights have seen, and
 the model card into `jaxseg/pretrained/`; the scores are empty then. The last one adds scores, of the packed weights
@@ -208,12 +208,13 @@ def check_masks(workdir: Path, packed: Path) -> None:
         raise RunError(f"rounding to float16 moves {100 * moved:.2f} % of the pixels to the other side of 0.5")
 
 
-def score_of(metrics_file: Path, content: JSON) -> JSON:
+def score_of(metrics_file: Path, content: JSON, told: JSON) -> JSON:
     """Returns what the card keeps of an evaluation.
 
     Args:
       metrics_file: `metrics.json` of the evaluation, beside its `per_image.csv`.
       content: the card.
+      told: content of `--about`.
 
     Raises:
       UserError: the evaluation is of other weights, or of another way of making masks than a user gets.
@@ -231,8 +232,9 @@ def score_of(metrics_file: Path, content: JSON) -> JSON:
     about, native = metrics["data"], metrics["native"]
     jaccard = read_per_image(metrics_file.parent).values["jaccard"]
     dataset = names_alone(about["dataset"])
+    title = told.get("data", {}).get(dataset, {}).get("title")
     return {
-        "title": f"{datasets.data_set(dataset).title or dataset} {about['split']}",
+        "title": title or f"{datasets.data_set(dataset).title or dataset} {about['split']}",
         **{name: about[name] for name in ("images", "trained_on")},
         "validated_on": metrics["identity"]["validated_on"],
         "dice": native["per_image"]["dice"],
@@ -249,13 +251,14 @@ def score_of(metrics_file: Path, content: JSON) -> JSON:
     }
 
 
-def add_scores(folder: Path, files: Sequence[Path], threshold: float | None) -> JSON:
+def add_scores(folder: Path, files: Sequence[Path], threshold: float | None, told: JSON) -> JSON:
     """Replaces the scores of a packed model, and its threshold where one is given.
 
     Args:
       folder: the packed model's folder.
       files: `metrics.json` of each evaluation; none leaves the scores as they are.
       threshold: probability above which a pixel is lesion, in (0, 1); None leaves it as it is.
+      told: content of `--about`: titles of the data sets.
 
     Returns:
       The new content of `card.json`.
@@ -267,7 +270,7 @@ def add_scores(folder: Path, files: Sequence[Path], threshold: float | None) -> 
     if threshold is not None and threshold != content["threshold"]:
         content |= {"threshold": threshold, "scores": None}  # those at the old threshold are not what a user gets
     if files:
-        content["scores"] = [score_of(path, content) for path in files]
+        content["scores"] = [score_of(path, content, told) for path in files]
     write_json(folder / place.CARD, content)
     write_text(folder / place.MODEL_CARD, card.markdown(content))
     return content
@@ -291,10 +294,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cli.start_logging()
     startup.tune()
+    about = json.loads(args.about.read_text(encoding="utf-8")) if args.about else {}
     if args.workdir:
-        about = json.loads(args.about.read_text(encoding="utf-8")) if args.about else {}
         pack(args.workdir, args.output, about, args.seen)
-    content = add_scores(args.output, args.scores, args.threshold)
+    content = add_scores(args.output, args.scores, args.threshold, about)
     log.info("%s: %s", args.output, card.line(content))
 
 

@@ -103,7 +103,7 @@ def test_scores_and_threshold_of_the_card_are_those_of_its_weights(packed, tiny_
     model = shutil.copytree(packed, tmp_path / "model")
     flags = ["--data", "synthetic", "--split", "test"]
     evaluate.main(["--workdir", str(model), *flags, "--out", str(tmp_path / "a")])
-    content = add_scores(model, [tmp_path / "a" / "metrics.json"], None)
+    content = add_scores(model, [tmp_path / "a" / "metrics.json"], None, {})
     metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
     (score,) = content["scores"]
     assert score["dice"] == metrics["native"]["per_image"]["dice"]
@@ -113,10 +113,10 @@ def test_scores_and_threshold_of_the_card_are_those_of_its_weights(packed, tiny_
     assert "Dice" in card.line(content)
     evaluate.main(["--workdir", str(tiny_run), *flags, "--out", str(tmp_path / "b")])
     with pytest.raises(UserError, match=r"scores of other weights; evaluate the packed model"):
-        add_scores(model, [tmp_path / "b" / "metrics.json"], None)
+        add_scores(model, [tmp_path / "b" / "metrics.json"], None, {})
     with pytest.raises(UserError, match=r"other options .* at threshold 0\.3"):
-        add_scores(model, [tmp_path / "a" / "metrics.json"], 0.3)
-    assert add_scores(model, [], 0.3)["scores"] is None
+        add_scores(model, [tmp_path / "a" / "metrics.json"], 0.3, {})
+    assert add_scores(model, [], 0.3, {})["scores"] is None
     assert Segmenter.load(model).threshold == 0.3
 
 

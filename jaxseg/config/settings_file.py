@@ -115,7 +115,7 @@ def _parse_yaml(text: str) -> Any:
             # YAML 1.1 reads 010 as 8 and 1:30 as 90.
             if isinstance(token, yaml.ScalarToken) and token.plain and re.fullmatch(_ODD_NUMBER, token.value):
                 raise ValueError(f"{token.value} is no plain number; write it in decimal digits, or text in quotes")
-        return yaml.load(text, _loader(yaml))
+        return _loader(yaml)(text).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
 

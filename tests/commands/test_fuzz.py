@@ -108,7 +108,10 @@ def test_every_image_gets_its_own_mask_whatever_the_names(masks):
     # A mask of "a" named "a_mask.png" is that of an image "a_mask" if there is one: such sets are ambiguous.
     assume(all(files[s].stem == s or files[s].stem not in masks for s in masks))
     for order in itertools.islice(itertools.permutations(files.values()), 3):
-        assert folder._pairs(images, list(order), Path()) == {s: (images[s], files[s]) for s in masks}
+        pairs = folder._pairs(images, list(order), Path())
+        assert {stem: (pair.image, pair.mask) for stem, pair in pairs.items()} == {
+            stem: (images[stem], files[stem]) for stem in masks
+        }
     lost = next(iter(masks))
     with pytest.raises(UserError, match="no mask in"):
         folder._pairs(images, [file for stem, file in files.items() if stem != lost], Path())

@@ -85,6 +85,7 @@ def settings(start: str, count: int, data: Path, pretrained: str | None) -> Conf
     """
     small = start != "imagenet"
     train_images = count - count // 5
+    epochs = round(STEPS / (train_images // BATCH_SIZE))
     config = preset("generalise").updated(
         {
             "data.name": str(data),
@@ -95,9 +96,11 @@ def settings(start: str, count: int, data: Path, pretrained: str | None) -> Conf
             "model.dropout": 0.1,
             # The small network has no encoder that starts better than its decoder.
             "optim.encoder_rate": 1.0 if small else 0.1,
-            "optim.early_stop_patience": 1000,
+            # Epochs of few images are short: patience is a quarter of the run, whatever its epochs.
+            "optim.plateau_patience": max(epochs // 4, 1),
+            "optim.early_stop_patience": epochs,
             "train.batch_size": BATCH_SIZE,
-            "train.epochs": round(STEPS / (train_images // BATCH_SIZE)),
+            "train.epochs": epochs,
         }
     )
     return config.updated(STARTS[start][1])

@@ -14,7 +14,6 @@ so the fewer images there are.
 
 import argparse
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,12 +162,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if not (run / SUMMARY).exists():
                     train_and_evaluate(settings(start, count, data, args.pretrained), run)
                 runs.append({"start": start, "images": count, **score(run, scored)})
+                # After every run: what is there is kept, whenever the experiment is ended.
+                result = {**about, "steps": STEPS, "batch_size": BATCH_SIZE, "scored_images": 40, "runs": runs}
+                write_json(RESULTS / f"{RESULT}.json", result)
+                write_between("fine-tuning", f"{table(result)}\n\n{source(result)}", RESULTS / "RESULTS.md")
     except UserError as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
-    result = {**about, "steps": STEPS, "batch_size": BATCH_SIZE, "scored_images": 40, "runs": runs}
-    write_json(RESULTS / f"{RESULT}.json", result)
-    write_between("fine-tuning", f"{table(result)}\n\n{source(result)}", RESULTS / "RESULTS.md")
-    print(json.dumps(runs, indent=1))
 
 
 if __name__ == "__main__":

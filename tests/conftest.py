@@ -54,6 +54,13 @@ def restored_logging() -> Iterator[None]:
 
 
 @pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """Returns `caplog`, which sees jaxseg's log whatever a command before has set."""
+    monkeypatch.setattr(logging.getLogger("jaxseg"), "propagate", True)
+    return caplog
+
+
+@pytest.fixture
 def tiny() -> Config:
     return tiny_config()
 

@@ -1,6 +1,5 @@
 """Which files count as images, and that every other one is named and counted."""
 
-import logging
 import unicodedata
 from pathlib import Path
 
@@ -16,12 +15,6 @@ from jaxseg.data.images import decode_image
 from jaxseg.data.listing import SUFFIXES, list_images
 from jaxseg.errors import UserError
 from tests.helpers.skin import folder, grey, pair, save
-
-
-@pytest.fixture
-def heard(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("jaxseg"), "propagate", True)  # whatever a command before has set
-    return caplog
 
 
 def test_what_is_left_out_is_named_and_counted(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """Masks as users bring them: read as they were meant, or refused in one line; never something else in silence."""
 
 import io
-import logging
 
 import numpy as np
 import pytest
@@ -124,12 +123,6 @@ def test_a_mistyped_lesion_value_is_refused(text):
     """If broken, a mistyped setting is found in the middle of an epoch, or means something else."""
     with pytest.raises(UserError, match=r"data\.mask_lesion"):
         DataConfig(mask_lesion=text)
-
-
-@pytest.fixture
-def heard(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("jaxseg"), "propagate", True)  # whatever a command before has set
-    return caplog
 
 
 def test_inverted_masks_are_refused_and_can_be_inverted(tmp_path, heard):

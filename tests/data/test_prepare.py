@@ -3,12 +3,10 @@
 import contextlib
 import importlib
 import io
-import logging
 import shutil
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,22 +17,7 @@ from jaxseg.data.published.build import prepare
 from jaxseg.errors import UserError
 from tests.helpers.published import CODES, DIAGNOSES, PICKED, lesion, make_isic, make_ph2, ph2_config, picture, zip_up
 
-
-@pytest.fixture(autouse=True)
-def own_logging():
-    """Lets `caplog` see jaxseg's log, and undoes what a command's `start_logging` does to it."""
-    logger = logging.getLogger("jaxseg")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    logger.handlers[:], logger.propagate = [], True
-    logger.setLevel(logging.INFO)
-    yield
-    logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(level)
-
-
-@pytest.fixture
-def out(tmp_path) -> Path:
-    return tmp_path / "tfds"
+pytestmark = pytest.mark.usefixtures("whole_log")
 
 
 @pytest.mark.parametrize("bars", [True, False])

@@ -1,11 +1,9 @@
 """Preparing: unsound sources, sets that are there already, and the command."""
 
 import json
-import logging
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,22 +14,7 @@ from jaxseg.errors import UserError
 from jaxseg.prepare import main as prepare_main
 from tests.helpers.published import PICKED, image_of, lesion, make_isic, make_ph2, mask_of, ph2_config, picture, table
 
-
-@pytest.fixture(autouse=True)
-def own_logging():
-    """Lets `caplog` see jaxseg's log, and undoes what a command's `start_logging` does to it."""
-    logger = logging.getLogger("jaxseg")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    logger.handlers[:], logger.propagate = [], True
-    logger.setLevel(logging.INFO)
-    yield
-    logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(level)
-
-
-@pytest.fixture
-def out(tmp_path) -> Path:
-    return tmp_path / "tfds"
+pytestmark = pytest.mark.usefixtures("whole_log")
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,13 @@ from PIL import Image
 from jaxseg import predict
 from jaxseg.data.outlines import read_outlines
 from jaxseg.errors import UserError
+from tests.helpers.pictures import save_noise
 
 
 @pytest.fixture
 def flags(tiny_run, tmp_path):
     """Returns flags for a folder of two images."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "in/sub").mkdir(parents=True)
-    for name in ("a.png", "sub/b.bmp"):
-        Image.fromarray(rng.integers(0, 256, (40, 61, 3), dtype=np.uint8)).save(tmp_path / "in" / name)
+    save_noise(tmp_path / "in", {"a.png": (40, 61), "sub/b.bmp": (40, 61)})
     return ["--workdir", str(tiny_run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
 
 

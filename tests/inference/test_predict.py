@@ -17,22 +17,15 @@ from jaxseg.errors import RunError, UserError
 from jaxseg.inference import folder as inference_folder
 from jaxseg.inference.inputs import find_images
 from jaxseg.metrics import COUNTS, SCORES, scores
-
-
-def pixels(path):
-    with Image.open(path) as image:
-        return np.asarray(image)
+from tests.helpers.pictures import pixels, save_noise
 
 
 @pytest.fixture
 def pictures(tmp_path):
     """Returns a folder of images of several sizes and kinds, in subfolders, with a text file and a broken image."""
     folder = tmp_path / "in"
-    (folder / "sub").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, (height, width) in {"a.jpg": (40, 61), "sub/b.png": (33, 32), "c.bmp": (10, 200)}.items():
-        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / name)
-    Image.fromarray(rng.integers(0, 256, (20, 20), dtype=np.uint8)).save(folder / "a.tif")
+    save_noise(folder, {"a.jpg": (40, 61), "sub/b.png": (33, 32), "c.bmp": (10, 200)})
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 20), dtype=np.uint8)).save(folder / "a.tif")
     (folder / "notes.txt").write_text("not an image")
     (folder / "._a.jpg").write_bytes(b"a Mac's companion file")
     (folder / ".thumbnails").mkdir()

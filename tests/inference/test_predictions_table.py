@@ -13,25 +13,18 @@ from jaxseg.inference import table as table_module
 from jaxseg.inference.inputs import find_images
 from jaxseg.inference.measurements import columns, measure
 from jaxseg.inference.table import Table
+from tests.helpers.pictures import pixels, save_noise
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
 @pytest.fixture
 def pictures(tmp_path):
     """Returns a folder of three images, of which two differ in their ending alone."""
     folder = tmp_path / "in"
-    (folder / "sub").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, size in {"a.png": (40, 61), "a.bmp": (33, 32), "sub/b.png": (20, 50)}.items():
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    save_noise(folder, {"a.png": (40, 61), "a.bmp": (33, 32), "sub/b.png": (20, 50)})
     return folder
 
 

@@ -1,7 +1,6 @@
 """What a run says of its images at its start: near-duplicates across the split, lesions brighter than their skin."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -11,12 +10,6 @@ from jaxseg.config import Config
 from jaxseg.data import looks
 from jaxseg.runs import splits
 from tests.helpers.skin import grey, pair, save
-
-
-@pytest.fixture
-def heard(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("jaxseg"), "propagate", True)  # whatever a command before has set
-    return caplog
 
 
 def pairs(root, numbers, width=320, height=240):

@@ -15,10 +15,9 @@ from tests.helpers.skin import folder, grey, pair, save
 
 
 @pytest.fixture
-def heard(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("jaxseg"), "propagate", True)  # whatever a command before has set
-    caplog.set_level(logging.INFO)
-    return caplog
+def heard(heard):
+    heard.set_level(logging.INFO)
+    return heard
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def export_onnx(segmenter: Segmenter, *, float16: bool = False) -> bytes:
       UserError: the package onnx is missing, or the network has an operation that is not translated.
     """
     try:
-        from jaxseg.inference.onnx_graph import to_onnx
+        from jaxseg.inference.onnx_translation import to_onnx
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise
@@ -69,6 +69,7 @@ def export_onnx(segmenter: Segmenter, *, float16: bool = False) -> bytes:
         model = create_model(dataclasses.replace(member.config.model, dtype="float32"))
         networks.append(lambda images, v=variables, m=model: predict_step(v, images, model=m))
 
+    # One after the other, not by `predict_step`'s loop, which a graph of plain operations does not have.
     def segment(images: jax.Array) -> jax.Array:
         symmetries = SYMMETRIES if segmenter.tta else SYMMETRIES[:1]
         maps = [turned_back(network(turned(images, *s)), *s) for network in networks for s in symmetries]

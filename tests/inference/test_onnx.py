@@ -17,7 +17,7 @@ from jaxseg.steps import predict_step
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed (extra onnx)")
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed (extra onnx)")
 
-from jaxseg.inference.onnx_graph import to_onnx  # noqa: E402 (it imports onnx)
+from jaxseg.inference.onnx_translation import to_onnx  # noqa: E402 (it imports onnx)
 
 
 def run(model, images: np.ndarray) -> np.ndarray:

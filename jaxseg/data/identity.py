@@ -207,17 +207,11 @@ class _Cache:
         """Writes what is new, and removes caches that nobody uses any more."""
         if not self._changed or self._path is None:
             return
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        # A cache that cannot be written costs time in the next start, and nothing else.
+        write_cache(self._path, json.dumps({"about": self._about, "images": self._entries}).encode())
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({"about": self._about, "images": self._entries}), encoding="utf-8")
-            temporary.replace(self._path)
             for path in self._path.parent.iterdir():
                 if time.time() - path.stat().st_mtime > 24 * 3600 * _KEEP_DAYS:
                     path.unlink()
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def cache_file(dataset: str, ending: str) -> Path | None:
@@ -233,3 +227,20 @@ def cache_file(dataset: str, ending: str) -> Path | None:
         return cache_folder().parent / "images" / f"{hash_bytes(dataset.encode())}{ending}"
     except (OSError, RuntimeError):
         return None
+
+
+def write_cache(path: Path, content: bytes) -> None:
+    """Replaces a file of `cache_file`, if that is possible: without it the next start takes longer, and nothing else.
+
+    Args:
+      path: the file.
+      content: its new content.
+    """
+    # Several processes may write at once, each its own temporary file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """What images look like: which of them are near-duplicates, and which lesions are brighter than their skin."""
 
 import contextlib
-import os
+import io
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg.data.examples import Example, Examples
-from jaxseg.data.identity import Identity, cache_file, hash_bytes
+from jaxseg.data.identity import Identity, cache_file, hash_bytes, write_cache
 
 DISTANCE = 30
 """Most of the 256 bits by which the difference hashes of near-duplicates differ.
@@ -167,21 +167,15 @@ class Album:
         """Writes the looks that were asked for."""
         if self._path is None or self._used.keys() <= self._looks.keys():
             return
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        looks = list(self._used.values())
-        with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    keys=np.array(list(self._used)),
-                    bits=np.stack([look.bits for look in looks]),
-                    grey=np.stack([look.grey for look in looks]),
-                    contrast=np.array([look.contrast for look in looks]),
-                )
-            temporary.replace(self._path)
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        looks, content = list(self._used.values()), io.BytesIO()
+        np.savez(
+            content,
+            keys=np.array(list(self._used)),
+            bits=np.stack([look.bits for look in looks]),
+            grey=np.stack([look.grey for look in looks]),
+            contrast=np.array([look.contrast for look in looks]),
+        )
+        write_cache(self._path, content.getvalue())
 
 
 def seeing(seen: dict[int, Look], keep: Callable[[int, Example], object]) -> Callable[[int, Example], None]:

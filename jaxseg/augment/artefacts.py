@@ -77,6 +77,26 @@ def corrupt_one(key: jax.Array, image: jax.Array, kind: str, severity: jax.Array
     return jnp.where(strength > 0, jnp.clip(_DRAW[kind](key, image, strength), 0, 255), image)
 
 
+def soil_one(
+    key: jax.Array, image: jax.Array, mask: jax.Array, kind: str, severity: jax.Array | float
+) -> tuple[jax.Array, jax.Array]:
+    """Draws an artefact on one image, and takes from its mask what the artefact hides.
+
+    Args:
+      key: a `jax.random` key.
+      image: float32 [H, W, 3], RGB in [0, 255].
+      mask: bool, or {0, 1} of any dtype, [H, W, 1].
+      kind: one of `ARTEFACTS`; static under `jax.jit`.
+      severity: severity in [0, 5], clipped to that range; may be traced. 0 changes nothing.
+
+    Returns:
+      Image and mask, of the same shapes and dtypes.
+    """
+    if kind in HIDING:
+        mask = jnp.where(hidden_one(key, image.shape[:2], kind, severity), jnp.zeros((), mask.dtype), mask)
+    return corrupt_one(key, image, kind, severity), mask
+
+
 def hidden_one(key: jax.Array, shape: tuple[int, int], kind: str, severity: jax.Array | float) -> jax.Array:
     """Returns the pixels where an artefact hides the skin, so that nobody could see a lesion.
 

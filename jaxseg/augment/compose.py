@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseg.augment.affine import draw_affine, warp
-from jaxseg.augment.artefacts import HIDING, MAX_SEVERITY, corrupt_one, hidden_one
+from jaxseg.augment.artefacts import MAX_SEVERITY, soil_one
 from jaxseg.augment.light import changes_light, relight
 from jaxseg.config import AugmentConfig
 
@@ -82,7 +82,5 @@ def _soil(key: jax.Array, image: jax.Array, mask: jax.Array, probability: float)
     for i, kind in enumerate(ARTEFACTS):
         own_key, chance, degree = jax.random.split(jax.random.fold_in(key, i), 3)
         severity = jax.random.uniform(degree, maxval=MAX_SEVERITY) * jax.random.bernoulli(chance, probability)
-        image = corrupt_one(own_key, image, kind, severity)
-        if kind in HIDING:
-            mask = jnp.where(hidden_one(own_key, image.shape[:2], kind, severity), jnp.zeros((), mask.dtype), mask)
+        image, mask = soil_one(own_key, image, mask, kind, severity)
     return image, mask

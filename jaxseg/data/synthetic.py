@@ -42,11 +42,11 @@ _EXTRA_ARTEFACT = 0.15  # chance of each further artefact in an image that is no
 _AREA_RANGE = (0.022, 0.5)  # of the image, before the image's or the lens' border cuts some off
 
 # Optical density per unit of each absorber, channels R, G, B; melanin's and blood's rise towards blue and green.
-_MELANIN = np.float32([0.45, 0.72, 1.0])
-_SURFACE_MELANIN = np.float32([0.14, 0.45, 0.95])  # shallow pigment: orange
-_DENSE_MELANIN = np.float32([0.75, 0.9, 1.0])  # much pigment: nearly black
-_DEEP_MELANIN = np.float32([0.95, 0.8, 0.62])  # pigment deep in the skin looks blue-grey
-_BLOOD = np.float32([0.06, 0.62, 0.5])
+MELANIN = np.float32([0.45, 0.72, 1.0])
+SURFACE_MELANIN = np.float32([0.14, 0.45, 0.95])  # shallow pigment: orange
+DENSE_MELANIN = np.float32([0.75, 0.9, 1.0])  # much pigment: nearly black
+DEEP_MELANIN = np.float32([0.95, 0.8, 0.62])  # pigment deep in the skin looks blue-grey
+BLOOD = np.float32([0.06, 0.62, 0.5])
 _FITZPATRICK = (0.12, 0.22, 0.38, 0.65, 1.05, 1.6)  # melanin of skin types I to VI
 # Light in [0, 255] by density in steps of 1/1024; rounded, so that no machine's last digit of exp() matters.
 _STEPS = np.float32(1024)
@@ -252,7 +252,7 @@ def _skin(rng: np.random.Generator, melanin: float) -> np.ndarray:
     cast = np.float32(rng.uniform(-0.09, 0.09, 3)) + np.float32(rng.uniform(-0.04, 0.2))  # white balance, exposure
     if rng.random() < 0.1:
         cast += np.float32([0.4, 0.15, -0.1])  # a bluish lamp
-    return pigment[..., None] * _MELANIN + blood[..., None] * _BLOOD + cast
+    return pigment[..., None] * MELANIN + blood[..., None] * BLOOD + cast
 
 
 def _lesion(rng: np.random.Generator, lesion: _Lesion, skin_melanin: float, low_contrast: bool) -> np.ndarray:
@@ -262,12 +262,12 @@ def _lesion(rng: np.random.Generator, lesion: _Lesion, skin_melanin: float, low_
     cover = _ramp(ragged, -0.35 * width, 0.65 * width)  # the eye puts a fuzzy outline towards its outer end
     kind = rng.random()
     if kind < 0.12:
-        colour, amount = _BLOOD + np.float32(0.1) * _MELANIN, rng.uniform(0.5, 1.0)
+        colour, amount = BLOOD + np.float32(0.1) * MELANIN, rng.uniform(0.5, 1.0)
     elif kind < 0.22 and skin_melanin > 0.6:
-        colour, amount = np.float32(0.5) * _BLOOD - np.float32(0.6) * _MELANIN, rng.uniform(0.5, 0.9)
+        colour, amount = np.float32(0.5) * BLOOD - np.float32(0.6) * MELANIN, rng.uniform(0.5, 0.9)
     else:
         mix, dense = np.float32(rng.random()), rng.random()
-        colour = mix * _MELANIN + (1 - mix) * (_SURFACE_MELANIN if dense < 0.6 else _DENSE_MELANIN)
+        colour = mix * MELANIN + (1 - mix) * (SURFACE_MELANIN if dense < 0.6 else DENSE_MELANIN)
         amount = rng.uniform(0.5, 1.7)
     if low_contrast:
         amount = rng.uniform(0.2, 0.38) if kind >= 0.12 else rng.uniform(0.3, 0.45)
@@ -282,7 +282,7 @@ def _lesion(rng: np.random.Generator, lesion: _Lesion, skin_melanin: float, low_
         tone += np.float32(rng.uniform(0.4, 1.0)) * blotch
     density = (np.float32(amount) * cover * np.maximum(tone, 0.12))[..., None] * colour
     if feature > 0.8 and not low_contrast:  # a blue-grey veil
-        density += (cover * blotch)[..., None] * np.float32(rng.uniform(0.4, 0.9)) * _DEEP_MELANIN
+        density += (cover * blotch)[..., None] * np.float32(rng.uniform(0.4, 0.9)) * DEEP_MELANIN
     return density
 
 

@@ -14,7 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxseg.augment.artefacts import HIDING, MAX_SEVERITY, corrupt_one, hidden_one
+from jaxseg.augment.artefacts import MAX_SEVERITY, soil_one
 from jaxseg.augment.drawing import Grid, Layer, blend, line, ramp
 from jaxseg.synthetic.fields import Draws, noise
 from jaxseg.synthetic.outline import Outline, draw_outline
@@ -102,14 +102,9 @@ def _soil(key: jax.Array, draws: Draws, image: jax.Array, mask: jax.Array) -> tu
     keys = jax.random.split(key, len(_ARTEFACTS))
     for own_key, (kind, probability) in zip(keys, _ARTEFACTS.items(), strict=True):
         chance, severity = draws.between((0, 1), (0, _MOST.get(kind, MAX_SEVERITY)))
-
-        def spoil(image: jax.Array, mask: jax.Array, key=own_key, kind=kind, severity=severity):
-            if kind in HIDING:
-                mask = mask & ~hidden_one(key, image.shape[:2], kind, severity)
-            return corrupt_one(key, image, kind, severity), mask
-
+        soil = functools.partial(soil_one, own_key, kind=kind, severity=severity)
         # Mapped over images one after the other, only those with the artefact pay for it.
-        image, mask = jax.lax.cond(chance < probability, spoil, lambda image, mask: (image, mask), image, mask)
+        image, mask = jax.lax.cond(chance < probability, soil, lambda image, mask: (image, mask), image, mask)
     return image, mask
 
 

@@ -10,18 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxseg.augment.drawing import Grid, ramp
+from jaxseg.data.synthetic import BLOOD, DEEP_MELANIN, DENSE_MELANIN, MELANIN, SURFACE_MELANIN
 from jaxseg.synthetic.fields import Draws, noise
 from jaxseg.synthetic.outline import Outline
 
-# Optical density per unit of each absorber, channels R, G, B; melanin's and blood's rise towards blue and green.
-_MELANIN = (0.45, 0.72, 1.0)
-_SURFACE_MELANIN = (0.14, 0.45, 0.95)  # shallow pigment: orange
-_DENSE_MELANIN = (0.75, 0.9, 1.0)  # much pigment: nearly black
-_DEEP_MELANIN = (0.95, 0.8, 0.62)  # pigment deep in the skin looks blue-grey
-_BLOOD = (0.06, 0.62, 0.5)
 
-
-def _tinted(amount: jax.Array, absorber: tuple[float, float, float] | jax.Array) -> jax.Array:
+def _tinted(amount: jax.Array, absorber: jax.typing.ArrayLike) -> jax.Array:
     return amount[..., None] * jnp.asarray(absorber)
 
 
@@ -56,7 +50,7 @@ def skin_density(draws: Draws, grid: Grid, melanin: jax.Array) -> jax.Array:
     cast += jnp.where(lamp < 0.1, 1.0, 0.0) * jnp.array([0.4, 0.15, -0.1])  # a bluish lamp
     scales = ramp(noise(draws, grid, 0.03, knots=32) + noise(draws, grid, 0.15), 1.5, 3)
     cast = cast - jnp.where(dry < 0.12, 0.35, 0) * scales[..., None]
-    return _tinted(pigment, _MELANIN) + _tinted(stain, _BLOOD) + cast
+    return _tinted(pigment, MELANIN) + _tinted(stain, BLOOD) + cast
 
 
 def lesion_density(draws: Draws, grid: Grid, outline: Outline, melanin: jax.Array) -> jax.Array:
@@ -80,8 +74,8 @@ def lesion_density(draws: Draws, grid: Grid, outline: Outline, melanin: jax.Arra
             (0, 1), (0.16, 0.42), (0.05, 0.45), (0, 1), (0.4, 0.95), (0.3, 1.0), (0.3, 0.9),
         )
     )  # fmt: skip
-    melanins = jnp.asarray(_MELANIN), jnp.asarray(_SURFACE_MELANIN), jnp.asarray(_DENSE_MELANIN)
-    blood, deep = jnp.asarray(_BLOOD), jnp.asarray(_DEEP_MELANIN)
+    melanins = jnp.asarray(MELANIN), jnp.asarray(SURFACE_MELANIN), jnp.asarray(DENSE_MELANIN)
+    blood, deep = jnp.asarray(BLOOD), jnp.asarray(DEEP_MELANIN)
     width = jnp.maximum(jnp.exp(width) * outline.radius, grid.pixel)
     depth = outline.depth + ragged * width * noise(draws, grid, 0.15 * outline.radius, knots=32)
     cover = ramp(depth, -outwards * width, (1 - outwards) * width)

@@ -38,42 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR_OR_PNG",
         help="folder for the masks, laid out as the input; for a single image also the mask's file, as mask.png",
     )
-    result.add_argument("--overlay", action="store_true", help="also write the image with the mask's outline")
-    result.add_argument("--probabilities", action="store_true", help="also write NAME_probability.png, 0 to 255")
-    result.add_argument(
-        "--uncertainty",
-        action="store_true",
-        help="also write NAME_uncertainty.png, of the image's size: the entropy of every pixel's label, 0 for certain "
-        "to 255 for even odds",
-    )
-    result.add_argument(
-        "--measure",
-        action="store_true",
-        help="add measurements to predictions.csv, of all lesion pixels of a mask together: area, bounding box, "
-        "diameters, perimeter, shape, border, colours",
-    )
-    result.add_argument(
-        "--pixels-per-mm",
-        type=_scale,
-        metavar="X",
-        help="scale of all images, for measurements in millimetres too (default: pixels alone)",
-    )
-    result.add_argument(
-        "--contours",
-        nargs="+",
-        choices=("geojson", "coco", "labelme", "svg"),
-        default=[],
-        metavar="FORMAT",
-        help="also write the masks' outlines, as NAME_contour.geojson, NAME_contour.json (labelme), NAME_contour.svg, "
-        "or one contours_coco.json for the folder; in pixels of the image as it is shown, from its top left corner",
-    )
-    result.add_argument(
-        "--simplify",
-        type=_pixels,
-        default=0.0,
-        metavar="PIXELS",
-        help="leave out corners of outlines that move them by no more than this (default: 0, the exact mask)",
-    )
+    _add_products(result)
     existing = result.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
     existing.add_argument(
@@ -83,6 +48,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli.add_mask_arguments(result)
     return result
+
+
+def _add_products(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that choose what is written besides masks."""
+    parser.add_argument("--overlay", action="store_true", help="also write the image with the mask's outline")
+    parser.add_argument("--probabilities", action="store_true", help="also write NAME_probability.png, 0 to 255")
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="also write NAME_uncertainty.png, of the image's size: the entropy of every pixel's label, 0 for certain "
+        "to 255 for even odds",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="add measurements to predictions.csv, of all lesion pixels of a mask together: area, bounding box, "
+        "diameters, perimeter, shape, border, colours",
+    )
+    parser.add_argument(
+        "--pixels-per-mm",
+        type=_scale,
+        metavar="X",
+        help="scale of all images, for measurements in millimetres too (default: pixels alone)",
+    )
+    parser.add_argument(
+        "--contours",
+        nargs="+",
+        choices=("geojson", "coco", "labelme", "svg"),
+        default=[],
+        metavar="FORMAT",
+        help="also write the masks' outlines, as NAME_contour.geojson, NAME_contour.json (labelme), NAME_contour.svg, "
+        "or one contours_coco.json for the folder; in pixels of the image as it is shown, from its top left corner",
+    )
+    parser.add_argument(
+        "--simplify",
+        type=_pixels,
+        default=0.0,
+        metavar="PIXELS",
+        help="leave out corners of outlines that move them by no more than this (default: 0, the exact mask)",
+    )
 
 
 def _scale(text: str) -> float:

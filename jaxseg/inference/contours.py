@@ -23,9 +23,6 @@ import numpy as np
 
 from jaxseg.data.outlines import HOLE, LESION
 
-FORMATS = ("geojson", "coco", "labelme", "svg")
-"""What `--contours` takes; "coco" is one file for the whole folder, by `inference.coco`."""
-
 _COLOUR = (255, 0, 230)
 
 

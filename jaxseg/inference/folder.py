@@ -118,15 +118,8 @@ def predict(
         kept = pixels if "overlay" in files.products or extras.measure else None
         return Loaded(files, pixels.shape[:2], kept), segmenter.resize(pixels)
 
-    def readable(results: Iterable[tuple[Loaded, np.ndarray] | str]) -> Iterator[tuple[Loaded, np.ndarray]]:
-        for result in results:
-            if isinstance(result, str):
-                failures.append(result)
-            else:
-                yield result
-
     workers = segmenter.config.data.workers
-    loaded = read_ahead(load, images, workers)
+    loaded = _readable(read_ahead(load, images, workers), failures)
     waiting: deque[Future] = deque()
 
     def finish(future: Future) -> None:
@@ -137,7 +130,7 @@ def predict(
 
     try:
         with ThreadPoolExecutor(max(workers, 1)) as pool:
-            for image, probability in progress(segmenter.stream(readable(loaded)), "segmenting", len(images)):
+            for image, probability in progress(segmenter.stream(loaded), "segmenting", len(images)):
                 waiting.append(pool.submit(write, image, probability, prediction, maker, trust, extras))
                 if len(waiting) > 2 * workers:
                     finish(waiting.popleft())
@@ -148,6 +141,17 @@ def predict(
             record.save()
     _tell_of_pictures(animated)
     return failures
+
+
+def _readable(
+    results: Iterable[tuple[Loaded, np.ndarray] | str], failures: list[str]
+) -> Iterator[tuple[Loaded, np.ndarray]]:
+    """Yields the images that could be read, and adds the others' lines to the failures."""
+    for result in results:
+        if isinstance(result, str):
+            failures.append(result)
+        else:
+            yield result
 
 
 def _tell_of_pictures(names: Sequence[str]) -> None:

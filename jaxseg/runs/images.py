@@ -70,21 +70,26 @@ class ImageList:
 
     def trained(self) -> set[str]:
         """Returns what tells an image that was trained on, as `Identity.images`."""
-        return _tellers((*self.train, *self.earlier_train, *self.inherited_train))
+        return _tellers(self._all_train())
 
     def validated(self) -> set[str]:
         """Returns what tells an image that was validated on."""
-        return _tellers((*self.validation, *self.earlier_validation, *self.inherited_validation))
+        return _tellers(self._all_validation())
 
     def inherited(self) -> dict[str, tuple]:
         """Returns what a run that starts with this run's weights inherits, as fields of its own list."""
-        train = (*self.train, *self.earlier_train, *self.inherited_train)
-        validation = (*self.validation, *self.earlier_validation, *self.inherited_validation)
         return {
-            "inherited_train": tuple(dict.fromkeys(train)),  # each once: runs in a row often share their images
-            "inherited_validation": tuple(dict.fromkeys(validation)),
+            # Each once: runs in a row often share their images.
+            "inherited_train": tuple(dict.fromkeys(self._all_train())),
+            "inherited_validation": tuple(dict.fromkeys(self._all_validation())),
             "inherited_unlisted": self.inherited_unlisted,
         }
+
+    def _all_train(self) -> tuple[Entry, ...]:
+        return (*self.train, *self.earlier_train, *self.inherited_train)
+
+    def _all_validation(self) -> tuple[Entry, ...]:
+        return (*self.validation, *self.earlier_validation, *self.inherited_validation)
 
 
 _UNLISTED = "inherited_unlisted"

@@ -117,15 +117,8 @@ def train_and_evaluate(
             )
             is_new = checkpoints.latest() is None
             parent = folder.parent(config, state_target(config, steps).variables) if is_new else None
-            run = Run(
-                config,
-                workdir,
-                train_set,
-                validation_set,
-                peers.devices(steps.devices),
-                parent.record if parent else None,
-            )
-            seen = parent.seen if parent else {}
+            record, seen = (parent.record, parent.seen) if parent else (None, None)
+            run = Run(config, workdir, train_set, validation_set, peers.devices(steps.devices), record)
             listed = ImageList(images, job.train, job.validation, job.stop if peers.count == 1 else None, seen)
             return train_job(job, run, init_key, [*folder.writers(listed), *hooks], parent)
 

@@ -213,6 +213,24 @@ def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:
     return header_of(source, name).size
 
 
+_ENDINGS = {"JPEG": ".jpg", "JPEG2000": ".jp2", "HEIF": ".heic", "MPO": ".jpg"}
+"""Endings of files whose format is called otherwise."""
+
+
+def ending_of(content: bytes, name: str = "") -> str:
+    """Returns how files of an image's format are named, told by its content, as ".jpg".
+
+    Args:
+      content: the file's content.
+      name: what to call the image in an error message.
+
+    Raises:
+      UserError: not an image, empty or too large.
+    """
+    with _opened(content, name) as image:
+        return _ENDINGS.get(image.format, f".{image.format.lower()}")
+
+
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resizes an image bilinearly; when it shrinks, Pillow widens the filter, so nothing aliases.
 

@@ -109,9 +109,7 @@ class Table(GrowingFile):
           trust: its score, in [0, 1].
           values: values of the columns of the table; None for an empty cell.
         """
-        texts = {column: _as_text(value) for column, value in values.items()}
-        line = {**self.rows.get(image.name, {}), "name": image.name, "trust": f"{trust:.4f}", **texts}
-        self.put(self.rows, image.name, line)
+        self.put(self.rows, image.name, self.rows.get(image.name, {}) | row_of(image.name, trust, values))
 
     def text(self) -> str:
         """Returns the content of the file, the least trusted image first."""
@@ -122,6 +120,17 @@ class Table(GrowingFile):
         table.writeheader()
         table.writerows(rows)
         return text.getvalue()
+
+
+def row_of(name: str, trust: float, values: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the cells of one image by column.
+
+    Args:
+      name: what its results are called.
+      trust: its score, in [0, 1].
+      values: values of the further columns; None for an empty cell.
+    """
+    return {"name": name, "trust": f"{trust:.4f}", **{column: _as_text(value) for column, value in values.items()}}
 
 
 def _read(path: Path) -> dict[str, dict[str, str]]:

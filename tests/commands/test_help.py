@@ -6,14 +6,17 @@ import sys
 
 import pytest
 
-COMMANDS = ("train", "evaluate", "predict", "export", "compare", "inspect", "prepare", "port_weights")
+COMMANDS = ("train", "evaluate", "predict", "app", "export", "compare", "inspect", "prepare", "port_weights")
 HEAVY = {"jax", "numpy", "PIL", "scipy", "matplotlib", "h5py", "tensorflow_datasets", "yaml"}
 
 PROGRAM = """
-import sys
-from jaxseg import {command}, cli
+import importlib, sys
+from jaxseg import cli
+module = importlib.import_module("jaxseg.{command}")
+if hasattr(module, "__path__"):
+    module = importlib.import_module("jaxseg.{command}.__main__")
 try:
-    cli.run("{command}", lambda: {command}.main({argv!r}))
+    cli.run("{command}", lambda: module.main({argv!r}))
 except SystemExit as left:
     code = left.code
 print(code, *sorted({heavy!r} & set(sys.modules)))

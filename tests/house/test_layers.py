@@ -18,7 +18,7 @@ FLOORS = (
     {"report"},
     {"inference", "training"},
     {"evaluation"},
-    {"cli", *COMMANDS},
+    {"app", "cli", *COMMANDS},
 )
 """Rooms of `jaxseg`, ground floor first. A room imports rooms of lower floors, or of its own floor without a circle."""
 

@@ -13,7 +13,7 @@ from tests.helpers.paths import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
 
-COMMANDS = ("train", "evaluate", "predict", "inspect", "export", "compare", "prepare", "port_weights")
+COMMANDS = ("train", "evaluate", "predict", "app", "inspect", "export", "compare", "prepare", "port_weights")
 
 FOREIGN = {"--help", "--xla_gpu_deterministic_ops"}
 """Flags of every command, and of XLA."""

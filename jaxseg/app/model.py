@@ -1,0 +1,225 @@
+"""What the server computes for the page: probabilities as levels, uncertainty, measurements, trust.
+
+The page moves the threshold itself. For that it gets one byte for each pixel, its level: the number of thresholds in
+`PageModel.stops` that the pixel's probability is above. The mask of stop i is `level > i`, which is what
+`Prediction.mask` makes of the probabilities with that threshold, pixel for pixel.
+"""
+
+import dataclasses
+import io
+import secrets
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxseg.app.recent import Recent
+from jaxseg.data.identity import hash_bytes, hash_pixels
+from jaxseg.data.images import decode_image, ending_of, header_of
+from jaxseg.data.listing import HEIF_SUFFIXES, SUFFIXES
+from jaxseg.inference.masks import Prediction
+from jaxseg.inference.measurements import measure
+from jaxseg.inference.segmenter import Segmenter, resize_probability
+from jaxseg.inference.table import FIRST, row_of
+from jaxseg.inference.threshold import GRID
+from jaxseg.inference.trust import trust_of
+from jaxseg.pretrained import card, place
+from jaxseg.runs import images as run_images
+from jaxseg.runs.workdir import description_of
+from jaxseg.system.files import read_json
+
+_KEPT_BYTES = 512 * 2**20
+"""Most bytes of photographs that are kept; the page sends one again that was forgotten."""
+
+_DECODED_BYTES = 256 * 2**20
+
+_PICTURE_QUALITY = 92
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """One photograph and what the network says of it.
+
+    Attributes:
+      name: the file's name.
+      content: the file.
+      size: height and width as it is shown, pixels.
+      probability: float32 [S, S], at the network's resolution.
+      ending: how a file of its format is named, as ".jpg".
+      turned_unseen: whether it has an EXIF orientation that does not swap its sides, or has equal sides: then a mask's
+        size does not tell whether the mask is turned like the file or like the picture.
+      notes: sentences for the user.
+    """
+
+    name: str
+    content: bytes
+    size: tuple[int, int]
+    probability: np.ndarray
+    ending: str
+    turned_unseen: bool
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the page asks measurements for.
+
+    Attributes:
+      stop: index of the threshold.
+      largest_component: as in `Prediction`.
+      fill_holes: as in `Prediction`.
+      pixels_per_mm: the photographs' scale; None where it is not known.
+    """
+
+    stop: int
+    largest_component: bool
+    fill_holes: bool
+    pixels_per_mm: float | None
+
+
+class PageModel:
+    """A model in use by the page; safe to call from several threads, but for `segment`.
+
+    Attributes:
+      stops: the thresholds that the page offers, rising: 0.01 to 0.99, and the model's own.
+
+    Args:
+      segmenter: the model.
+      prediction: how its probabilities become masks, unless the page asks otherwise.
+    """
+
+    def __init__(self, segmenter: Segmenter, prediction: Prediction):
+        self.stops = tuple(sorted({*GRID, prediction.threshold}))
+        self._segmenter = segmenter
+        self._prediction = prediction
+        self._trust = trust_of(segmenter)
+        self._photographs: Recent[Photograph] = Recent(_KEPT_BYTES, lambda photograph: len(photograph.content))
+        self._decoded: Recent[np.ndarray] = Recent(_DECODED_BYTES, lambda pixels: pixels.nbytes)
+        lists = [images for member in segmenter.members if (images := run_images.read(member.workdir))]
+        self._trained_on = frozenset().union(*(images.trained() for images in lists))
+
+    def warm_up(self) -> None:
+        """Compiles the network, so that the first photograph is as fast as the others."""
+        self._segmenter(np.zeros((8, 8, 3), np.uint8))
+
+    def about(self) -> dict[str, Any]:
+        """Returns what the page has to know of the model, for JSON."""
+        prediction = self._prediction
+        first = self._segmenter.members[0].workdir
+        packed = place.is_packed(first)
+        described = read_json(description_of(first))
+        data = described.get("data")
+        name = described["name"] if packed else f"run {first.resolve().name}"
+        if more := len(self._segmenter.members) - 1:
+            name += f" and {more} more"
+        return {
+            "name": name,
+            "text": card.line(described) if packed else "",
+            "synthetic": bool(isinstance(data, dict) and data.get("synthetic")),
+            "stops": self.stops,
+            "stop": self.stops.index(prediction.threshold),
+            "largest_component": prediction.largest_component,
+            "fill_holes": prediction.fill_holes,
+            "endings": [*SUFFIXES, *HEIF_SUFFIXES],
+            "columns": FIRST,
+        }
+
+    def segment(self, content: bytes, name: str) -> str:
+        """Segments a photograph, and keeps it until others have taken its place.
+
+        Args:
+          content: the file.
+          name: its name, for messages.
+
+        Returns:
+          A key for the photograph.
+
+        Raises:
+          UserError: the file cannot be read as an image.
+        """
+        header = header_of(content, name)
+        pixels = decode_image(content, name)
+        ((_, probability),) = self._segmenter.stream([(None, self._segmenter.resize(pixels))])
+        size = pixels.shape[:2]
+        key = secrets.token_hex(8)
+        self._decoded.put(key, pixels)
+        self._photographs.put(
+            key,
+            Photograph(
+                name,
+                content,
+                size,
+                probability,
+                ending_of(content, name),
+                turned_unseen=header.orientation != 1 and size == header.stored,
+                notes=self._notes(content, pixels, header.pictures),
+            ),
+        )
+        return key
+
+    def _notes(self, content: bytes, pixels: np.ndarray, pictures: int) -> tuple[str, ...]:
+        notes = []
+        if pictures > 1:
+            notes.append(f"The file holds {pictures} pictures (frames or pages), of which this is the first.")
+        if self._trained_on and self._trained_on & {hash_bytes(content), hash_pixels(pixels)}:
+            notes.append("The model was trained on this photograph: how well it does here says little about others.")
+        return tuple(notes)
+
+    def photograph(self, key: str) -> Photograph | None:
+        """Returns a photograph that was segmented; None where it is not kept any more."""
+        return self._photographs.get(key)
+
+    def _pixels(self, key: str, photograph: Photograph) -> np.ndarray:
+        pixels = self._decoded.get(key)
+        if pixels is None:
+            pixels = decode_image(photograph.content, photograph.name)
+            self._decoded.put(key, pixels)
+        return pixels
+
+    def picture(self, key: str, photograph: Photograph) -> bytes:
+        """Returns a photograph as every browser shows it: a JPEG file of its own size, for the eye alone.
+
+        Args:
+          key: the photograph's key.
+          photograph: the photograph.
+        """
+        buffer = io.BytesIO()
+        image = Image.fromarray(self._pixels(key, photograph))
+        image.save(buffer, "JPEG", quality=_PICTURE_QUALITY, subsampling=0)
+        return buffer.getvalue()
+
+    def levels(self, photograph: Photograph) -> np.ndarray:
+        """Returns for every pixel how many thresholds its probability is above, uint8 [H, W]."""
+        return self.to_levels(resize_probability(photograph.probability, photograph.size))
+
+    def to_levels(self, probability: np.ndarray) -> np.ndarray:
+        """Returns how many thresholds each probability is above: float32 [...] to uint8 [...]."""
+        # In float32, as NumPy compares `probability > threshold` in `Prediction.mask`.
+        return np.searchsorted(np.array(self.stops, np.float32), probability, side="left").astype(np.uint8)
+
+    def uncertainty(self, photograph: Photograph) -> np.ndarray:
+        """Returns how uncertain every pixel is, uint8 [H, W], as `predict --uncertainty` writes it."""
+        native = resize_probability(photograph.probability, photograph.size)
+        return np.rint(self._trust.uncertainty(native) * 255).astype(np.uint8)
+
+    def measure(self, key: str, photograph: Photograph, mask: np.ndarray, settings: Settings) -> dict[str, str]:
+        """Measures a mask, and scores how far the model's own mask can be trusted.
+
+        Args:
+          key: the photograph's key.
+          photograph: the photograph.
+          mask: bool [H, W], as the page shows it.
+          settings: how the page made the mask, corrections aside.
+
+        Returns:
+          Cells by column, as in the `predictions.csv` of `predict --measure`.
+        """
+        prediction = dataclasses.replace(
+            self._prediction,
+            threshold=self.stops[settings.stop],
+            largest_component=settings.largest_component,
+            fill_holes=settings.fill_holes,
+        )
+        trust = self._trust.score(photograph.probability, prediction)
+        values = measure(mask, self._pixels(key, photograph), settings.pixels_per_mm).as_row()
+        return row_of(photograph.name, trust, values)

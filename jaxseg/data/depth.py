@@ -94,6 +94,8 @@ def deep_colour(image: Image.Image, again: Image.Image) -> Image.Image:
     values = (high.astype(np.uint16) << 8) | low
     result = high.copy()
     result[..., :colours] = to_uint8(values[..., :colours])
+    if image.mode == "RGBA" and high[..., 3].max() < _DARKEST:
+        result[..., 3] = to_uint8(values[..., 3])  # opacity has the colours' depth
     return Image.fromarray(result[..., :3] if image.mode == "RGBX" else result)
 
 

@@ -26,6 +26,9 @@ Just below the size from which Pillow itself warns of a decompression bomb (a sm
 """
 
 
+_LEAST_OPAQUE = 32
+"""Opacity, of 255, that no pixel of a picture exceeds which would be little but white paper."""
+
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
@@ -96,11 +99,27 @@ def decode_pillow(image: Image.Image, name: str = "image") -> np.ndarray:
     """
     try:
         reason = misread(image)
+        if not reason and has_deep_colour(image):  # as it is until Pillow decodes it, and loses the low bytes
+            with _second(image) as again:
+                return np.asarray(_to_rgb(deep_colour(image, again)))
         if not reason:
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except Exception as error:  # Pillow reports damage with a dozen kinds, struct.error and IndexError among them
         raise UserError(f"{name}: cannot be decoded ({' '.join(str(error).split())[:200]})") from error
     raise UserError(f"{name}: cannot be decoded ({reason})")
+
+
+@contextlib.contextmanager
+def _second(image: Image.Image) -> Iterator[Image.Image]:
+    """Opens the file of an image that Pillow has opened and not decoded yet a second time."""
+    place = image.fp.tell()
+    image.fp.seek(0)
+    content = image.fp.read()
+    image.fp.seek(place)
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as again:
+        if image.tell():
+            again.seek(image.tell())
+        yield again
 
 
 def decode_mask(
@@ -285,7 +304,9 @@ def _opened(source: bytes | Path, name: str) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UserError(f"{called}: more than {MAX_PIXELS:,} pixels; shrink the image") from None
     except UnidentifiedImageError:
-        raise UserError(f"{called}: not an image that can be read (by its content, not its name)") from None
+        raise UserError(
+            f"{called}: not an image that can be read (by its content, not its name); save it as PNG or JPEG"
+        ) from None
     except FileNotFoundError:
         raise UserError(f"{called}: no such file") from None
     except PermissionError as error:
@@ -310,7 +331,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(to_uint8(_pixels(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[1] == 0:
+        if image.getchannel("A").getextrema()[1] <= _LEAST_OPAQUE:
             raise ValueError("all of it is transparent, with a picture below or none; save it without transparency")
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image)

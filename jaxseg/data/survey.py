@@ -15,7 +15,7 @@ from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data.examples import Examples
 from jaxseg.data.folder import SIDES, has_own_validation
 from jaxseg.data.listing import list_images
-from jaxseg.data.looks import BRIGHTER, Look, alike, look_at
+from jaxseg.data.looks import BRIGHTER, Look, alike, alike_turned, look_at
 from jaxseg.data.plausibility import MaskFacts, facts_of
 from jaxseg.errors import UserError
 
@@ -113,18 +113,21 @@ def _row(part: Examples, index: int) -> Row:
     )
 
 
-def near_duplicates(rows: Sequence[Row]) -> list[tuple[Row, Row, int]]:
+def near_duplicates(rows: Sequence[Row]) -> list[tuple[Row, Row, int | None]]:
     """Finds images of different splits that show nearly the same picture.
 
     Args:
       rows: images of two splits.
 
     Returns:
-      (training image, validation image, number of different bits of 256), the nearest first.
+      (training image, validation image, number of different bits of 256), the nearest first; then, with None for the
+      number, those that are turned or mirrored.
     """
     train, validation = ([row for row in rows if row.split == split and row.look] for split in ("train", "validation"))
-    pairs = alike([row.look for row in train], [row.look for row in validation])
-    return [(train[i], validation[j], bits) for i, j, bits in pairs]
+    looks = [row.look for row in train], [row.look for row in validation]
+    bits = {(i, j): number for i, j, number in alike(*looks)}
+    bits |= {pair: bits.get(pair) for pair in alike_turned(*looks)}
+    return [(train[i], validation[j], number) for (i, j), number in bits.items()]
 
 
 def worth_a_look(rows: Sequence[Row], count: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from jaxseg.config import DataConfig
 from jaxseg.data import Examples
 from jaxseg.data.identity import Identity, hash_all, identify
 from jaxseg.data.images import resize_mask
+from jaxseg.data.listing import named
+from jaxseg.data.looks import Look, fingerprint
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.evaluation import bootstrap as statistics
 from jaxseg.evaluation.cases import draw_cases
@@ -26,6 +28,7 @@ from jaxseg.metrics import LEAST_JACCARD
 from jaxseg.pretrained.place import shown
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import write_page
+from jaxseg.runs.copies import find as find_copies
 from jaxseg.runs.workdir import METRICS, PER_IMAGE
 from jaxseg.system.files import write_json, write_text
 from jaxseg.system.progress_bar import progress
@@ -57,7 +60,9 @@ def evaluate(
             "cannot be told whether some images were TRAINED ON: a run keeps no list, and its data are not as they were"
         )
     prediction = with_overlap(segmenter, prediction, recognised.identities, data_config)
-    scored = list(score_images(segmenter, prediction, examples, data_config.workers))
+    looks: dict[int, Look] = {}
+    scored = list(score_images(segmenter, prediction, examples, data_config.workers, looks))
+    copies = _tell_of_copies(segmenter, examples, recognised.identities, looks)
     metrics = {
         "data": {
             "dataset": examples.dataset,
@@ -68,7 +73,7 @@ def evaluate(
             "trained_on": seen,
             "reading": reading_of(data_config),
         },
-        "identity": {**hash_all(recognised.identities), "validated_on": recognised.validated_on},
+        "identity": {**hash_all(recognised.identities), "validated_on": recognised.validated_on, "copies": copies},
         "model": {
             "workdir": shown(segmenter.members[0].workdir),
             "step": segmenter.step,
@@ -90,6 +95,25 @@ def evaluate(
     if metrics["data"]["synthetic"]:
         log.info("your own photograph, without training: python -m jaxseg.predict --input photo.jpg --output masks")
     return metrics
+
+
+def _tell_of_copies(
+    segmenter: Segmenter, examples: Examples, identities: Sequence[Identity], looks: Mapping[int, Look]
+) -> int | None:
+    """Warns of images that look like training images, and returns their number; None where no run can tell."""
+    if examples.dataset == "synthetic":  # drawn images are not copies of one another
+        return 0
+    runs = [member.workdir for member in segmenter.members]
+    found = find_copies(runs, [looks[i] for i in range(len(examples))], identities)
+    if found:
+        log.warning(
+            "%d of the %d images LOOK LIKE TRAINING IMAGES (%s), as copies do that were converted, resized, turned or "
+            "mirrored: not an honest test",
+            len(found),
+            len(examples),
+            named(examples.names[i] for i in found),
+        )
+    return None if found is None else len(found)
 
 
 def with_overlap(
@@ -118,7 +142,13 @@ def with_overlap(
     )
 
 
-def score_images(segmenter: Segmenter, prediction: Prediction, examples: Examples, workers: int) -> Iterator[Scored]:
+def score_images(
+    segmenter: Segmenter,
+    prediction: Prediction,
+    examples: Examples,
+    workers: int,
+    looks: dict[int, Look] | None = None,
+) -> Iterator[Scored]:
     """Segments and scores images one by one, in order; decoding runs ahead in threads, memory stays bounded.
 
     Args:
@@ -126,6 +156,7 @@ def score_images(segmenter: Segmenter, prediction: Prediction, examples: Example
       prediction: how probabilities become masks.
       examples: the images.
       workers: number of decoding threads.
+      looks: takes what each image looks like, by index; default: nobody asks.
 
     Yields:
       The scores of each image.
@@ -133,6 +164,8 @@ def score_images(segmenter: Segmenter, prediction: Prediction, examples: Example
 
     def load(index: int) -> tuple[tuple[int, np.ndarray], np.ndarray]:
         image, mask = examples.load(index)
+        if looks is not None:
+            looks[index] = fingerprint(image)
         return (index, mask), segmenter.resize(image)
 
     loaded = read_ahead(load, range(len(examples)), workers)

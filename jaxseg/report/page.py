@@ -191,6 +191,8 @@ def _warnings(metrics: Mapping[str, Any], run: Mapping[str, Any], best_step: int
     data, result = metrics.get("data", {}), []
     if seen := data.get("trained_on"):
         result.append(f"{seen} of the {data.get('images')} scored images were trained on: this is not an honest test.")
+    if copies := metrics.get("identity", {}).get("copies"):
+        result.append(f"{copies} of the {data.get('images')} scored images look like training images.")
     fingerprint, validated_on = data.get("fingerprint"), metrics.get("identity", {}).get("validated_on")
     if validated_on:
         images = f"{validated_on} of the {data.get('images')} scored images"

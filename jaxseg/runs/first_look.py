@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxseg.data import Examples
 from jaxseg.data.listing import named
-from jaxseg.data.looks import BRIGHTER, Album, Look, alike
+from jaxseg.data.looks import BRIGHTER, Album, Look, alike, alike_turned
 from jaxseg.runs.images import Entry
 
 log = logging.getLogger("jaxseg.train")
@@ -18,13 +18,16 @@ _MANY_BRIGHT = 0.3
 
 def warn_of_looks(
     parts: Sequence[Examples], entries: Sequence[Sequence[Entry]], seen: Sequence[Mapping[int, Look]]
-) -> None:
+) -> list[list[Look]]:
     """Warns, in a line each, of what is suspicious about images and masks together.
 
     Args:
       parts: training and validation images.
       entries: their list.
       seen: the looks of those that have been decoded, by index.
+
+    Returns:
+      The looks of all training and validation images, in order.
     """
     album = Album(parts[0].dataset)
     looks = [
@@ -33,9 +36,10 @@ def warn_of_looks(
     ]
     album.save()
     # Of images that are the same, not only alike, another line tells.
+    found = dict.fromkeys([*((i, j) for i, j, _ in alike(*looks)), *alike_turned(*looks)])
     pairs = [
         (entries[0][i].name, entries[1][j].name)
-        for i, j, _ in alike(*looks)
+        for i, j in found
         if not entries[0][i].identity.images() & entries[1][j].identity.images()
     ]
     if pairs:
@@ -57,3 +61,4 @@ def warn_of_looks(
             int(np.isfinite(contrasts).sum()),
             parts[0].dataset,
         )
+    return looks

@@ -14,6 +14,8 @@ from jaxseg.data import Example, Examples
 from jaxseg.data.identity import Identity, identify
 from jaxseg.data.looks import Look, seeing
 from jaxseg.errors import UserError
+from jaxseg.pretrained.place import folder_of
+from jaxseg.runs import copies
 from jaxseg.runs.first_look import warn_of_looks
 from jaxseg.runs.images import (
     Entry,
@@ -256,9 +258,13 @@ def register(
             **(inherited or {}),
         )
         _warn_of_twins(images)
-        if splits.train.dataset != "synthetic":  # drawn images are not copies of one another
-            warn_of_looks(parts, (images.train, images.validation), seen)
         workdir.mkdir(parents=True, exist_ok=True)
+        looks = copies.read(folder_of(config.model.init_from)) if config.model.init_from else None
+        looks = {**(looks or {}), **((copies.read(workdir) or {}) if started else {})}
+        if splits.train.dataset != "synthetic":  # drawn images are not copies of one another
+            trained, _ = warn_of_looks(parts, (images.train, images.validation), seen)
+            looks |= {entry.identity.image: look for entry, look in zip(images.train, trained, strict=True)}
+        copies.write(workdir, looks)
         write(workdir, images)
     if started and dataset_of(workdir) != splits.train.dataset:
         _record_place(config, workdir, splits)

@@ -4,12 +4,14 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from jaxseg import compare, evaluate, train
 from jaxseg.errors import UserError
 from jaxseg.runs.images import read
 from tests.helpers.drawn_folders import draw_folder, reencode, remove
 from tests.helpers.runs import flags, tiny_config
+from tests.helpers.skin import save
 
 TINY = [*flags(tiny_config().updated({"train.epochs": 1})), "--data.synthetic-train", "160"]
 FLAGS = [flag for pair in zip(TINY[::2], TINY[1::2], strict=True) if pair[0] != "--data.name" for flag in pair]
@@ -93,6 +95,18 @@ def test_the_data_moved(place, capsys):
     assert trained(run, "--train.epochs", "2", "--data", moved) == 0
     assert json.loads((run / "config.json").read_text())["config"]["data"]["name"] == str(moved)
     assert trained(run, "--train.epochs", "3") == 0, "the new place was not kept"
+
+
+def test_copies_of_training_images_are_told(place, capsys):
+    """If broken, training images that were mirrored or turned are scored as unseen, without a word."""
+    folder = place / "turned"
+    for path in (place / "d").rglob("*.png"):
+        with Image.open(path) as picture:
+            save(folder / path.relative_to(place / "d"), picture.transpose(Image.Transpose.TRANSVERSE))
+    metrics = scored(place / "r", folder)
+    assert (metrics["data"]["trained_on"], metrics["identity"]["copies"]) == (0, 8)
+    assert "8 of the 10 images LOOK LIKE TRAINING IMAGES (img0" in capsys.readouterr().err
+    assert scored(place / "r", place / "d")["identity"]["copies"] == 0, "those were trained on"
 
 
 def test_a_members_images_count_too(place, tmp_path):

@@ -1,6 +1,8 @@
 """Images of more than 8 bits: read in their own range or refused, never black."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 from tifffile import imwrite
 
 from jaxseg.data.depth import to_uint8
-from jaxseg.data.images import decode_image, header_of
+from jaxseg.data.images import decode_image, decode_pillow, header_of
 from jaxseg.errors import UserError
 from tests.helpers.skin import pair
 
@@ -33,20 +35,34 @@ def test_values_of_any_depth_in_16_bits_come_out_alike(bits, colour, byteorder):
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
-def test_deep_png_is_read_in_its_range():
-    """If broken, a 12-bit PNG in colour, of which Pillow keeps the high byte alone, is black."""
-    import struct
-    import zlib
-
-    values = np.rint(IMAGE / 255 * 4095).astype(">u2")
+def deep_png(values: np.ndarray) -> bytes:
+    """Returns a PNG file of 16 bits, uint16 [H, W, 3] or [H, W, 4]: Pillow writes none."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = b"".join(b"\0" + row.tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", 64, 48, 16, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert np.abs(decode_image(data).astype(int) - IMAGE).max() <= 1
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+TWELVE = np.rint(IMAGE / 255 * 4095).astype(np.uint16)
+
+
+@pytest.mark.parametrize("opacity", [None, 4095, 65535])
+def test_deep_png_is_read_in_its_range(opacity):
+    """If broken, a 12-bit PNG in colour, of which Pillow keeps the high byte alone, is black, or white paper."""
+    values = TWELVE if opacity is None else np.dstack([TWELVE, np.full((48, 64), opacity, np.uint16)])
+    assert np.abs(decode_image(deep_png(values)).astype(int) - IMAGE).max() <= 1
+
+
+@pytest.mark.parametrize("data", [deep_png(TWELVE), tiff(TWELVE), tiff(TWELVE[..., 0], byteorder=">")])
+def test_what_pillow_has_opened_is_read_as_its_file(data):
+    """If broken, the Segmenter takes a 12-bit file for black where a notebook opens it with Pillow."""
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(decode_pillow(image), decode_image(data))
+        np.asarray(image)  # still open
 
 
 @pytest.mark.parametrize("highest", [0.5, 1.0, 1.02, 1.2])
@@ -106,10 +122,11 @@ def test_small_tiff_files_in_which_0_is_white_are_read_rightly(bits):
     np.testing.assert_array_equal(decode_image(buffer.getvalue())[..., 0], expected)
 
 
-def test_an_image_that_is_transparent_all_over_is_refused():
-    """If broken, a photograph whose transparency is damaged is a white page without lesion."""
+@pytest.mark.parametrize("opacity", [0, 1])
+def test_an_image_that_is_transparent_all_over_is_refused(opacity):
+    """If broken, a photograph whose transparency is damaged, or 0 and 1 of 255, is a white page without lesion."""
     buffer = io.BytesIO()
-    Image.fromarray(np.dstack([IMAGE, np.zeros(IMAGE.shape[:2], np.uint8)])).save(buffer, "png")
+    Image.fromarray(np.dstack([IMAGE, np.full(IMAGE.shape[:2], opacity, np.uint8)])).save(buffer, "png")
     with pytest.raises(UserError, match="all of it is transparent"):
         decode_image(buffer.getvalue())
 

@@ -44,6 +44,17 @@ def enlarged() -> Image.Image:
     return small.resize((64, 48), Image.Resampling.BILINEAR)
 
 
+def smooth_photograph() -> np.ndarray:
+    """Returns skin with little noise, a lesion and dark corners, uint8 [192, 256, 3]."""
+    y, x = np.mgrid[-1:1:192j, -1:1:256j]
+    far = np.hypot(x, y)
+    light = 1 - 0.3 * far - 0.75 * (far > 1.15) - 0.6 * np.exp(-((4 * (far - 0.1)) ** 2))
+    noise = np.random.default_rng(0).normal(0, 0.7, (192, 256, 3))
+    return np.clip(light[..., None] * np.array([235, 200, 180]) + noise, 0, 255).astype(np.uint8)
+
+
+SMOOTH = smooth_photograph()
+
 VOC = palette(np.where(RIM, 255, TRUE), {1: (128, 0, 0), 255: (224, 224, 192)})
 
 
@@ -86,7 +97,13 @@ def test_a_mask_beyond_doubt_is_read_as_it_was_meant(data, least_dice):
         pytest.param(encoded(np.where(RIM, 255, TRUE).astype(np.uint8)), "0, 1, 255", id="labels with void"),
         pytest.param(encoded(VOC), "more than two colours", id="VOC palette with void"),
         pytest.param(encoded(np.where(TRUE, 255, 200).astype(np.uint8)), "no black", id="no black"),
-        pytest.param(encoded(pair(0)[0]), "not black", id="the photograph itself"),
+        pytest.param(encoded(pair(0)[0]), "photograph", id="the photograph itself"),
+        pytest.param(encoded(SMOOTH, "jpeg", quality=90), "photograph", id="a smooth photograph"),
+        pytest.param(encoded(SMOOTH.max(axis=-1)), "photograph", id="a smooth photograph in grey"),
+        pytest.param(
+            encoded(np.dstack([pair(0)[0], grey(TRUE)])), "opacity", id="the lesion cut out of its photograph"
+        ),
+        pytest.param(encoded(palette(TRUE, {})), "values 0, 1 have one", id="a palette that hides its labels"),
         pytest.param(encoded(Image.fromarray(pair(0)[0]).convert("L")), "photograph", id="the grey photograph"),
         pytest.param(encoded(two_colours(TRUE, (255, 255, 255, 0), (0, 0, 0, 0))), "transparent", id="all transparent"),
     ],

@@ -74,8 +74,14 @@ def test_near_duplicates_across_the_split_are_found(tmp_path):
     image, mask = pair(2, 320, 240)
     save(data / "validation" / "images" / "copy.jpg", Image.fromarray(image).resize((160, 120)), quality=70)
     save(data / "validation" / "masks" / "copy.png", Image.fromarray(grey(mask)).resize((160, 120)))
+    turned = data / "validation" / "images" / "turned.png", data / "validation" / "masks" / "turned.png"
+    for path, picture in zip(turned, pair(4, 320, 240), strict=True):
+        save(path, np.ascontiguousarray(np.rot90(picture if picture.ndim == 3 else grey(picture))[:, ::-1]))
     numbers, page = inspected(data, tmp_path / "out")
-    assert [(p["train"], p["validation"]) for p in numbers["near_duplicates"]] == [("train/2", "validation/copy")]
+    assert [(p["train"], p["validation"], p["different_bits"] is None) for p in numbers["near_duplicates"]] == [
+        ("train/2", "validation/copy", False),
+        ("train/4", "validation/turned", True),
+    ]
     assert "train/2 and validation/copy" in page
 
 

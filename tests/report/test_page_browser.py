@@ -3,29 +3,14 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from jaxseg.report.page import write_page
+from tests.helpers.chromium import CHROMIUM, FLAGS
 from tests.helpers.made_up_run import a_run, an_evaluation
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=20000",
-)
 
 # Runs in a page around the report, which itself may run no script.
 WRAPPER = """<!doctype html><title>report</title>
@@ -69,6 +54,7 @@ def shown(page: Path, width: int, folder: Path, *flags: str) -> dict:
     """Returns what Chromium measures of a page in a frame of a width in pixels; fails if its console says anything."""
     wrapper = folder / "wrapper.html"
     wrapper.write_text(WRAPPER % (width, html.escape(page.read_text())))
+    flags = ("--headless", "--enable-logging=stderr", "--virtual-time-budget=20000", *flags)
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, "--dump-dom", wrapper.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

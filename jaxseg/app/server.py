@@ -79,13 +79,13 @@ def _unforeseen(_: Request, __: Exception) -> Response:
 
 
 class _Routes:
-    """Answers requests. What takes time runs in threads: one segments in the order of arrival, one does the rest."""
+    """Answers requests. What takes time runs in threads: one segments in the order of arrival, others do the rest."""
 
     def __init__(self, model: PageModel, gate: Gate):
         self._model = model
         self._gate = gate
         self._segmenting = ThreadPoolExecutor(1, "segment")
-        self._rest = ThreadPoolExecutor(1, "rest")
+        self._rest = ThreadPoolExecutor(2, "rest")
 
     async def _run(self, pool: ThreadPoolExecutor, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, call, *arguments)

@@ -218,7 +218,7 @@ def test_twenty_files_at_once(open_page, segmenter, tmp_path):
     """If broken, a broken file stops the others, names collide, or the saved folder is no data set for training."""
     page = open_page()
     photos = {f"mole {i}.png": photo(i, 100, 80) for i in range(17)}
-    given = [*photos.items(), ("broken.jpg", b"no image"), ("mole 3.png", photo(30)), ("Mole 4.JPG", photo(31))]
+    given = [("Mole 4.JPG", photo(31)), *photos.items(), ("broken.jpg", b"no image"), ("mole 3.png", photo(30))]
     files = [{"name": name, "mimeType": "", "buffer": content} for name, content in given]
     page.locator("#files").set_input_files(files)
     finished(page, 19, 1)
@@ -232,8 +232,10 @@ def test_twenty_files_at_once(open_page, segmenter, tmp_path):
     with zipfile.ZipFile(archive) as content:
         assert content.testzip() is None
         content.extractall(tmp_path / "set")
-    photos |= {"mole 3 (2).png": photo(30), "Mole 4 (2).JPG": photo(31)}
+    photos |= {"mole 3 (2).png": photo(30), "Mole 4.JPG": photo(31), "mole 4 (2).png": photos.pop("mole 4.png")}
     assert {path.name for path in (tmp_path / "set" / "images").iterdir()} == photos.keys()
+    masks = {path.name for path in (tmp_path / "set" / "masks").iterdir()}
+    assert masks == {f"{Path(name).stem}.png" for name in photos}
     examples = open_folder(DataConfig(name=str(tmp_path / "set")))
     assert len(examples) == 19
     for i, name in enumerate(examples.names):
@@ -264,7 +266,7 @@ def check_against_predict(folder: Path) -> None:
 def test_photographs_that_are_turned_keep_their_masks(open_page, segmenter, tmp_path):
     """If broken, training reads the mask of a photograph with an EXIF orientation upside down, or refuses the set."""
     image = pair(5, 120, 90)[0]
-    files = {f"o{way}__jpg": encoded(image, "jpeg", exif=turned(way)) for way in (1, 2, 3, 6)}
+    files = {f"o{way}__jpg": encoded(image, "jpeg", exif=turned(way)) for way in (1, 2, 3)}
     files["square__jpg"] = encoded(image[:, :90], "jpeg", exif=turned(8))
     page = open_page()
     drop(page, **files)
@@ -290,8 +292,8 @@ def test_the_keyboard_does_everything(open_page):
             press("Tab")
         raise AssertionError(f"Tab does not lead to {selector}")
 
-    tab_to("#choose")
     with page.expect_file_chooser() as waiting:
+        tab_to("#choose")
         press("Enter")
     waiting.value.set_files([{"name": f"{i}.png", "mimeType": "image/png", "buffer": photo(i)} for i in range(3)])
     finished(page, 3)

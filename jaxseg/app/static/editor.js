@@ -51,8 +51,8 @@ export class Editor {
       down: (point) => this.strokeBegins(point),
       move: (point) => this.strokeGoesOn(point),
       up: () => this.strokeEnds(),
-      resize: (factor) => {
-        input("brush").value = String(Number(input("brush").value) + 20 * Math.log(factor) / Math.log(1.25) / 4);
+      resize: (steps) => {
+        input("brush").value = String(Number(input("brush").value) + 5 * steps);
         if (view.brush) view.setBrush({ ...view.brush, radius: this.radius });
       },
     });
@@ -119,8 +119,8 @@ export class Editor {
     if (!this.photograph) return;
     const { settings, edits } = this.photograph;
     const { stops } = this.model.about;
-    const text = stops[settings.stop].toFixed(2).replace(/^(.*)$/, (short) =>
-      Number(short) === stops[settings.stop] ? short : String(stops[settings.stop]));
+    const short = stops[settings.stop].toFixed(2);
+    const text = Number(short) === stops[settings.stop] ? short : String(stops[settings.stop]);
     input("threshold").value = String(settings.stop);
     input("threshold").setAttribute("aria-valuetext", text);
     byId("threshold-value").textContent = text;
@@ -157,16 +157,22 @@ export class Editor {
     const { photograph, photographs } = this;
     if (!photograph) return;
     photographs.settings = { ...photograph.settings };
-    for (const other of photographs.all) {
+    const others = photographs.all.filter((other) => other !== photograph);
+    for (const other of others) {
       other.settings = { ...photograph.settings };
-      if (other === photograph || other.status !== "ready") continue;
       other.changed();
-      other.mask().then(async (mask) => {
-        this.ondrawn(other, mask);
-        await photographs.measure(other, mask);
-      }).catch(() => {});
     }
     say("All photographs use this threshold and cleaning, also those that you add.");
+    this.refresh(others.filter(({ status }) => status === "ready"));
+  }
+
+  /** Draws and measures photographs that are not on show, one after the other. @param {Photograph[]} others */
+  async refresh(others) {
+    for (const other of others) {
+      const mask = await other.mask();
+      this.ondrawn(other, mask);
+      await this.photographs.measure(other, mask).catch(() => {}); // tried again when it is saved
+    }
   }
 
   scaleChanged() {

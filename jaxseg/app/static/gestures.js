@@ -9,7 +9,7 @@
  * @property {(point: [number, number]) => void} down starts a stroke
  * @property {(point: [number, number]) => void} move
  * @property {() => void} up ends the stroke
- * @property {(factor: number) => void} resize
+ * @property {(steps: number) => void} resize
  */
 
 const KEY_STEP = 40; // CSS pixels
@@ -117,8 +117,8 @@ export function addGestures(view, brush) {
     else if (key === "+" || key === "=") view.zoom(KEY_ZOOM);
     else if (key === "-") view.zoom(1 / KEY_ZOOM);
     else if (key === "0") view.fit();
-    else if (key === "[") brush.resize(1 / KEY_ZOOM);
-    else if (key === "]") brush.resize(KEY_ZOOM);
+    else if (key === "[") brush.resize(-1);
+    else if (key === "]") brush.resize(1);
     else if (key === " ") press();
     else return false;
     return true;

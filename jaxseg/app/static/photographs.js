@@ -30,6 +30,8 @@ export class Photograph {
     this.row = null;
     this.isMeasured = false;
     this.version = 0;
+    /** What is being measured. @type {{version: number, done: Promise<void>} | null} */
+    this.measuring = null;
   }
 
   get width() {
@@ -146,13 +148,25 @@ export class Photographs extends EventTarget {
   /** Measures a photograph's mask, unless that was done since it changed.
    * @param {Photograph} photograph @param {Uint8Array} [mask] its mask, where it is at hand @returns {Promise<void>} */
   async measure(photograph, mask) {
-    const { version } = photograph;
+    const { version, measuring } = photograph;
     if (!this.model.measure || photograph.isMeasured) return;
+    if (measuring?.version !== version) {
+      photograph.measuring = { version, done: this.measureNow(photograph, version, mask) };
+    }
+    await photograph.measuring?.done;
+  }
+
+  /** @param {Photograph} photograph @param {number} version @param {Uint8Array} [mask] */
+  async measureNow(photograph, version, mask) {
     const { file, found, settings } = photograph;
-    const row = await this.model.measure(file, found, mask ?? (await photograph.mask()), settings, this.scale);
-    if (photograph.version !== version) return;
-    photograph.row = row;
-    photograph.isMeasured = true;
+    try {
+      const row = await this.model.measure?.(file, found, mask ?? (await photograph.mask()), settings, this.scale);
+      if (photograph.version !== version || !row) return;
+      photograph.row = row;
+      photograph.isMeasured = true;
+    } finally {
+      if (photograph.measuring?.version === version) photograph.measuring = null;
+    }
     this.tell("changed", photograph);
   }
 

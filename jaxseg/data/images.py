@@ -81,7 +81,8 @@ def decode_image(source: bytes | Path, name: str = "") -> np.ndarray:
         if has_deep_colour(image):
             with _opened(source, name) as again:
                 return np.asarray(_to_rgb(deep_colour(image, again)))
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        ImageOps.exif_transpose(image, in_place=True)  # saves a copy of every image
+        return np.asarray(_to_rgb(image))
 
 
 def decode_pillow(image: Image.Image, name: str = "image") -> np.ndarray:
@@ -335,7 +336,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             raise ValueError("all of it is transparent, with a picture below or none; save it without transparency")
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

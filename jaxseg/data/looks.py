@@ -157,9 +157,11 @@ def alike_turned(first: Sequence[Look], second: Sequence[Look]) -> list[tuple[in
             for i in np.unique(places):
                 candidates = their[places == i]
                 correlations = fine[candidates] @ turned_fine[start + i]
-                near = (bits[candidates] != turned_bits[start + i]).sum(axis=1) <= TURNED_DISTANCE
-                same = ((correlations >= TURNED) & near) | (correlations >= TURNED_SAME)
-                found |= {(int(j), start + int(i)) for j in candidates[same]}
+                close = correlations >= TURNED
+                if close.any():
+                    candidates, correlations = candidates[close], correlations[close]
+                    near = (bits[candidates] != turned_bits[start + i]).sum(axis=1) <= TURNED_DISTANCE
+                    found |= {(int(j), start + int(i)) for j in candidates[near | (correlations >= TURNED_SAME)]}
     return sorted(found, key=lambda pair: pair[::-1])
 
 

@@ -83,13 +83,18 @@ def _is_outline(mask: np.ndarray, share: float) -> bool:
     """Returns whether a mask [H, W] encloses several times as much as it marks."""
     if not 0 < share < _THICKEST:
         return False
-    from scipy import ndimage
-
     # Blocks keep a thin line closed, and make a photograph's mask small enough to be filled in a millisecond.
     step = max(1, min(mask.shape) // 256)
     height, width = (side // step * step for side in mask.shape)
-    small = mask[:height, :width].reshape(height // step, step, width // step, step).max(axis=(1, 3))
-    return bool(ndimage.binary_fill_holes(small).sum() > _ENCLOSED * max(small.sum(), 1))
+    # One axis after the other: several times as fast as both at once.
+    small = mask[:height, :width].reshape(height // step, step, width).max(axis=1)
+    small = small.reshape(height // step, width // step, step).max(axis=2)
+    least = _ENCLOSED * max(small.sum(), 1)
+    if small.any(axis=0).sum() * small.any(axis=1).sum() <= least:
+        return False  # it encloses no more than its box
+    from scipy import ndimage
+
+    return bool(ndimage.binary_fill_holes(small).sum() > least)
 
 
 def doubts(names: Sequence[str], facts: Sequence[MaskFacts]) -> list[str]:

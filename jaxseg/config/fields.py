@@ -65,11 +65,18 @@ def _coerce(name: str, value: Any, kind: Any) -> Any:
         item = typing.get_args(kind)[0]
         return tuple(_coerce(name, v, item) for v in value)
     if type(value) is not kind:
-        raise UserError(f"{name} = {shown(value)}: must be {_KIND_NAMES.get(kind, kind)}, not {type(value).__name__}")
+        raise UserError(f"{name} = {shown(value)}: must be {_KIND_NAMES.get(kind, kind)}, not {_kind_of(value)}")
     return value
 
 
 _KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_KIND_NAMES[tuple[int, ...]] = "a list of whole numbers, as [256, 128]"
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, list | tuple | dict):
+        return "a list" if not isinstance(value, dict) else "an object"
+    return "nothing" if value is None else _KIND_NAMES.get(type(value), type(value).__name__)
 
 
 def _check_text(name: str, value: str, *, may_be_empty: bool) -> None:

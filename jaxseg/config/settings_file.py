@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from jaxseg.config.presets import PRESETS
 from jaxseg.config.sections import SCHEMA_VERSION, Config
 from jaxseg.errors import UserError, shown
 
@@ -16,6 +17,8 @@ _LIMIT = 2**20
 
 _ODD_NUMBER = r"[-+]?0\d+|[-+]?\d+(:\d+)+(\.\d*)?"
 """What looks like a decimal number, but is another one to YAML."""
+
+_COMMENT = " (in YAML # begins a comment: put '#…' in quotes)"
 
 _DEPTH = 10
 """Deepest nesting of brackets in YAML; settings have sections of lists."""
@@ -74,7 +77,8 @@ def _object_in(path: Path) -> Mapping[str, Any]:
         values = parse(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         kind, reason = "YAML" if parse is _parse_yaml else "JSON", " ".join(str(error).split())[:200]
-        raise UserError(f"--config {path}: is not {kind} ({reason}); mend the file") from error
+        other = "" if path.suffix.lower() in (".json", *_YAML) else ", or name it .yaml if it is YAML"
+        raise UserError(f"--config {path}: is not {kind} ({reason}); mend the file{other}") from error
     if not isinstance(values, Mapping):
         raise UserError(f"--config {path}: holds no settings by name, as optim.learning_rate; mend the file")
     return values
@@ -141,6 +145,13 @@ def _config_from(values: Mapping[str, Any], *, words: bool) -> Config:
         inner = {name: value}
         if name in sections and isinstance(value, Mapping):
             inner = {f"{name}.{field}".replace("-", "_"): inside for field, inside in value.items()}
+        elif name in PRESETS or (name == "config" and isinstance(value, str)):
+            raise UserError(
+                f"{name} names a preset, which a file cannot start from; copy the preset's settings into it, as "
+                "--print-config shows them"
+            )
+        elif name in sections and value is None:
+            raise UserError(f"{name} holds no settings; give some, or leave the line out")
         elif "." not in name:
             Config.from_dict({name: value})  # answers an unknown section, or a section that holds no settings
         for dotted, inside in inner.items():
@@ -150,6 +161,13 @@ def _config_from(values: Mapping[str, Any], *, words: bool) -> Config:
                 inside = _number(inside)
             if words and kinds.get(dotted) is str and type(inside) is int:
                 inside = str(inside)  # `mask_lesion: 128`
+            if words and kinds.get(dotted) is str and isinstance(inside, bool):
+                word = str(inside).lower()
+                raise UserError(
+                    f"{dotted} is {word}, which YAML also reads in yes, no, on and off; put the word in quotes"
+                )
+            if inside is None and dotted in kinds:
+                raise UserError(f"{dotted} has no value{_COMMENT if words else ''}; give one, or leave the line out")
             changes[dotted] = inside
     return Config().updated(changes)
 

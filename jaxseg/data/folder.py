@@ -148,7 +148,7 @@ def _files_in(root: Path, part: str) -> tuple[Path, ...]:
     if not folder.is_dir():
         raise UserError(
             f"{root}: has no folder {part}/ in it; a data set folder holds images/ and masks/, or train/ and "
-            "validation/ with images/ and masks/ in each"
+            f"validation/ with images/ and masks/ in each{_parent_of(root)}"
         )
     listing = list_images(folder, also=() if part == "images" else (outlines.SUFFIX,))
     if lost := [path for path in listing.images if not path.exists()]:
@@ -158,6 +158,11 @@ def _files_in(root: Path, part: str) -> tuple[Path, ...]:
     if sentence := listing.sentence():
         _log.warning("%s", sentence)
     return listing.images
+
+
+def _parent_of(root: Path) -> str:
+    is_part = root.name in ("images", "masks") and (root.parent / "images").is_dir()
+    return f"; give {root.parent}" if is_part else ""
 
 
 def _name(path: Path, folder: Path) -> str:

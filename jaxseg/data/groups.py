@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ _log = logging.getLogger(__name__)
 def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
     """Reads the group of each image.
 
-    The file has two columns, the image's name (with or without its ending) and its group, separated by comma, semicolon
+    The file has two columns, the image's name or path (with or without its ending) and its group, separated by comma, semicolon
     or tab; a header is optional. Of more columns, those with a header such as `image` and `group` or `lesion_id` count.
 
     Args:
@@ -49,7 +50,8 @@ def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
     strangers: list[str] = []
     rows = _rows(text)
     image_column, group_column, has_header = _columns(rows, known, called)
-    for line, row in enumerate(rows[has_header:], 1 + has_header):
+    start = next((line for line, row in enumerate(rows) if any(row)), 0) + has_header
+    for line, row in enumerate(rows[start:], 1 + start):
         if not any(row):
             continue
         group = row[group_column] if len(row) > max(image_column, group_column) else ""
@@ -68,12 +70,16 @@ def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
             )
     if missing := [name for name in names if name not in groups]:
         raise UserError(
-            f"{called}: {len(missing)} of {len(names)} images have no line in it ({named(missing)}); add a line with "
-            "image and group for each"
+            f"{called}: {len(missing)} of {len(names)} images have no line in it ({named(missing)}){_instead(strangers)}; "
+            "add a line with image and group for each"
         )
     if strangers:
         _log.info("%s: %d lines name no image of the set (%s)", called, len(strangers), named(strangers))
     return _merged([groups[name] for name in names], called)
+
+
+def _instead(strangers: Sequence[str]) -> str:
+    return f", but other images have ({named(strangers)})" if strangers else ""
 
 
 def _merged(groups: Sequence[str], called: str) -> tuple[str, ...]:
@@ -91,7 +97,8 @@ def _merged(groups: Sequence[str], called: str) -> tuple[str, ...]:
 
 
 def _key(group: str) -> str:
-    return "".join(group.casefold().split())
+    # pandas writes whole numbers as 7.0 where one of the column is missing.
+    return re.sub(r"^(\d+)\.0+$", r"\1", "".join(group.casefold().split()))
 
 
 def check_apart(train: Mapping[str, str], validation: Mapping[str, str], called: str) -> None:
@@ -127,9 +134,10 @@ def _rows(text: str) -> list[list[str]]:
 
 def _columns(rows: list[list[str]], known: Mapping[str, str], called: str) -> tuple[int, int, bool]:
     """Returns the columns of images and groups, and whether the first row is a header."""
-    if not rows:
+    head = next((row for row in rows if any(row)), None)
+    if head is None:
         raise UserError(f"{called}: is empty; give two columns, image and group")
-    first = [cell.lower() for cell in rows[0]]
+    first = [cell.lower() for cell in head]
     images = [first.index(name) for name in _IMAGE_COLUMNS if name in first]
     groups = [first.index(name) for name in _GROUP_COLUMNS if name in first]
     if images and groups:
@@ -145,11 +153,15 @@ def _columns(rows: list[list[str]], known: Mapping[str, str], called: str) -> tu
         raise UserError(
             f"{called}: has {len(first)} columns; give two, image and group, or a header with these two names"
         )
-    return 0, 1, _image(rows[0][0], known) is None
+    return 0, 1, _image(head[0], known) is None
 
 
 def _image(cell: str, known: Mapping[str, str]) -> str | None:
-    """Returns the image that a cell names, with or without its ending."""
-    path = PurePosixPath(cell.replace("\\", "/"))
-    bare = path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES + HEIF_SUFFIXES else None
-    return known.get(cell.replace("\\", "/")) or (known.get(bare) if bare else None)
+    """Returns the image that a cell names, with or without its ending, and the folders that it may lie in."""
+    parts = PurePosixPath(cell.replace("\\", "/")).parts
+    for start in range(len(parts)):
+        path = PurePosixPath(*parts[start:])
+        bare = path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES + HEIF_SUFFIXES else ""
+        if found := known.get(path.as_posix()) or known.get(bare):
+            return found
+    return None

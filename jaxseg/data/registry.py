@@ -3,8 +3,10 @@
 Importing this package is cheap: TFDS and the synthetic set are imported by the functions that open them.
 """
 
+import contextlib
 import dataclasses
 import logging
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +51,24 @@ def absolute(config: DataConfig) -> DataConfig:
                 Path.cwd(),
                 config.name,
             )
-    elif (folder := Path(config.name).expanduser()).is_dir():
+    elif (folder := _as_spelt(Path(config.name).expanduser())).is_dir():
         changes["name"] = str(folder.resolve())
     if config.groups:
         changes["groups"] = str(Path(config.groups).expanduser().resolve())
     return dataclasses.replace(config, **changes)
+
+
+def _as_spelt(path: Path) -> Path:
+    """Returns a path as the disk spells it: a name may be typed composed and stored decomposed, or the contrary."""
+    result = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        there = result / part
+        if part != ".." and not there.exists() and result.is_dir():
+            wanted = unicodedata.normalize("NFC", part)
+            with contextlib.suppress(OSError):
+                there = next((p for p in result.iterdir() if unicodedata.normalize("NFC", p.name) == wanted), there)
+        result = there
+    return result
 
 
 def is_there(config: DataConfig) -> bool:

@@ -101,6 +101,23 @@ def test_decomposed_names_of_macos_pair_up(tmp_path):
     assert sorted(open_split(DataConfig(name=str(tmp_path)), "all").names) == ["é", "ñandú"]
 
 
+@pytest.mark.parametrize("typed", ["NFC", "NFD"])
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_a_folder_is_found_in_either_form_of_unicode(typed, stored, tmp_path):
+    """If broken, a folder from a Mac is "no folder" although it is listed under the very name that was typed."""
+    root = folder(tmp_path / unicodedata.normalize(stored, "Läsionen") / "é", 3)
+    config = absolute(DataConfig(name=unicodedata.normalize(typed, f"{tmp_path}/Läsionen/é")))
+    assert config.name == str(root.resolve())
+    assert len(open_split(config, "all")) == 3
+
+
+def test_the_folder_of_the_images_names_its_parent(tmp_path):
+    """If broken, who gives images/ itself is told of layouts, and not what to type."""
+    folder(tmp_path, 3)
+    with pytest.raises(UserError, match=rf"has no folder images/ in it.*; give {tmp_path}$"):
+        open_split(DataConfig(name=str(tmp_path / "images")), "all")
+
+
 def test_a_known_name_goes_before_a_folder(tmp_path, monkeypatch, heard):
     """If broken, `--data synthetic` means another set in another working folder."""
     folder(tmp_path / "synthetic", 3)
@@ -165,9 +182,28 @@ def test_groups_stay_on_one_side(header, tmp_path):
     assert sorted(scored) == [f"img{i:02d}" for i in range(12)]
 
 
+@pytest.mark.parametrize("path", [r"C:\data\images\{}.JPG", "images/{}.png", "/data/images/{}", "./{}.png"])
+def test_groups_may_name_images_by_their_paths(path, tmp_path):
+    """If broken, a table of another machine, whose paths end in the images' names, is refused."""
+    folder(tmp_path, 6)
+    rows = {path.format(f"img{i:02d}"): f"p{i // 2}.0" for i in range(6)}
+    groups = csv_of(tmp_path / "groups.csv", rows, "\nimage,group")
+    examples = open_split(DataConfig(name=str(tmp_path), groups=groups), "all")
+    assert examples.kept_together == ("p0.0", "p0.0", "p1.0", "p1.0", "p2.0", "p2.0")
+
+
+def test_groups_that_pandas_wrote_as_decimals_are_whole_numbers(tmp_path):
+    """If broken, patient 7 is trained on, and patient 7.0 is scored."""
+    folder(tmp_path, 4)
+    groups = csv_of(tmp_path / "groups.csv", {"img00": "7", "img01": "7.0", "img02": "70", "img03": "8"})
+    examples = open_split(DataConfig(name=str(tmp_path), groups=groups), "all")
+    assert examples.kept_together == ("7", "7", "70", "8")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        ("img01,b\nimg1,a\n", "(img00, img02), but other images have (img1)"),
         ("img00,a\nimg01,b\n", "1 of 3 images have no line in it (img02)"),
         ("img00,a\nimg01,b\nimg02\n", "line 3 has no group"),
         ("img00,a\nimg01,b\nimg02,c\nimg00,c\n", "puts img00 in group c, an earlier line in a"),

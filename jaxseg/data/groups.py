@@ -23,8 +23,9 @@ _log = logging.getLogger(__name__)
 def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
     """Reads the group of each image.
 
-    The file has two columns, the image's name or path (with or without its ending) and its group, separated by comma, semicolon
-    or tab; a header is optional. Of more columns, those with a header such as `image` and `group` or `lesion_id` count.
+    The file has two columns, the image's name or path (with or without its ending) and its group, separated by comma,
+    semicolon or tab; a header is optional. Of more columns, those with a header such as `image` and `group` or
+    `lesion_id` count.
 
     Args:
       file: path of the CSV file.
@@ -70,8 +71,8 @@ def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
             )
     if missing := [name for name in names if name not in groups]:
         raise UserError(
-            f"{called}: {len(missing)} of {len(names)} images have no line in it ({named(missing)}){_instead(strangers)}; "
-            "add a line with image and group for each"
+            f"{called}: {len(missing)} of {len(names)} images have no line in it ({named(missing)})"
+            f"{_instead(strangers)}; add a line with image and group for each"
         )
     if strangers:
         _log.info("%s: %d lines name no image of the set (%s)", called, len(strangers), named(strangers))

@@ -4,8 +4,9 @@ The steps are pure functions of state, batch and key. `Steps` binds their other 
 them with `jax.pmap` and places arrays on the devices.
 """
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,11 +17,12 @@ from flax import linen as nn
 from flax import struct
 
 from jaxseg.augment import augment
-from jaxseg.config import Config
+from jaxseg.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from jaxseg.data.pipeline import drawn_places
 from jaxseg.losses import create_loss
 from jaxseg.metrics import confusion, scores
 from jaxseg.models import create_model
+from jaxseg.models.symmetries import SYMMETRIES, turned, turned_back
 from jaxseg.optim import average, create_optimizer
 from jaxseg.synthetic import draw
 from jaxseg.system.devices import (
@@ -46,6 +48,7 @@ __all__ = [
     "create_train_state",
     "divisible",
     "eval_step",
+    "forget_compiled",
     "pick_devices",
     "predict_step",
     "started_with",
@@ -99,7 +102,7 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     Returns:
       The state before the first step.
     """
-    state = _random_state(key, config=config)
+    state = _random_state(key, config=_that_steps_read(config))
     if encoder_weights is None:
         return state
     weights = {
@@ -264,37 +267,58 @@ def predict_step(variables: Any, images: jax.Array, *, model: nn.Module, tta: bo
     return sum(turned_back(p, *symmetry) for p, symmetry in zip(maps, SYMMETRIES, strict=True)) / len(SYMMETRIES)
 
 
-SYMMETRIES = tuple((quarters, mirrored) for quarters in range(4) for mirrored in (False, True))
-"""The eight symmetries of the square: number of quarter turns, and whether the image is mirrored first."""
+def _that_steps_read(config: Config) -> Config:
+    """Returns the settings with the defaults for those that steps do not read.
 
-
-def turned(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
-    """Applies a symmetry of the square.
-
-    Args:
-      images: [B, S, S, ...].
-      quarters: number of quarter turns.
-      mirrored: whether the image is mirrored first.
-
-    Returns:
-      The turned images.
+    Runs of one process that differ in nothing else share their steps, which are then traced and compiled once.
     """
-    return jnp.rot90(images[:, :, ::-1] if mirrored else images, quarters, axes=(1, 2))
+    return dataclasses.replace(
+        config,
+        data=DataConfig(image_size=config.data.image_size, synthetic_share=config.data.synthetic_share),
+        model=dataclasses.replace(config.model, pretrained="none", init_from=""),
+        optim=OptimConfig(
+            adam_epsilon=config.optim.adam_epsilon, encoder_rate=config.optim.encoder_rate, ema=config.optim.ema
+        ),
+        train=TrainConfig(batch_size=config.train.batch_size),
+    )
 
 
-def turned_back(images: jax.Array, quarters: int, mirrored: bool) -> jax.Array:
-    """Undoes `turned`.
+_KEPT = 4
+"""Sets of compiled steps that a process keeps, the last ones used; a large network's take hundreds of megabytes."""
 
-    Args:
-      images: [B, S, S, ...].
-      quarters: number of quarter turns.
-      mirrored: whether the image was mirrored first.
 
-    Returns:
-      The images as they were.
+def _mapping(devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """Returns `jax.pmap` over devices.
+
+    Where an argument or result has the axis None, it is one array for all devices. JAX does not check that devices
+    agree on a result: each such value is averaged or summed over AXIS in its step.
     """
-    images = jnp.rot90(images, -quarters, axes=(1, 2))
-    return images[:, :, ::-1] if mirrored else images
+    every = None if jax.process_count() > 1 else list(devices)  # None: those of all processes
+    return functools.partial(jax.pmap, axis_name=AXIS, devices=every)
+
+
+@functools.lru_cache(_KEPT)
+def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Returns the steps of training and validation, from settings of `_that_steps_read`."""
+    pmap, model = _mapping(devices), create_model(config.model, axis_name=AXIS)
+    train = functools.partial(train_step, model=model, optimizer=create_optimizer(config.optim), config=config)
+    return (
+        pmap(train, in_axes=(None, 0, None, None), out_axes=None, donate_argnums=0),
+        pmap(functools.partial(eval_step, model=model, config=config), in_axes=(None, 0), out_axes=None),
+    )
+
+
+@functools.lru_cache(_KEPT)
+def _mapped_prediction(config: ModelConfig, devices: tuple[jax.Device, ...], tta: bool) -> Callable[..., Any]:
+    model = create_model(config, axis_name=AXIS)
+    return _mapping(devices)(functools.partial(predict_step, model=model, tta=tta), in_axes=(None, 0), out_axes=0)
+
+
+def forget_compiled() -> None:
+    """Lets go of the steps that this process keeps compiled; their memory is freed when no run holds them."""
+    for kept in (_mapped_training, _mapped_prediction, _shapes):
+        kept.cache_clear()
+    jax.clear_caches()
 
 
 class Steps(OnDevices):
@@ -316,22 +340,8 @@ class Steps(OnDevices):
 
     def __init__(self, config: Config, devices: Sequence[jax.Device], *, tta: bool = False):
         super().__init__(devices)
-        # An argument or result with axis None is one array for all devices. JAX does not check that devices agree on a
-        # result: each such value is averaged or summed over AXIS in its step.
-        every = None if jax.process_count() > 1 else self.devices  # None: those of all processes
-        pmap = functools.partial(jax.pmap, axis_name=AXIS, devices=every)
-        train_model = create_model(config.model, axis_name=AXIS)
-        optimizer = create_optimizer(config.optim)
-        self.train = pmap(
-            functools.partial(train_step, model=train_model, optimizer=optimizer, config=config),
-            in_axes=(None, 0, None, None),
-            out_axes=None,
-            donate_argnums=0,
-        )
-        self.evaluate = pmap(
-            functools.partial(eval_step, model=train_model, config=config), in_axes=(None, 0), out_axes=None
-        )
-        self.predict = pmap(functools.partial(predict_step, model=train_model, tta=tta), in_axes=(None, 0), out_axes=0)
+        self.train, self.evaluate = _mapped_training(_that_steps_read(config), tuple(devices))
+        self.predict = _mapped_prediction(_that_steps_read(config).model, tuple(devices), tta)
 
     def compile_train(self, state: TrainState, config: Config, key: jax.Array) -> None:
         """Compiles `train` before there is a state and a batch, so that its first call need not.
@@ -374,4 +384,9 @@ def state_target(config: Config, steps: Steps) -> TrainState:
       config: all settings.
       steps: the compiled steps, whose devices hold the state.
     """
-    return steps.shape_of(_random_state.eval_shape(jax.eval_shape(jax.random.key, 0), config=config))
+    return steps.shape_of(_shapes(_that_steps_read(config)))
+
+
+@functools.lru_cache(_KEPT)
+def _shapes(config: Config) -> TrainState:
+    return _random_state.eval_shape(jax.eval_shape(jax.random.key, 0), config=config)

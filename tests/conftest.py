@@ -61,6 +61,16 @@ def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def own_steps() -> Iterator[None]:
+    """Keeps what a test does to the steps from the tests after it, which would take the same compiled ones."""
+    from jaxseg import steps
+
+    steps.forget_compiled()
+    yield
+    steps.forget_compiled()
+
+
+@pytest.fixture
 def tiny() -> Config:
     return tiny_config()
 

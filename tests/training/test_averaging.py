@@ -109,9 +109,9 @@ class _Encoder(nn.Module):
 def with_encoder(monkeypatch) -> Iterator[None]:
     """Lets the steps take a network that compiles in no time."""
     monkeypatch.setattr(steps, "create_model", lambda config, axis_name=None: _WithEncoder())
-    jax.clear_caches()  # of the initialisation, which is traced once for equal settings
+    steps.forget_compiled()
     yield
-    jax.clear_caches()
+    steps.forget_compiled()
 
 
 @pytest.mark.usefixtures("with_encoder")

@@ -26,8 +26,8 @@ _OTHER_FORMATS = {
 """Endings that promise another format than the file would have."""
 
 
-_FORMATS = {"stablehlo": ".stablehlo", "onnx": ".onnx"}
-"""The formats that are written, and the ending of each."""
+_FORMATS = {"stablehlo": ".stablehlo", "onnx": ".onnx", "web": ""}
+"""The formats that are written, and the ending of each; "web" is a folder."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,17 +37,27 @@ def _parser() -> argparse.ArgumentParser:
         "Writes the best weights of a run, and its network, into one file that runs without jaxseg: from images uint8 "
         "[B, S, S, 3], RGB, to the probability of lesion, float32 [B, S, S], for any B. StableHLO runs with JAX on "
         "CPU, CUDA and ROCm GPUs and TPU (jaxseg/inference/standalone.py runs it); ONNX, which needs the package onnx, "
-        "runs with ONNX Runtime and others.",
-        "[--workdir W] --output FILE [--format stablehlo|onnx] [--float16] [--ensemble W ...] [--tta] [--overwrite]",
+        "runs with ONNX Runtime and others. --format web writes the page of jaxseg.app as a folder for any web server, "
+        "with the model in the visitor's browser.",
+        "[--workdir W] --output FILE [--format stablehlo|onnx|web] [--float16] [--onnxruntime-web PACKAGE] "
+        "[--ensemble W ...] [--tta] [--overwrite]",
     )
     cli.add_model_arguments(result)
-    result.add_argument("--output", required=True, metavar="FILE", help="the file to write, as model.onnx")
+    result.add_argument(
+        "--output", required=True, metavar="FILE", help="the file to write, as model.onnx; for web, a new folder"
+    )
     result.add_argument(
         "--format",
         choices=tuple(_FORMATS),
         help="format of the file; default: what its ending says, and StableHLO where that says nothing",
     )
-    result.add_argument("--float16", action="store_true", help="ONNX: store kernels in half the bytes")
+    result.add_argument("--float16", action="store_true", help="ONNX and web: store kernels in half the bytes")
+    result.add_argument(
+        "--onnxruntime-web",
+        metavar="PACKAGE",
+        help="web: the npm package that runs the model in browsers, its folder or its .tgz file (default: "
+        "node_modules/onnxruntime-web)",
+    )
     result.add_argument("--overwrite", action="store_true", help="replace the file if it is there already")
     return result
 
@@ -62,6 +72,12 @@ def _format_of(args: argparse.Namespace) -> str:
       UserError: the file cannot be written, or its name promises another format than it would have.
     """
     output = Path(args.output)
+    if args.onnxruntime_web and args.format != "web":
+        raise UserError("--onnxruntime-web is for --format web; add that")
+    if args.format == "web":
+        if output.suffix.lower() in (*_FORMATS.values(), *_OTHER_FORMATS) and output.suffix:
+            raise UserError(f"--output {output}: web writes a folder; give a name without {output.suffix}")
+        return "web"
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give the file to write, as {output / 'model.stablehlo'}")
     ending = output.suffix.lower()
@@ -70,7 +86,7 @@ def _format_of(args: argparse.Namespace) -> str:
             f"--output {output}: export writes StableHLO or ONNX, not {kind}; give a name as "
             f"{output.with_suffix('.stablehlo')} or {output.with_suffix('.onnx')}"
         )
-    by_ending = next((name for name, usual in _FORMATS.items() if usual == ending), None)
+    by_ending = next((name for name, usual in _FORMATS.items() if usual and usual == ending), None)
     if args.format and by_ending and args.format != by_ending:
         raise UserError(
             f"--format {args.format} with --output {output}: the ending says {by_ending}; give a name as "
@@ -102,6 +118,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     cli.start_logging()
     startup.tune()
+    if kind == "web":
+        _write_web(args)
+        return
     segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta)
     content = export_onnx(segmenter, float16=args.float16) if kind == "onnx" else export(segmenter).serialize()
     try:
@@ -114,6 +133,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     log.info("written to %s: %.1f MB, %s", output, len(content) / 1e6, where)
     log.info("in: images uint8 [B, %d, %d, 3], RGB in [0, 255], any B", size, size)
     log.info("out: probability of lesion, float32 [B, %d, %d]; lesion above %g", size, size, segmenter.threshold)
+
+
+def _write_web(args: argparse.Namespace) -> None:
+    """Writes the page with the model in it, says how to open it."""
+    from jaxseg.app.web import check_folder, write_web
+    from jaxseg.inference.segmenter import Segmenter
+
+    output = Path(args.output)
+    check_folder(output)  # before the model is loaded
+    segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta)
+    runtime = Path(args.onnxruntime_web) if args.onnxruntime_web else None
+    size = write_web(segmenter, output, runtime, float16=args.float16)
+    log.info("written to %s: %.1f MB, files for any web server", output, size / 1e6)
+    log.info("to try it: python -m http.server --bind 127.0.0.1 --directory %s", output)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter
 from tests.helpers.app_server import Served, running
+from tests.helpers.chromium import CHROMIUM, FLAGS
 
 OWN_THRESHOLD = 0.4321
 """The model's own threshold in these tests: none of the slider's hundredths."""
@@ -24,3 +25,12 @@ def served(segmenter: Segmenter) -> Iterator[Served]:
 
     with running(PageModel(segmenter, Prediction(OWN_THRESHOLD))) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        yield chromium
+        chromium.close()

@@ -1,6 +1,5 @@
 """The page in Chromium, where it is installed: what people see, do and save is what `predict` writes."""
 
-import base64
 import csv
 import json
 import re
@@ -15,13 +14,16 @@ import shapely
 from jaxseg import predict
 from jaxseg.config import DataConfig
 from jaxseg.data.folder import open_folder
-from jaxseg.data.images import decode_image
+from jaxseg.data.images import resize_image
 from jaxseg.inference.contours import trace
 from jaxseg.inference.masks import Prediction
+from jaxseg.inference.segmenter import resize_probability
+from jaxseg.inference.threshold import GRID
 from tests.app.conftest import OWN_THRESHOLD
 from tests.helpers.app_server import Served
 from tests.helpers.bad_files import encoded, turned
-from tests.helpers.chromium import CHROMIUM, FLAGS
+from tests.helpers.chromium import CHROMIUM
+from tests.helpers.page import drop, expected_mask, saved, saved_mask
 from tests.helpers.pictures import pixels
 from tests.helpers.skin import pair
 
@@ -32,16 +34,6 @@ expect = playwright.expect
 
 HARMLESS = ("the server responded with a status of 422", "willReadFrequently")
 """What the browser's console says of a file that is no image, and of tests that look at a canvas."""
-
-DROP = """(target, files) => {
-  const transfer = new DataTransfer();
-  for (const [name, content] of files) {
-    transfer.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name));
-  }
-  for (const kind of ["dragenter", "dragover", "drop"]) {
-    target.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
-  }
-}"""
 
 COLOURED = """(canvas) => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -64,14 +56,6 @@ def photo(number: int, width: int = 160, height: int = 120) -> bytes:
 
 
 PHOTO = photo(3)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -99,34 +83,11 @@ def open_page(browser, served: Served) -> Iterator:
     assert not [url for url in asked if not url.startswith((f"http://127.0.0.1:{served.port}/", "blob:"))]
 
 
-def drop(page, **files: bytes) -> None:
-    """Drops files by name, with a double underscore for the dot."""
-    given = [[name.replace("__", "."), base64.b64encode(content).decode()] for name, content in files.items()]
-    page.locator("body").evaluate(DROP, given)
-
-
 def finished(page, ready: int, failed: int = 0) -> None:
     """Waits until all photographs are segmented and measured."""
     expect(page.locator("#list [data-status=ready]")).to_have_count(ready, timeout=60_000)
     expect(page.locator("#list [data-status=failed]")).to_have_count(failed)
     expect(page.locator("#list .state", has_text="Trust")).to_have_count(ready, timeout=60_000)
-
-
-def saved(page, button: str) -> Path:
-    """Presses a button that saves, and returns the file under its name."""
-    with page.expect_download() as waiting:
-        page.locator(button).click()
-    path = Path(waiting.value.path())
-    return path.rename(path.with_name(waiting.value.suggested_filename))
-
-
-def saved_mask(page) -> np.ndarray:
-    return pixels(saved(page, "[data-save=mask]"))
-
-
-def expected_mask(segmenter, content: bytes, threshold: float, **cleaning: bool) -> np.ndarray:
-    mask = Prediction(threshold, None, **cleaning).mask(segmenter(decode_image(content)))
-    return mask * np.uint8(255)
 
 
 def set_threshold(page, served: Served, threshold: float) -> None:
@@ -404,3 +365,26 @@ def test_cleaning_and_outlines_equal_those_in_python(open_page):
                 assert all(polygon.exterior.is_ccw for polygon in ours)  # clockwise on screen, where y goes down
                 as_set = [shapely.MultiPolygon(polygons).normalize() for polygons in (ours, theirs)]
                 assert as_set[0] == as_set[1]
+
+
+def test_resizing_is_that_of_pillow(open_page):
+    """If broken, the model in the browser sees another picture than in Python, and its outline differs by pixels."""
+    page = open_page()
+    program = """async ([picture, width, height, map, size, stops]) => {
+      const { levelsOf, resizeMap, resizePicture } = await import("/static/resample.js");
+      const resized = resizeMap(Float32Array.from(map), size, width, height);
+      const small = resizePicture(Uint8ClampedArray.from(picture), width, height, size);
+      return [[...small], [...resized], [...levelsOf(resized, stops)]];
+    }"""
+    random = np.random.default_rng(0)
+    for height, width in ((16, 16), (61, 97), (16, 40), (9, 11), (1, 1)):
+        picture = random.integers(0, 256, (height, width, 4), dtype=np.uint8)
+        picture[: height // 2] = 255  # rounding must not run over
+        probability = random.random((16, 16), dtype=np.float32)
+        given = [picture.ravel().tolist(), width, height, probability.ravel().tolist(), 16, GRID]
+        small, resized, levels = page.evaluate(program, given)
+        np.testing.assert_array_equal(np.reshape(small, (16, 16, 3)), resize_image(picture[..., :3], (16, 16)))
+        expected = resize_probability(probability, (height, width))
+        found = np.float32(resized).reshape(height, width)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(np.reshape(levels, (height, width)), sum(found > stop for stop in GRID))

@@ -12,6 +12,9 @@ from PIL import Image, ImageOps
 _DEPTHS = (10, 12, 14, 16)
 """Bits in which values above 255 are stored, in a file of 16 or 32."""
 
+DEEP_MODES = ("RGB", "RGBA", "RGBX", "LA")
+"""Pillow's modes of 8 bits per colour in which it opens files of 16, too."""
+
 _ABOVE_ONE = 1.5
 """Largest value of a float image in [0, 1]: interpolation overshoots a little."""
 
@@ -62,7 +65,7 @@ def has_deep_colour(image: Image.Image) -> bool:
     Args:
       image: as `Image.open` returns it.
     """
-    return image.mode in ("RGB", "RGBA", "RGBX", "LA") and any(";16" in str(tile) for tile in image.tile)
+    return image.mode in DEEP_MODES and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
 def deep_colour(image: Image.Image, again: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from jaxseg.data.depth import deep_colour, has_deep_colour, to_uint8
+from jaxseg.data.depth import DEEP_MODES, deep_colour, has_deep_colour, to_uint8
 from jaxseg.data.file_kinds import misread, pictures_in
 from jaxseg.data.listing import HAS_HEIF
 from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, opaque_part
@@ -28,6 +28,9 @@ Just below the size from which Pillow itself warns of a decompression bomb (a sm
 
 _LEAST_OPAQUE = 32
 """Opacity, of 255, that no pixel of a picture exceeds which would be little but white paper."""
+
+_DARKEST = 64
+"""Brightest value, of 255, below which Pillow may have kept the high bytes of dark values of 16 bits."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -101,8 +104,11 @@ def decode_pillow(image: Image.Image, name: str = "image") -> np.ndarray:
     try:
         reason = misread(image)
         if not reason and has_deep_colour(image):  # as it is until Pillow decodes it, and loses the low bytes
-            with _second(image) as again:
-                return np.asarray(_to_rgb(deep_colour(image, again)))
+            # Not the image itself: it would be decoded, and another call could not tell its depth any more.
+            with _second(image) as first, _second(image) as again:
+                return np.asarray(_to_rgb(deep_colour(first, again)))
+        if not reason and _has_lost_bytes(image):
+            reason = "16 bits per colour, of which Pillow has kept too few; give its path instead"
         if not reason:
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except Exception as error:  # Pillow reports damage with a dozen kinds, struct.error and IndexError among them
@@ -121,6 +127,18 @@ def _second(image: Image.Image) -> Iterator[Image.Image]:
         if image.tell():
             again.seek(image.tell())
         yield again
+
+
+def _has_lost_bytes(image: Image.Image) -> bool:
+    """Tells whether an image that is decoded comes from a file of 16 bits per colour, and is black by that."""
+    name = getattr(image, "filename", "")
+    if not name or image.format not in ("PNG", "TIFF") or image.mode not in DEEP_MODES:
+        return False
+    if np.asarray(image.convert("RGB")).max() >= _DARKEST:
+        return False
+    with contextlib.suppress(Exception), Image.open(name, formats=_FORMATS) as again:
+        return has_deep_colour(again)
+    return False
 
 
 def decode_mask(
@@ -310,6 +328,8 @@ def _opened(source: bytes | Path, name: str) -> Iterator[Image.Image]:
         ) from None
     except FileNotFoundError:
         raise UserError(f"{called}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{called}: is a folder; give an image in it") from None
     except PermissionError as error:
         raise UserError(f"{called}: cannot be read ({error.strerror}); make it readable") from None
     except Exception as error:  # Pillow reports damage with a dozen kinds, struct.error and IndexError among them

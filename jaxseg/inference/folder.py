@@ -31,6 +31,9 @@ from jaxseg.system.progress_bar import progress
 
 log = logging.getLogger("jaxseg.predict")
 
+_DARKEST = 32
+"""Least value, of 255, that the brightest pixel of a photograph has; masks of 0 and 1 and lost bits stay below."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
@@ -105,6 +108,7 @@ def predict(
     """
     failures: list[str] = []
     animated: list[str] = []
+    dark: list[str] = []
     maker, trust = maker_of(segmenter, prediction), trust_of(segmenter)
 
     def load(files: InputImage) -> tuple[Loaded, np.ndarray] | str:
@@ -114,6 +118,8 @@ def predict(
                 animated.append(files.source.name)
         except UserError as error:
             return str(error)
+        if pixels.max() < _DARKEST:
+            dark.append(files.source.name)
         # Few products need the pixels again: large photographs of a whole batch would fill the memory.
         kept = pixels if "overlay" in files.products or extras.measure else None
         return Loaded(files, pixels.shape[:2], kept), segmenter.resize(pixels)
@@ -140,6 +146,13 @@ def predict(
         for record in extras.records:
             record.save()
     _tell_of_pictures(animated)
+    if dark:
+        log.warning(
+            "%d images are all but black, with no value above %d of 255, so their masks mean little: %s",
+            len(dark),
+            _DARKEST - 1,
+            named(sorted(dark)),
+        )
     return failures
 
 

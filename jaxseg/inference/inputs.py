@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from jaxseg.data.listing import SUFFIXES, list_images, refuse_empty
+from jaxseg.data.images import size_of
+from jaxseg.data.listing import SUFFIXES, list_images, named, refuse_empty
 from jaxseg.errors import UserError
-from jaxseg.report.figures import maker_of_png
+from jaxseg.report.figures import is_whole, maker_of_png
 
 log = logging.getLogger("jaxseg.predict")
 
@@ -113,6 +114,9 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
     listing = list_images(source, is_no_input)
     if sentence := listing.sentence():
         log.warning("%s", sentence)
+    if own := [path for path in listing.images if _is_own(path)]:
+        log.warning("%s: left out %d pictures that predict made, as %s", source, len(own), own[0].relative_to(source))
+        listing = dataclasses.replace(listing, images=tuple(path for path in listing.images if path not in set(own)))
     if masks:
         log.warning("%s: left out the masks of %d data sets in there, as %s", source, len(masks), masks[0])
     refuse_empty(listing, f"--input {source}")
@@ -131,6 +135,11 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
         )
         for path, name in zip(found, below, strict=True)
     ]
+
+
+def _is_own(path: Path) -> bool:
+    """Tells whether a picture is a result of predict, which a folder of images may hold beside them."""
+    return path.name.endswith(tuple(ENDINGS.values())) and maker_of_png(path) != ""
 
 
 def _without_ending(path: Path) -> Path:
@@ -190,9 +199,15 @@ def without_finished(images: Iterable[InputImage], maker: str, records: Sequence
     Raises:
       UserError: a file was made by another model or with other options, so that the folder would hold a mixture.
     """
-    left = []
+    left: list[InputImage] = []
+    damaged: list[Path] = []
+    changed: list[str] = []
     for image in images:
         there = {product for product, path in image.products.items() if path.exists()}
+        cut = {product for product in there if not is_whole(image.products[product])}
+        damaged += [image.products[product] for product in cut]
+        there -= cut
+        unfit = "mask" in there and _is_of_another_image(image, changed)
         for product in there:
             # A mask that was edited by hand has lost its mark, and is kept.
             if maker_of_png(image.products[product]) not in ("", maker):
@@ -201,6 +216,26 @@ def without_finished(images: Iterable[InputImage], maker: str, records: Sequence
                     "give another --output, or --overwrite instead of --skip-existing"
                 )
         missing = {product: path for product, path in image.products.items() if product not in there}
-        if missing or not all(record.holds(image) for record in records):
+        if missing or unfit or not all(record.holds(image) for record in records):
             left.append(dataclasses.replace(image, products=missing))
+    if damaged:
+        log.warning("%d files there are damaged, and are written again, as %s", len(damaged), damaged[0])
+    if changed:
+        log.warning(
+            "%d images have changed since their masks were made, which are kept all the same (%s); --overwrite makes "
+            "them again",
+            len(changed),
+            named(changed),
+        )
     return left
+
+
+def _is_of_another_image(image: InputImage, changed: list[str]) -> bool:
+    """Tells whether a mask has another size than its image; adds images that are newer than their mask to a list."""
+    try:
+        differs = size_of(image.mask) != size_of(image.source)
+    except UserError:  # told where the image is read
+        return False
+    if image.source.stat().st_mtime > image.mask.stat().st_mtime:
+        changed.append(image.source.name)
+    return differs

@@ -129,9 +129,13 @@ class Segmenter:
           ValueError: an array of another type or shape.
         """
         if isinstance(image, str | os.PathLike):
-            image = decode_image(Path(image))
+            image = decode_image(Path(image).expanduser())
         elif isinstance(image, Image.Image):
             image = decode_pillow(image)
+        elif hasattr(image, "__array__"):
+            image = np.asarray(image)  # of JAX, for example
+        else:
+            raise ValueError(f"image is {type(image).__name__}: must be a path, a Pillow image or an array")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image is {image.dtype} {list(image.shape)}: must be uint8 [H, W, 3], RGB in [0, 255]")
         # One image per device, not a whole batch, which would take the time of its blank images too.

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,10 @@ _MAKER = "jaxseg"
 """Key of the text in a PNG file that says what made it."""
 
 
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+"""Last bytes of every PNG file."""
+
+
 def save_png(pixels: np.ndarray, path: str | os.PathLike[str], maker: str = "") -> None:
     """Writes a PNG file, replaced in one step.
 
@@ -52,6 +57,18 @@ def maker_of_png(path: str | os.PathLike[str]) -> str:
             return str(image.info.get(_MAKER, ""))
     except Exception:  # Pillow reports damage with a dozen kinds of exceptions
         return ""
+
+
+def is_whole(path: Path) -> bool:
+    """Returns whether a file is complete as far as its end tells: an empty file and half a PNG file are not."""
+    try:
+        with path.open("rb") as file:
+            if path.suffix.lower() != ".png":
+                return bool(file.read(1))
+            file.seek(max(0, path.stat().st_size - len(_PNG_END)))
+            return file.read() == _PNG_END
+    except OSError:
+        return False
 
 
 def empty_figure(width: float, height: float, title: str, synthetic: bool) -> "Figure":

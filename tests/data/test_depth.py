@@ -62,7 +62,28 @@ def test_what_pillow_has_opened_is_read_as_its_file(data):
     """If broken, the Segmenter takes a 12-bit file for black where a notebook opens it with Pillow."""
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(decode_pillow(image), decode_image(data))
+        np.testing.assert_array_equal(decode_pillow(image), decode_image(data))
         np.asarray(image)  # still open
+
+
+def test_what_pillow_has_decoded_too_dark_is_refused(tmp_path):
+    """If broken, a 12-bit file that a notebook has looked at before is black to the Segmenter."""
+    (tmp_path / "a.png").write_bytes(deep_png(TWELVE))
+    with Image.open(tmp_path / "a.png") as image:
+        image.load()
+        with pytest.raises(UserError, match="16 bits per colour, of which Pillow has kept too few; give its path"):
+            decode_pillow(image)
+    Image.fromarray(IMAGE // 8).save(tmp_path / "dark.png")
+    with Image.open(tmp_path / "dark.png") as image:
+        image.load()
+        np.testing.assert_array_equal(decode_pillow(image), IMAGE // 8)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "1", "I", "F"])
+def test_what_is_made_in_pillow_has_no_file(mode):
+    """If broken, an image that a notebook has made itself ends in a traceback about files."""
+    picture = Image.fromarray(IMAGE).convert("L" if mode in ("1", "I", "F") else "RGB").convert(mode)
+    assert decode_pillow(picture).shape == IMAGE.shape
 
 
 @pytest.mark.parametrize("highest", [0.5, 1.0, 1.02, 1.2])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import struct
 
 import numpy as np
@@ -18,6 +19,7 @@ from jaxseg.inference import folder as inference_folder
 from jaxseg.inference.inputs import find_images
 from jaxseg.metrics import COUNTS, SCORES, scores
 from tests.helpers.pictures import pixels, save_noise
+from tests.helpers.skin import save
 
 
 @pytest.fixture
@@ -394,3 +396,53 @@ def test_predict_without_images(tiny_run, tmp_path, name, said):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=said):
         predict.main(["--workdir", str(tiny_run), "--input", str(tmp_path / name), "--output", str(tmp_path / "out")])
+
+
+def test_what_is_there_but_damaged_or_of_another_image_is_told(pictures, tiny_run, tmp_path, capsys):
+    """If broken, `--skip-existing` keeps half a mask, or the mask of an image that was replaced, without a word."""
+    (pictures / "a.tif").unlink()
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(tmp_path / "out")]
+    assert predict.main(flags) == 0
+    masks = [tmp_path / "out" / name for name in ("a_mask.png", "c_mask.png", "sub/b_mask.png")]
+    sound = [mask.read_bytes() for mask in masks]
+    masks[0].write_bytes(sound[0][:-9])
+    masks[1].write_bytes(b"")
+    save_noise(pictures, {"sub/b.png": (33, 32)})
+    os.utime(pictures / "sub/b.png", (masks[2].stat().st_mtime + 5,) * 2)
+    assert predict.main([*flags, "--skip-existing"]) == 0
+    assert [mask.read_bytes() for mask in masks] == sound
+    said = capsys.readouterr().err
+    assert "2 files there are damaged, and are written again, as " in said
+    assert "1 images have changed since their masks were made, which are kept all the same (b.png)" in said
+    save_noise(pictures, {"c.bmp": (20, 20)})
+    assert predict.main([*flags, "--skip-existing"]) == 1
+    said = capsys.readouterr().err
+    assert f"c_mask.png: has 200x10 pixels, but {pictures / 'c.bmp'} has 20x20; take the mask away" in said
+
+
+def test_results_beside_the_images_are_no_images(pictures, tiny_run, capsys):
+    """If broken, masks of an earlier call that lie in the folder of the images are segmented as photographs."""
+    (pictures / "a.tif").unlink()
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output"]
+    assert predict.main([*flags, str(pictures / "masks"), "--overlay"]) == 0
+    assert predict.main([*flags, str(pictures / "again")]) == 0
+    assert "left out 6 pictures that predict made, as masks/a_mask.png" in capsys.readouterr().err
+    assert len(list((pictures / "again").rglob("*_mask.png"))) == 3
+
+
+def test_black_images_are_told(tiny_run, tmp_path, capsys):
+    """If broken, masks of 0 and 1, or files that have lost their high bits, are segmented as "no lesion"."""
+    for name, value in (("mask", 1), ("night", 31), ("day", 32)):
+        save(tmp_path / "in" / f"{name}.png", np.full((20, 20, 3), value, np.uint8))
+    flags = ["--workdir", str(tiny_run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert predict.main(flags) == 0
+    said = capsys.readouterr().err
+    assert "2 images are all but black, with no value above 31 of 255" in said
+    assert "mask.png, night.png" in said
+
+
+@pytest.mark.parametrize("wrong", [[[[0, 0, 0]]], b"a PNG file", None, 3])
+def test_what_is_no_image_is_told(tiny_run, wrong):
+    """If broken, a list or the bytes of a file end in a traceback about attributes."""
+    with pytest.raises(ValueError, match=f"image is {type(wrong).__name__}: must be a path, a Pillow image or an array"):
+        jaxseg.Segmenter.load(tiny_run)(wrong)

@@ -5,6 +5,7 @@ The stored outcomes come from `reference/make_optim_reference.py`; `test_keras_p
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax

@@ -13,20 +13,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxseg.app.about import about, stops_of
 from jaxseg.app.recent import Recent
 from jaxseg.data.identity import hash_bytes, hash_pixels
 from jaxseg.data.images import decode_image, ending_of, header_of
-from jaxseg.data.listing import HEIF_SUFFIXES, SUFFIXES
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.measurements import measure
 from jaxseg.inference.segmenter import Segmenter, resize_probability
-from jaxseg.inference.table import FIRST, row_of
-from jaxseg.inference.threshold import GRID
+from jaxseg.inference.table import row_of
 from jaxseg.inference.trust import trust_of
-from jaxseg.pretrained import card, place
 from jaxseg.runs import images as run_images
-from jaxseg.runs.workdir import description_of
-from jaxseg.system.files import read_json
 
 _KEPT_BYTES = 512 * 2**20
 """Most bytes of photographs that are kept; the page sends one again that was forgotten."""
@@ -92,7 +88,7 @@ class PageModel:
     """
 
     def __init__(self, segmenter: Segmenter, prediction: Prediction):
-        self.stops = tuple(sorted({*GRID, prediction.threshold}))
+        self.stops = stops_of(prediction)
         # In float32, as NumPy compares `probability > threshold` in `Prediction.mask`.
         self._below, self._inside = _tables(np.array(self.stops, np.float32))
         self._segmenter = segmenter
@@ -109,25 +105,7 @@ class PageModel:
 
     def about(self) -> dict[str, Any]:
         """Returns what the page has to know of the model, for JSON."""
-        prediction = self._prediction
-        first = self._segmenter.members[0].workdir
-        packed = place.is_packed(first)
-        described = read_json(description_of(first))
-        data = described.get("data")
-        name = described["name"] if packed else f"run {first.resolve().name}"
-        if more := len(self._segmenter.members) - 1:
-            name += f" and {more} more"
-        return {
-            "name": name,
-            "text": card.line(described) if packed else "",
-            "synthetic": bool(isinstance(data, dict) and data.get("synthetic")),
-            "stops": self.stops,
-            "stop": self.stops.index(prediction.threshold),
-            "largest_component": prediction.largest_component,
-            "fill_holes": prediction.fill_holes,
-            "endings": [*SUFFIXES, *HEIF_SUFFIXES],
-            "columns": FIRST,
-        }
+        return about(self._segmenter, self._prediction)
 
     def segment(self, content: bytes, name: str) -> str:
         """Segments a photograph, and keeps it until others have taken its place.

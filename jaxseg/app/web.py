@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from jaxseg.app.model import PageModel
+from jaxseg.app.about import about
 from jaxseg.errors import RunError, UserError, one_line
 from jaxseg.inference.export import export_onnx
 from jaxseg.inference.masks import Prediction
@@ -59,7 +59,7 @@ def write_web(segmenter: Segmenter, folder: Path, runtime: Path | None = None, *
     with tempfile.TemporaryDirectory() as temporary:
         package = find_runtime(runtime, Path(temporary))
         model = export_onnx(segmenter, float16=float16)
-        about = PageModel(segmenter, Prediction(segmenter.threshold)).about() | {"size": segmenter.image_size}
+        described = about(segmenter, Prediction(segmenter.threshold)) | {"size": segmenter.image_size}
         try:
             for path in _STATIC.iterdir():
                 if path.name not in _SERVER_ONLY:
@@ -69,7 +69,7 @@ def write_web(segmenter: Segmenter, folder: Path, runtime: Path | None = None, *
             if (package / "LICENSE").exists():
                 _copy(package / "LICENSE", folder / "onnxruntime" / "LICENSE")
             (folder / "model.onnx").write_bytes(model)
-            (folder / "model.json").write_text(json.dumps(about), encoding="utf-8")
+            (folder / "model.json").write_text(json.dumps(described), encoding="utf-8")
             (folder / "index.html").write_text(_page(), encoding="utf-8")
         except OSError as error:
             raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error

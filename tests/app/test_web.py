@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxseg import export
 from jaxseg.app import web
@@ -111,6 +112,22 @@ def site(tmp_path_factory) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_what_browsers_read_otherwise_is_refused(site, browser):
+    """If broken, a deep or a print image is segmented from other colours than predict takes, and nobody says so."""
+    expect = pytest.importorskip("playwright.sync_api").expect
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(site)
+    expect(page.locator("body[data-ready]")).to_be_visible(timeout=60_000)
+    deep, cmyk = encoded(np.full((8, 8), 700, np.uint16)), encoded(Image.new("CMYK", (8, 8)), "jpeg")
+    drop(page, deep__png=deep, print__jpg=cmyk)
+    failed = page.locator("#list [data-status=failed]")
+    expect(failed).to_have_count(2, timeout=60_000)
+    expect(failed.first).to_contain_text("deep.png: has 16 bits a colour, of which a browser keeps 8")
+    expect(failed.last).to_contain_text("print.jpg: its colours are CMYK, made for print; python -m jaxseg.predict")
+    context.close()
 
 
 def test_the_browser_alone_segments_as_predict_does(site, browser, segmenter, tmp_path):

@@ -1,5 +1,6 @@
 /** The model in the visitor's browser, as `export --format web` writes it: a worker computes, nothing is sent. */
 
+import { misreadBecause } from "./misread.js";
 import { orientationOf, swapsSides } from "./orientation.js";
 
 /** @typedef {import("./types.js").Model} Model */
@@ -52,6 +53,8 @@ async function segment(worker, file, name) {
  * @param {File} file @param {string} name @returns {Promise<ImageData>} */
 async function pixelsOf(file, name) {
   if (!file.size) throw new Error(`${name}: the file is empty; fetch it again or leave it out`);
+  const reason = await misreadBecause(file);
+  if (reason) throw new Error(`${name}: ${reason}`);
   try {
     const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
     const { width, height } = bitmap;

@@ -82,7 +82,7 @@ export class Editor {
     input("scale").addEventListener("change", () => this.scaleChanged());
     document.addEventListener("keydown", (event) => this.onShortcut(event));
     byId("uncertainty-choice").hidden = !this.model.uncertainty;
-    byId("trust-section").hidden = byId("measure-section").hidden = !this.model.measure;
+    for (const id of ["trust-section", "measure-section", "sort"]) byId(id).hidden = !this.model.measure;
   }
 
   get radius() {

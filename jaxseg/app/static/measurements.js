@@ -66,7 +66,7 @@ export function showRow(row, isCurrent, isCorrected) {
     return;
   }
   const lines = LINES.map(([label, read]) => /** @type {[string, string | Node]} */ ([label, read(row)]));
-  if (row.cut_by_frame === "true") lines.push(["Cut by the frame", "yes: sizes are of a part"]);
+  if (row.cut_by_frame === "true") lines.push(["Cut by the frame", "yes"]);
   fill(byId("measurements"), row.area_pixels === "0" ? [["Lesion", "none: the mask is empty"]] : lines);
   const cells = Object.entries(row).filter(([column]) => !["name", "trust"].includes(column));
   fill(byId("all-measurements"), cells.map(([column, cell]) => [column.replaceAll("_", " "), cell || "–"]));

@@ -51,6 +51,7 @@ export const FILES = {
 /** Returns predictions.csv of all photographs, the least trusted first, as `predict` sorts it.
  * @param {Photographs} photographs @returns {Promise<Blob>} */
 export async function table(photographs) {
+  /** @type {Row[]} */
   const rows = [];
   for (const photograph of photographs.ready) {
     const mask = await photograph.mask();

@@ -68,7 +68,7 @@ def check_may_replace(out: Path, examples: Examples, config: DataConfig, predict
         same_reading = stored["data"].get("reading", reading_of(DataConfig())) == reading_of(config)
         same_content = _same_content(stored, examples) if same_reading else None
         differences = {
-            "other images": not same_names and not same_content,
+            "other images or masks": not same_names and not same_content,
             "images or masks that have been edited since": same_names and same_content is False,
             "masks that are read otherwise": not same_reading,
             "another run or checkpoint": not _same_runs(stored["prediction"], prediction),

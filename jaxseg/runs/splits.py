@@ -11,6 +11,7 @@ from jaxseg import data
 from jaxseg.config import Config, DataConfig
 from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data import Example, Examples
+from jaxseg.data.folder import has_own_validation
 from jaxseg.data.identity import Identity, identify
 from jaxseg.data.looks import Look, seeing
 from jaxseg.errors import UserError
@@ -124,12 +125,32 @@ def _resumed(config: Config, workdir: Path, train: Examples, validation: Example
     now = [tuple(Entry(pool.names[i], identities[i]) for i in part) for part in parts]
     kept = pool.select(np.array(parts[0]), "train"), pool.select(np.array(parts[1]), "validation")
     if not changes:
+        if config.data.name not in DATA_SETS and has_own_validation(config.data.name):
+            _tell_of_moved(config, stored, found, len(train))
         return RunSplits(*kept, stored, is_written=True)
     log.warning("%s: %s; going on with the run's own split", config.data.name, changes)
     before = ((*stored.earlier_train, *stored.train), (*stored.earlier_validation, *stored.validation))
     earlier = [_not_among(entries, part) for entries, part in zip(before, now, strict=True)]
     inherited = {name: value for name, value in vars(stored).items() if name.startswith("inherited_")}
     return RunSplits(*kept, ImageList(*now, *earlier, **inherited))
+
+
+def _tell_of_moved(config: Config, stored: ImageList, found: Sequence[int], trained: int) -> None:
+    """Warns of images that the user has put from train/ into validation/ since the run began, or back."""
+    listed = (*stored.train, *stored.validation)
+    moved = [
+        entry.name
+        for position, (entry, i) in enumerate(zip(listed, found, strict=True))
+        if (position < len(stored.train)) != (i < trained)
+    ]
+    if moved:
+        log.warning(
+            "%s: %d images lie on the other side of the split than when this run was started (%s); it keeps its own "
+            "split; for the new one give another --workdir",
+            config.data.name,
+            len(moved),
+            _some(moved),
+        )
 
 
 def _not_among(entries: Iterable[Entry], now: Iterable[Entry]) -> tuple[Entry, ...]:

@@ -88,7 +88,7 @@ def test_scores_of_masks_that_were_read_otherwise_are_kept(tmp_path):
 def test_scores_of_other_images_are_kept(tmp_path):
     """If broken, the scores of one data set are replaced by those of another."""
     stored(tmp_path)
-    with pytest.raises(UserError, match="holds scores of other images; "):
+    with pytest.raises(UserError, match="holds scores of other images or masks; "):
         check_may_replace(tmp_path, examples(names=("a", "c")), DataConfig(), NOW)
 
 

@@ -122,6 +122,19 @@ def test_on_request_the_stored_split_goes_on(folder, run, change, said, caplog):
         assert names(go_on(config_of(folder), run)) == names(after)
 
 
+def test_images_that_the_user_moved_to_the_other_side_are_told(run, tmp_path, caplog):
+    """If broken, a run goes on with images in training that its user has put into validation, without a word."""
+    for side, numbers in (("train", range(4)), ("validation", range(4, 6))):
+        draw_folder(tmp_path / "own" / side, numbers)
+    start(config_of(tmp_path / "own"), run)
+    for part in ("images", "masks"):
+        path = tmp_path / "own" / "train" / part / "img03.png"
+        path.rename(tmp_path / "own" / "validation" / part / "img03.png")
+    opened = go_on(config_of(tmp_path / "own"), run)
+    assert set(names(opened)[0]) == {"train/img00", "train/img01", "train/img02", "validation/img03"}
+    assert "1 images lie on the other side of the split than when this run was started (train/img03)" in caplog.text
+
+
 def test_without_a_change_the_split_is_the_same(folder, run):
     """If broken, a resumed run trains in another order than one that was never stopped."""
     before = start(config_of(folder), run)

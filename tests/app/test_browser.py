@@ -43,6 +43,34 @@ COLOURED = """(canvas) => {
 }"""
 """Counts the pixels of a canvas that have the outline's colour."""
 
+FAINT = """() => {
+  const luminance = (colour) => {
+    const linear = (v) => (v <= 0.04 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (element) => {
+    let behind = element;
+    while (behind.parentElement && getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") {
+      behind = behind.parentElement;
+    }
+    const colours = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+    const [low, high] = colours.map(luminance).sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  };
+  const says = (e) => [...e.childNodes].some((n) => n.nodeType === Node.TEXT_NODE && n.data.trim());
+  const shown = [...document.querySelectorAll("header *, main *")].filter((e) => says(e) && e.checkVisibility());
+  const enabled = shown.filter((e) => !e.disabled && !e.closest("[data-stale]"));
+  return [enabled.length, enabled.filter((e) => contrast(e) < 4.5).map((e) => e.outerHTML.slice(0, 80))];
+}"""
+"""Returns how many elements show text, and those whose text is too faint."""
+
+UNNAMED = """() => {
+  const named = (e) => e.labels?.length || e.getAttribute("aria-label") || e.textContent.trim();
+  return [...document.querySelectorAll("button, input:not([hidden]), summary, meter, canvas[tabindex]")]
+    .filter((e) => !named(e) && !e.getAttribute("aria-labelledby")).map((e) => e.outerHTML);
+}"""
+
 MEAN = """(canvas) => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   const sums = [0, 0, 0];
@@ -304,6 +332,19 @@ def test_a_telephone_shows_all_of_it(open_page, scheme):
     page.locator("#all-measurements").evaluate("(table) => (table.parentElement.open = true)")
     assert page.evaluate("() => document.scrollingElement.scrollWidth") == 360
     assert page.locator("#canvas").bounding_box()["height"] > 250
+    count, faint = page.evaluate(FAINT)
+    assert count > 40
+    assert faint == []
+    assert page.evaluate(UNNAMED) == []
+
+
+def test_a_pasted_picture_is_added(open_page):
+    """If broken, a screenshot cannot be pasted."""
+    page = open_page()
+    drop(page, image__png=PHOTO, kind="paste")
+    drop(page, image__png=PHOTO, kind="paste")
+    finished(page, 2)
+    assert page.locator("#list .name").all_text_contents() == ["image.png", "image (2).png"]
 
 
 def test_zoom_and_pan(open_page):

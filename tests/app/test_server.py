@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ import pytest
 
 from jaxseg import predict
 from jaxseg.app import server as server_module
+from jaxseg.app.about import about
 from jaxseg.app.model import PageModel
 from jaxseg.app.recent import Recent
 from jaxseg.data.identity import Identity, hash_bytes
+from jaxseg.data.images import decode_image
 from jaxseg.inference.masks import Prediction
+from jaxseg.inference.segmenter import Segmenter
 from jaxseg.runs import images as run_images
 from tests.helpers.bad_files import BAD_IMAGES, HARMLESS_IMAGES, encoded
 from tests.helpers.paths import ROOT
@@ -165,36 +169,29 @@ def test_levels_are_the_masks_of_predict(served, tmp_path):
         out = tmp_path / threshold
         extras = ["--uncertainty"] if threshold == "0.03" else []
         assert not predict.main(["--input", f"{tmp_path}/in", "--output", str(out), "--threshold", threshold, *extras])
-        for name, about in found.items():
-            mask = maps(served, about, "levels") > stops.index(float(threshold))
+        for name, sent in found.items():
+            mask = maps(served, sent, "levels") > stops.index(float(threshold))
             np.testing.assert_array_equal(pixels(out / f"{Path(name).stem}_mask.png"), mask * np.uint8(255))
             if extras:
                 expected = pixels(out / f"{Path(name).stem}_uncertainty.png")
-                np.testing.assert_array_equal(maps(served, about, "uncertainty"), expected)
+                np.testing.assert_array_equal(maps(served, sent, "uncertainty"), expected)
 
 
 def test_levels_are_exact_at_every_stop(served, segmenter):
     """If broken, the slider shows another mask than `Prediction` makes at some threshold, by rounding."""
     found = served.add(PHOTO).json
-    about = served.ask("/api/model").json
+    stops = served.ask("/api/model").json["stops"]
     levels = maps(served, found, "levels")
-    photograph = served.model.photograph(found["key"])
-    probability = np.asarray(segmenter(pair_of(photograph)))
-    for i, stop in enumerate(about["stops"]):
+    probability = np.asarray(segmenter(decode_image(PHOTO)))
+    for i, stop in enumerate(stops):
         np.testing.assert_array_equal(levels > i, Prediction(stop).mask(probability))
     # Probabilities on a threshold itself, and one step of float32 to its sides.
-    edges = np.float32(about["stops"])
+    edges = np.float32(stops)
     values = np.concatenate([edges, np.nextafter(edges, np.float32(0)), np.nextafter(edges, np.float32(1))])[None]
     assert values.dtype == np.float32
     at_edges = served.model.to_levels(values)
-    for i, stop in enumerate(about["stops"]):
+    for i, stop in enumerate(stops):
         np.testing.assert_array_equal(at_edges > i, Prediction(stop).mask(values))
-
-
-def pair_of(photograph) -> np.ndarray:
-    from jaxseg.data.images import decode_image
-
-    return decode_image(photograph.content)
 
 
 def test_measurements_are_those_of_predict(served, tmp_path):
@@ -231,6 +228,21 @@ def test_photographs_that_were_trained_on_are_told(segmenter, monkeypatch):
     notes = [model.photograph(model.segment(content, "a")).notes for content in (PHOTO, encoded(pair(4)[0]))]
     assert "trained on" in notes[0][0]
     assert notes[1] == ()
+
+
+def test_an_ensemble_of_runs_is_served(tiny_run, other_run):
+    """If broken, the page shows where a run lies, hides that it saw no real lesion, or takes packed models alone."""
+    runs = Segmenter.load(tiny_run, other_run, tta=True, batch_size=1)
+    model = PageModel(runs, Prediction(0.7, None, True, True))
+    shown = about(runs, Prediction(0.7, None, True, True))
+    assert shown["name"] == f"run {tiny_run.name} and 1 more"
+    assert str(tiny_run) not in json.dumps(shown)
+    assert shown["synthetic"]
+    assert (shown["stops"][shown["stop"]], shown["largest_component"], shown["fill_holes"]) == (0.7, True, True)
+    photograph = model.photograph(model.segment(PHOTO, "a"))
+    np.testing.assert_array_equal(
+        model.levels(photograph) > shown["stop"], Prediction(0.7).mask(runs(decode_image(PHOTO)))
+    )
 
 
 def test_what_was_used_last_is_kept():

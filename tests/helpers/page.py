@@ -9,10 +9,14 @@ from jaxseg.data.images import decode_image
 from jaxseg.inference.masks import Prediction
 from tests.helpers.pictures import pixels
 
-DROP = """(target, files) => {
+DROP = """(target, [files, kind]) => {
   const transfer = new DataTransfer();
   for (const [name, content] of files) {
     transfer.items.add(new File([Uint8Array.from(atob(content), (c) => c.charCodeAt(0))], name));
+  }
+  if (kind === "paste") {
+    target.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }));
+    return;
   }
   for (const kind of ["dragenter", "dragover", "drop"]) {
     target.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true }));
@@ -20,10 +24,10 @@ DROP = """(target, files) => {
 }"""
 
 
-def drop(page, **files: bytes) -> None:
-    """Drops files by name, with a double underscore for the dot."""
+def drop(page, kind: str = "drop", **files: bytes) -> None:
+    """Drops files by name, with a double underscore for the dot; or pastes them."""
     given = [[name.replace("__", "."), base64.b64encode(content).decode()] for name, content in files.items()]
-    page.locator("body").evaluate(DROP, given)
+    page.locator("body").evaluate(DROP, [given, kind])
 
 
 def saved(page, button: str) -> Path:

@@ -256,15 +256,19 @@ def test_photographs_that_are_turned_keep_their_masks(open_page, segmenter, tmp_
     """If broken, training reads the mask of a photograph with an EXIF orientation upside down, or refuses the set."""
     image = pair(5, 120, 90)[0]
     files = {f"o{way}__jpg": encoded(image, "jpeg", exif=turned(way)) for way in (1, 2, 3)}
-    files["square__jpg"] = encoded(image[:, :90], "jpeg", exif=turned(8))
+    files["square é 🔬__jpg"] = encoded(image[:, :90], "jpeg", exif=turned(8))
+    files["no ending__bin"] = photo(6)
     page = open_page()
     drop(page, **files)
     finished(page, len(files))
     with zipfile.ZipFile(saved(page, "#save-all")) as content:
         content.extractall(tmp_path)
     examples = open_folder(DataConfig(name=str(tmp_path)))
+    assert (tmp_path / "images" / "no ending.bin.png").exists()  # jaxseg takes no .bin from a folder
+    named = {name.removesuffix("__jpg").replace("__", "."): content for name, content in files.items()}
+    assert set(examples.names) == named.keys()
     for i, name in enumerate(examples.names):
-        expected = expected_mask(segmenter, files[f"{name}__jpg"], OWN_THRESHOLD)
+        expected = expected_mask(segmenter, named[name], OWN_THRESHOLD)
         assert expected.any()
         np.testing.assert_array_equal(examples.load(i).mask[..., 0] * np.uint8(255), expected)
 
@@ -336,6 +340,23 @@ def test_a_telephone_shows_all_of_it(open_page, scheme):
     assert count > 40
     assert faint == []
     assert page.evaluate(UNNAMED) == []
+
+
+def test_two_fingers_zoom(open_page):
+    """If broken, a phone cannot zoom, or zooms the whole page."""
+    page = open_page(viewport={"width": 360, "height": 740}, has_touch=True)
+    drop(page, mole__png=PHOTO)
+    finished(page, 1)
+    box = page.locator("#canvas").bounding_box()
+    middle = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    before = int(page.locator("#zoom").text_content().split()[0])
+    session = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 80), ("touchEnd", 0)):
+        points = [{"x": middle["x"] + side * apart, "y": middle["y"], "id": side} for side in (-1, 1)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points if apart else []})
+    after = int(page.locator("#zoom").text_content().split()[0])
+    assert 3.5 * before < after < 4.5 * before
+    assert page.evaluate("() => visualViewport.scale") == 1
 
 
 def test_a_pasted_picture_is_added(open_page):

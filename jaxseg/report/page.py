@@ -6,6 +6,7 @@ that loads nothing and runs no script. Sections whose values older files lack ar
 
 import base64
 import csv
+import functools
 import json
 import math
 import shlex
@@ -96,6 +97,7 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
     return _environment().get_template(PAGE).render(context)
 
 
+@functools.cache
 def _environment() -> Environment:
     """Returns the template engine: it escapes every value, and a missing value is empty at any depth."""
     environment = Environment(

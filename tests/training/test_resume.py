@@ -92,13 +92,13 @@ SUICIDES = [
 
 
 @pytest.mark.slow
-def test_killed_ten_times_it_ends_as_if_never_killed(tiny, tmp_path):
+def test_killed_eight_times_it_ends_as_if_never_killed(tiny, tmp_path):
     """If broken, a crash at a bad moment costs the run, an epoch's line, or changes its result.
 
-    It is killed at six moments that are known to be delicate, then at four random ones: shortly after orbax creates its
-    temporary folder, after orbax renames it, and after a line is written.
+    It is killed at six moments that are known to be delicate, then at two random ones: shortly after orbax creates its
+    temporary folder, and after a line is written.
     """
-    config = tiny.updated({"data.synthetic_eval": 16, "train.epochs": 16, "optim.early_stop_patience": 100})
+    config = tiny.updated({"data.synthetic_eval": 16, "train.epochs": 12, "optim.early_stop_patience": 100})
     argv = ["--workdir", str(tmp_path / "killed"), *flags(config)]
     command = [sys.executable, "-m", "jaxseg.train", *argv]
     train.main(["--workdir", str(tmp_path / "whole"), *flags(config)])
@@ -111,13 +111,10 @@ def test_killed_ten_times_it_ends_as_if_never_killed(tiny, tmp_path):
     def temporary_folder(_: int) -> bool:
         return any("tmp" in path.name for path in folder.iterdir())
 
-    def new_checkpoint(since: int) -> bool:
-        return any(path.name.isdigit() and path.stat().st_ctime_ns > since for path in folder.iterdir())
-
     def new_line(since: int) -> bool:
         return lines.stat().st_mtime_ns > since
 
-    for happened in (temporary_folder, new_checkpoint, new_line, new_line):
+    for happened in (temporary_folder, new_line):
         since = time.time_ns()
         slow = [sys.executable, "-c", SLOW, *argv]
         process = subprocess.Popen(slow, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

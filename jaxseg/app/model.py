@@ -100,8 +100,10 @@ class PageModel:
         self._trained_on = frozenset().union(*(images.trained() for images in lists))
 
     def warm_up(self) -> None:
-        """Compiles the network, so that the first photograph is as fast as the others."""
-        self._segmenter(np.zeros((8, 8, 3), np.uint8))
+        """Compiles the network and imports what measurements need: the first photograph is as fast as the others."""
+        image = np.zeros((8, 8, 3), np.uint8)
+        self._segmenter(image)
+        measure(np.ones((8, 8), bool), image)
 
     def about(self) -> dict[str, Any]:
         """Returns what the page has to know of the model, for JSON."""

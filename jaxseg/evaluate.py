@@ -46,8 +46,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
 
     from jaxseg import data
+    from jaxseg.config import demo
     from jaxseg.data.plausibility import check_masks
     from jaxseg.evaluation.folder import check_may_replace, folder_of
+    from jaxseg.evaluation.packaged import show_packaged_model
     from jaxseg.evaluation.scoring import evaluate
     from jaxseg.inference.threshold import describe_masks, from_args
     from jaxseg.pretrained import place
@@ -74,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not args.overwrite:
             check_may_replace(out, examples, data_config, describe_masks(segmenter, prediction))
         evaluate(segmenter, prediction, examples, data_config, out)
+        if data_config == demo().data:
+            show_packaged_model(examples, out)
 
 
 if __name__ == "__main__":

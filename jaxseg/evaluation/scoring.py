@@ -92,8 +92,6 @@ def evaluate(
     draw_cases(segmenter, prediction, scored, examples, out)
     log_table(metrics, out)
     log.info("look at %s", write_page(segmenter.members[0].workdir, out))
-    if metrics["data"]["synthetic"]:
-        log.info("your own photograph, without training: python -m jaxseg.predict --input photo.jpg --output masks")
     return metrics
 
 

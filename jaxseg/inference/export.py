@@ -1,7 +1,9 @@
 """A trained model as one file that holds its weights: a StableHLO program, or an ONNX graph."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.export
@@ -9,10 +11,12 @@ import jax.numpy as jnp
 
 import jaxseg
 from jaxseg.errors import UserError
-from jaxseg.inference.segmenter import Segmenter
+from jaxseg.inference.segmenter import Member, Segmenter
 from jaxseg.models import create_model
 from jaxseg.pretrained import card
+from jaxseg.runs.workdir import description_of
 from jaxseg.steps import SYMMETRIES, predict_step, turned, turned_back
+from jaxseg.system.files import read_json
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """Platforms on which an exported StableHLO program runs."""
@@ -84,16 +88,25 @@ def export_onnx(segmenter: Segmenter, *, float16: bool = False) -> bytes:
 def _metadata(segmenter: Segmenter) -> dict[str, str]:
     """Returns what whoever opens the file should know, without paths of this machine."""
     size = segmenter.image_size
-    trained_on = sorted({Path(member.config.data.name).name for member in segmenter.members})
+    described = [read_json(description_of(member.workdir)) for member in segmenter.members]
     return {
+        "name": ", ".join(about.get("name", "jaxseg") for about in described),
+        # Of the weights. Whoever trained a run decides; its data may decide too.
+        "licence": ", ".join(sorted({about.get("licence", "not stated") for about in described})),
         "producer": f"jaxseg {jaxseg.__version__}",
         "input": f"images: uint8 [B, {size}, {size}, 3], RGB in [0, 255]; resize an upright photograph to {size} x "
         f"{size} pixels, bilinear, without keeping its aspect ratio",
         "output": f"probability: float32 [B, {size}, {size}], probability of lesion; resize to the photograph's size, "
         "bilinear, then compare with the threshold",
         "threshold": f"{segmenter.threshold:g}",
-        "trained_on": ", ".join(trained_on),
+        "trained_on": "; ".join(sorted({*map(_trained_on, segmenter.members, described)})),
         "test_time_augmentation": str(segmenter.tta).lower(),
         "members": str(len(segmenter.members)),
         "warning": card.WARNING,
     }
+
+
+def _trained_on(member: Member, about: Mapping[str, Any]) -> str:
+    """Returns what a member was trained on: a packed model's card says it in full, a run by the name of its data."""
+    parts = about.get("trained_on")
+    return ", ".join(part["title"] for part in parts) if parts else Path(member.config.data.name).name

@@ -90,8 +90,17 @@ def test_the_file_tells_what_it_is(tiny_run, tmp_path, capsys):
     assert "uint8 [B, 32, 32, 3], RGB" in told["input"]
     assert told["threshold"] == "0.5"
     assert told["trained_on"] == "synthetic"
+    assert (told["name"], told["licence"]) == ("jaxseg", "not stated")
     assert told["warning"] == "not a medical device"
     assert str(tiny_run.parent) not in (tmp_path / "model.onnx").read_bytes().decode("latin-1")
+
+
+def test_the_model_inside_names_its_licence(tmp_path):
+    """If broken, whoever passes the file on does not know whether they may."""
+    export.main(["--output", str(tmp_path / "model.onnx")])
+    told = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert (told["name"], told["licence"]) == ("jaxseg-small", "Apache-2.0")
+    assert "ISIC 2016" in told["trained_on"]
 
 
 def test_half_the_bytes_give_nearly_the_same_masks(tiny_run, tmp_path):

@@ -109,12 +109,16 @@ def find_runtime(given: Path | None, temporary: Path) -> Path:
 
 
 def _unpacked(archive: Path, temporary: Path) -> Path:
-    """Unpacks the files of the package that are needed from its .tgz file."""
-    wanted = {f"package/{name}" for name in (*_RUNTIME, "LICENSE")}
+    """Copies the files of the package that are needed out of its .tgz file; links and folders in it mean nothing."""
     try:
         with tarfile.open(archive) as file:
-            members = [member for member in file if member.name in wanted and member.isfile()]
-            file.extractall(temporary, members, filter="data")
+            members = {member.name: member for member in file if member.isfile()}
+            for name in (*_RUNTIME, "LICENSE"):
+                if member := members.get(f"package/{name}"):
+                    target = temporary / "package" / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with file.extractfile(member) as content, target.open("wb") as copy:
+                        shutil.copyfileobj(content, copy)
     except (OSError, tarfile.TarError, EOFError) as error:
         raise UserError(f"--onnxruntime-web {archive}: cannot be unpacked ({one_line(error)})") from error
     return temporary / "package"

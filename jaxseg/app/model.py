@@ -16,7 +16,7 @@ from PIL import Image
 from jaxseg.app.about import about, stops_of
 from jaxseg.app.recent import Recent
 from jaxseg.data.identity import hash_bytes, hash_pixels
-from jaxseg.data.images import decode_image, ending_of, header_of
+from jaxseg.data.images import decode_image, header_of
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.measurements import measure
 from jaxseg.inference.segmenter import Segmenter, resize_probability
@@ -135,7 +135,7 @@ class PageModel:
                 content,
                 size,
                 probability,
-                ending_of(content, name),
+                header.ending,
                 turned_unseen=header.orientation != 1 and size == header.stored,
                 notes=self._notes(content, pixels, header.pictures),
             ),

@@ -196,6 +196,10 @@ def turn_mask(mask: np.ndarray, orientation: int) -> np.ndarray:
     return np.asarray(Image.fromarray(mask[..., 0]).transpose(_TURNS[orientation]))[..., None]
 
 
+_ENDINGS = {"JPEG": ".jpg", "JPEG2000": ".jp2", "HEIF": ".heic", "MPO": ".jpg"}
+"""Endings of files whose format is called otherwise."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Header:
     """What a file's header says of its picture.
@@ -204,11 +208,13 @@ class Header:
       stored: (height, width) of the pixels as they are stored.
       orientation: EXIF orientation, 1 to 8; 1 where there is none.
       pictures: number of frames or pages of that size.
+      ending: how files of its format are named, as ".jpg".
     """
 
     stored: tuple[int, int]
     orientation: int
     pictures: int = 1
+    ending: str = ""
 
     def turned_by(self, orientation: int) -> tuple[int, int]:
         """Returns (height, width) after turning by an EXIF orientation."""
@@ -221,7 +227,7 @@ class Header:
 
 
 def header_of(source: bytes | Path, name: str = "") -> Header:
-    """Reads size and orientation of an image from the file's header alone.
+    """Reads size, orientation and format of an image from the file's header alone.
 
     Args:
       source: the file's content, or its path.
@@ -234,8 +240,9 @@ def header_of(source: bytes | Path, name: str = "") -> Header:
         # Asking for the orientation costs as much as opening: ask only where there may be one.
         has_metadata = any(key in image.info for key in _ORIENTED_BY)
         orientation = image.getexif().get(_ORIENTATION) if has_metadata else 1
-        pictures = pictures_in(image)
-        return Header((image.height, image.width), orientation if orientation in range(1, 9) else 1, pictures)
+        orientation = orientation if orientation in range(1, 9) else 1
+        ending = _ENDINGS.get(image.format, f".{image.format.lower()}")
+        return Header((image.height, image.width), orientation, pictures_in(image), ending)
 
 
 def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:
@@ -249,24 +256,6 @@ def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:
       UserError: not an image, empty or too large; a truncated file goes unnoticed.
     """
     return header_of(source, name).size
-
-
-_ENDINGS = {"JPEG": ".jpg", "JPEG2000": ".jp2", "HEIF": ".heic", "MPO": ".jpg"}
-"""Endings of files whose format is called otherwise."""
-
-
-def ending_of(content: bytes, name: str = "") -> str:
-    """Returns how files of an image's format are named, told by its content, as ".jpg".
-
-    Args:
-      content: the file's content.
-      name: what to call the image in an error message.
-
-    Raises:
-      UserError: not an image, empty or too large.
-    """
-    with _opened(content, name) as image:
-        return _ENDINGS.get(image.format, f".{image.format.lower()}")
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

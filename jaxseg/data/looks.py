@@ -165,6 +165,21 @@ def alike_turned(first: Sequence[Look], second: Sequence[Look]) -> list[tuple[in
     return sorted(found, key=lambda pair: pair[::-1])
 
 
+def near_copies(first: Sequence[Look], second: Sequence[Look]) -> dict[tuple[int, int], int | None]:
+    """Finds images of two sets that show nearly the same picture, as it is, turned by a quarter or half, or mirrored.
+
+    Args:
+      first: images of one set.
+      second: images of the other.
+
+    Returns:
+      By (index in `first`, index in `second`) the number of different bits of 256, the nearest first; then, with None
+      for the number, those that are turned or mirrored.
+    """
+    found: dict[tuple[int, int], int | None] = {(i, j): bits for i, j, bits in alike(first, second)}
+    return found | {pair: found.get(pair) for pair in alike_turned(first, second)}
+
+
 def _turns(pictures: np.ndarray) -> Iterator[np.ndarray]:
     """Yields square pictures [N, S, S] as they look after each of the seven turns and mirrorings."""
     for mirrored in (pictures, pictures[..., ::-1]):

@@ -15,7 +15,7 @@ from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data.examples import Examples
 from jaxseg.data.folder import SIDES, has_own_validation
 from jaxseg.data.listing import list_images
-from jaxseg.data.looks import BRIGHTER, Look, alike, alike_turned, look_at
+from jaxseg.data.looks import BRIGHTER, Look, look_at, near_copies
 from jaxseg.data.plausibility import MaskFacts, facts_of
 from jaxseg.errors import UserError
 
@@ -124,10 +124,8 @@ def near_duplicates(rows: Sequence[Row]) -> list[tuple[Row, Row, int | None]]:
       number, those that are turned or mirrored.
     """
     train, validation = ([row for row in rows if row.split == split and row.look] for split in ("train", "validation"))
-    looks = [row.look for row in train], [row.look for row in validation]
-    bits = {(i, j): number for i, j, number in alike(*looks)}
-    bits |= {pair: bits.get(pair) for pair in alike_turned(*looks)}
-    return [(train[i], validation[j], number) for (i, j), number in bits.items()]
+    found = near_copies([row.look for row in train], [row.look for row in validation])
+    return [(train[i], validation[j], bits) for (i, j), bits in found.items()]
 
 
 def worth_a_look(rows: Sequence[Row], count: int) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxseg.data.identity import Identity
-from jaxseg.data.looks import Look, alike, alike_turned, packed, unpacked
+from jaxseg.data.looks import Look, near_copies, packed, unpacked
 from jaxseg.system.files import replacing
 
 log = logging.getLogger("jaxseg.evaluate")
@@ -55,6 +55,5 @@ def find(workdirs: Sequence[Path], looks: Sequence[Look], identities: Sequence[I
     if not kept:
         return None
     trained = {key: look for stored in kept for key, look in stored.items()}
-    pictures = list(trained.values())
-    found = {j for _, j, _ in alike(pictures, looks)} | {j for _, j in alike_turned(pictures, looks)}
+    found = {j for _, j in near_copies(list(trained.values()), looks)}
     return sorted(i for i in found if identities[i].image not in trained)

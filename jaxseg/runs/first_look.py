@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxseg.data import Examples
 from jaxseg.data.listing import named
-from jaxseg.data.looks import BRIGHTER, Album, Look, alike, alike_turned
+from jaxseg.data.looks import BRIGHTER, Album, Look, near_copies
 from jaxseg.runs.images import Entry
 
 log = logging.getLogger("jaxseg.train")
@@ -36,10 +36,9 @@ def warn_of_looks(
     ]
     album.save()
     # Of images that are the same, not only alike, another line tells.
-    found = dict.fromkeys([*((i, j) for i, j, _ in alike(*looks)), *alike_turned(*looks)])
     pairs = [
         (entries[0][i].name, entries[1][j].name)
-        for i, j in found
+        for i, j in near_copies(*looks)
         if not entries[0][i].identity.images() & entries[1][j].identity.images()
     ]
     if pairs:

@@ -18,7 +18,7 @@ DEEP_MODES = ("RGB", "RGBA", "RGBX", "LA")
 _ABOVE_ONE = 1.5
 """Largest value of a float image in [0, 1]: interpolation overshoots a little."""
 
-_DARKEST = 64
+DARKEST = 64
 """High byte of a 16-bit image's brightest value, from which the image uses all 16 bits."""
 
 
@@ -84,7 +84,7 @@ def deep_colour(image: Image.Image, again: Image.Image) -> Image.Image:
     colours = {"RGBA": 3, "RGBX": 3, "RGB": 3, "LA": 1}[image.mode]
     turned = ImageOps.exif_transpose(image)
     high = np.asarray(turned)
-    if high[..., :colours].max() >= _DARKEST:
+    if high[..., :colours].max() >= DARKEST:
         return turned
     # Pillow unpacks the first or the last byte of each value. Told that the bytes are swapped, it gives the other.
     other = "B" if sys.byteorder == "little" else "L"
@@ -97,7 +97,7 @@ def deep_colour(image: Image.Image, again: Image.Image) -> Image.Image:
     values = (high.astype(np.uint16) << 8) | low
     result = high.copy()
     result[..., :colours] = to_uint8(values[..., :colours])
-    if image.mode == "RGBA" and high[..., 3].max() < _DARKEST:
+    if image.mode == "RGBA" and high[..., 3].max() < DARKEST:
         result[..., 3] = to_uint8(values[..., 3])  # opacity has the colours' depth
     return Image.fromarray(result[..., :3] if image.mode == "RGBX" else result)
 

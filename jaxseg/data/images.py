@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from jaxseg.data.depth import DEEP_MODES, deep_colour, has_deep_colour, to_uint8
+from jaxseg.data.depth import DARKEST, DEEP_MODES, deep_colour, has_deep_colour, to_uint8
 from jaxseg.data.file_kinds import misread, pictures_in
 from jaxseg.data.listing import HAS_HEIF
 from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, opaque_part
@@ -28,9 +28,6 @@ Just below the size from which Pillow itself warns of a decompression bomb (a sm
 
 _LEAST_OPAQUE = 32
 """Opacity, of 255, that no pixel of a picture exceeds which would be little but white paper."""
-
-_DARKEST = 64
-"""Brightest value, of 255, below which Pillow may have kept the high bytes of dark values of 16 bits."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -134,7 +131,7 @@ def _has_lost_bytes(image: Image.Image) -> bool:
     name = getattr(image, "filename", "")
     if not name or image.format not in ("PNG", "TIFF") or image.mode not in DEEP_MODES:
         return False
-    if np.asarray(image.convert("RGB")).max() >= _DARKEST:
+    if np.asarray(image.convert("RGB")).max() >= DARKEST:
         return False
     with contextlib.suppress(Exception), Image.open(name, formats=_FORMATS) as again:
         return has_deep_colour(again)

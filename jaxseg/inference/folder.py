@@ -146,13 +146,7 @@ def predict(
         for record in extras.records:
             record.save()
     _tell_of_pictures(animated)
-    if dark:
-        log.warning(
-            "%d images are all but black, with no value above %d of 255, so their masks mean little: %s",
-            len(dark),
-            _DARKEST - 1,
-            named(sorted(dark)),
-        )
+    _tell_of_dark(dark)
     return failures
 
 
@@ -173,6 +167,17 @@ def _tell_of_pictures(names: Sequence[str]) -> None:
         log.warning(
             "%d images hold several pictures (frames or pages), of which the first is segmented: %s",
             len(names),
+            named(sorted(names)),
+        )
+
+
+def _tell_of_dark(names: Sequence[str]) -> None:
+    """Logs which photographs show next to nothing."""
+    if names:
+        log.warning(
+            "%d images are all but black, with no value above %d of 255, so their masks mean little: %s",
+            len(names),
+            _DARKEST - 1,
             named(sorted(names)),
         )
 

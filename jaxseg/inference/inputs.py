@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jaxseg.data.images import size_of
-from jaxseg.data.listing import SUFFIXES, list_images, named, refuse_empty
+from jaxseg.data.listing import SUFFIXES, Listing, list_images, named, refuse_empty
 from jaxseg.errors import UserError
 from jaxseg.report.figures import is_whole, maker_of_png
 
@@ -111,12 +111,9 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
             return True
         return folder.resolve() == output.resolve()
 
-    listing = list_images(source, is_no_input)
+    listing = _without_own(list_images(source, is_no_input), source)
     if sentence := listing.sentence():
         log.warning("%s", sentence)
-    if own := [path for path in listing.images if _is_own(path)]:
-        log.warning("%s: left out %d pictures that predict made, as %s", source, len(own), own[0].relative_to(source))
-        listing = dataclasses.replace(listing, images=tuple(path for path in listing.images if path not in set(own)))
     if masks:
         log.warning("%s: left out the masks of %d data sets in there, as %s", source, len(masks), masks[0])
     refuse_empty(listing, f"--input {source}")
@@ -135,6 +132,16 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
         )
         for path, name in zip(found, below, strict=True)
     ]
+
+
+def _without_own(listing: Listing, source: Path) -> Listing:
+    """Leaves out pictures that predict made, and logs how many."""
+    own = [path for path in listing.images if _is_own(path)]
+    if not own:
+        return listing
+    log.warning("%s: left out %d pictures that predict made, as %s", source, len(own), own[0].relative_to(source))
+    left_out = set(own)
+    return dataclasses.replace(listing, images=tuple(path for path in listing.images if path not in left_out))
 
 
 def _is_own(path: Path) -> bool:

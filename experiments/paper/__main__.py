@@ -23,6 +23,7 @@ from experiments.paper.sections import (
     in_domain,
     losses,
     low_data,
+    native,
     robustness,
     stacked_speed,
     three_models,
@@ -31,6 +32,7 @@ from experiments.paper.sections import (
 SECTIONS = (
     augmentation,
     three_models,
+    native,
     cross_validation,
     hard_cases,
     losses,
@@ -56,7 +58,9 @@ def main() -> None:
     chosen = [section for section in SECTIONS if not args.only or section.NAME in args.only]
     whole = study.study_of(args)
     rows = {row.name: row for section in chosen for row in section.rows_of(whole)}
-    whole = dataclasses.replace(whole, planned=tuple(rows.values()))
+    whole = dataclasses.replace(
+        whole, planned=tuple(row for row in rows.values() if not args.rows or row.name in args.rows)
+    )
     for section in chosen:
         study.say(f"section {section.NAME}")
         section.run(whole)

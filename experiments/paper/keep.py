@@ -21,6 +21,7 @@ from experiments.shared.tables import PAGE, markdown, write_between
 
 TABLES = (
     ("three_models", "Ours beside"),
+    ("native", ""),
     ("generalise", ""),
     ("gap", ""),
     ("hard_cases", ""),

@@ -8,9 +8,10 @@ from experiments.paper import under_way
 from experiments.paper.rows import Row
 from experiments.shared.origin import JSON
 from jaxseg.report.page import duration
+from jaxseg.runs.workdir import HISTORY
 
 
-def sentence(out: Path, planned: Sequence[Row], seeds: int, folds: int) -> str:
+def sentence(out: Path, planned: Sequence[tuple[Row, int]]) -> str:
     """Returns how many rows are done and about how long the others take.
 
     Each run of a row that is not done is assumed to take the mean time of a run of the rows done with the same network,
@@ -18,23 +19,22 @@ def sentence(out: Path, planned: Sequence[Row], seeds: int, folds: int) -> str:
 
     Args:
       out: the study's folder.
-      planned: all rows of the study.
-      seeds: runs of a row of seeds.
-      folds: runs of a row of folds.
+      planned: all rows of the study, each with its number of runs.
     """
-    results = {row.name: _result(out, row) for row in planned}
-    done = [row for row in planned if results[row.name]]
+    results = {row.name: _result(out, row) for row, _ in planned}
+    known = [row for row, _ in planned if results[row.name]]
+    done = [row.name for row, runs in planned if results[row.name] and len(results[row.name]["members"]) >= runs]
     text = f"{len(done)} of {len(planned)} rows are done"
-    if not done:
+    if not known:
         return f"{text}; the time left is known after the first"
     left = 0.0
-    for row in planned:
-        if not results[row.name]:
-            alike = [other for other in done if _network(other) == _network(row)] or done
+    for row, runs in planned:
+        if row.name not in done:
+            alike = [other for other in known if _network(other) == _network(row)] or known
             by_run = [results[other.name]["seconds"] / len(results[other.name]["members"]) for other in alike]
             # What is saved of a row under way is part of its time.
-            share = 1 - _share_done(out, row, [results[other.name] for other in alike])
-            left += share * sum(by_run) / len(by_run) * (folds if row.folds else seeds)
+            share = 1 - _share_done(out / "rows" / row.name, runs, [results[other.name] for other in alike])
+            left += share * sum(by_run) / len(by_run) * runs
     return f"{text}; about {duration(left)} left"
 
 
@@ -48,7 +48,8 @@ def _network(row: Row) -> tuple[str, bool]:
     return row.changes.get("model.encoder", ""), bool(row.train_images)
 
 
-def _share_done(out: Path, row: Row, alike: Sequence[JSON]) -> float:
-    """Returns the share of a row's epochs that is saved, if it has as many epochs as the rows like it."""
+def _share_done(folder: Path, runs: int, alike: Sequence[JSON]) -> float:
+    """Returns the share of a row's epochs that is saved, if its runs have as many epochs as those of rows like it."""
     epochs = max(member["epochs"] for result in alike for member in result["members"])
-    return min(under_way.epochs_done(out / "rows" / row.name) / epochs, 1.0)
+    in_turn = sum(len(path.read_text().splitlines()) for path in folder.glob(f"member-*/{HISTORY}"))
+    return min(max(under_way.epochs_done(folder) / epochs, in_turn / epochs / runs), 1.0)

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,12 @@ class Member:
     train: Examples
     validation: Examples
     fold: int | None = None
+
+    @property
+    def settings(self) -> Mapping[str, int]:
+        """The settings in which the run differs from the others of its row, by dotted name."""
+        fold = {} if self.fold is None else {"data.fold": self.fold}
+        return {"train.seed": self.seed, **fold}
 
 
 @dataclasses.dataclass
@@ -355,11 +361,8 @@ def save_members(trained: Trained, folder: Path) -> None:
     for i, member in enumerate(trained.members):
         workdir = folder / f"member-{i}"
         workdir.mkdir(parents=True, exist_ok=True)
-        changes = {"train.seed": member.seed}
-        if member.fold is not None:
-            changes["data.fold"] = member.fold
         state = jax.tree.map(lambda leaf, i=i: leaf[i], trained.states)
-        config, progress = trained.config.updated(changes), trained.progress[i]
+        config, progress = trained.config.updated(member.settings), trained.progress[i]
         run = Run(config, workdir, member.train, member.validation, devices)
         with started([ConfigFile(), SummaryAndPage(), LogLines()], run, trained.at_best[i]) as told:
             files.write_metrics(workdir, progress.history)

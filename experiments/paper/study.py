@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from experiments.paper import plan, rows, under_way
+from experiments.paper.in_turn import train_in_turn
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
 from experiments.paper.scales import SCALES, Scale
@@ -47,6 +48,9 @@ class Study:
       data_dir: folder of the prepared data sets; empty: TFDS' own.
       report: whether to compute nothing that takes long, and to show what is there.
       planned: all rows that the command will ask for, to tell the time left.
+      runs: at most so many runs of each row, its first seeds or folds; None: all that the scale has.
+      in_turn: whether a row's runs train one after the other instead of together.
+      only: names of the rows that may be trained, the others being shown if they are there; None: all.
     """
 
     out: Path
@@ -58,6 +62,9 @@ class Study:
     data_dir: str
     report: bool = False
     planned: tuple[Row, ...] = ()
+    runs: int | None = None
+    in_turn: bool = False
+    only: Sequence[str] | None = None
 
     @property
     def synthetic(self) -> bool:
@@ -91,9 +98,14 @@ class Study:
         """
         if row.folds:
             parts = [dataclasses.replace(config.data, fold=fold) for fold in range(config.data.folds)]
-            return [Member(0, *data.training_splits(part), fold=part.fold) for part in parts]
+            return [Member(0, *data.training_splits(part), fold=part.fold) for part in parts[: self.count(row)]]
         train, validation = self.splits(config)
-        return [Member(seed, rows.few(train, row.train_images, seed), validation) for seed in range(self.scale.seeds)]
+        return [Member(seed, rows.few(train, row.train_images, seed), validation) for seed in range(self.count(row))]
+
+    def count(self, row: Row) -> int:
+        """Returns the number of a row's runs."""
+        most = self.scale.folds if row.folds else self.scale.seeds
+        return min(self.runs or most, most)
 
     def splits(self, config: Config) -> tuple[Examples, Examples]:
         """Opens what a row of seeds trains on, and what it validates on."""
@@ -124,12 +136,18 @@ class Study:
             # Settings that are newer than the row have their defaults; folders of the machine are not recorded.
             if names_alone(Config.from_dict(result["settings"]).to_dict()) != names_alone(config.to_dict()):
                 raise UserError(f"{path}: was made with other settings; give another --out, or remove {folder}")
-            return result
-        if self.report:
+            if not self._may_train(row) or len(result["members"]) >= self.count(row):
+                return result
+            if not (result.get("in_turn") and self.in_turn):
+                raise UserError(
+                    f"{path}: has {len(result['members'])} of {self.count(row)} runs, and only runs trained one after "
+                    f"the other can be added to; give --runs {len(result['members'])}, or remove {folder}"
+                )
+        if not self._may_train(row):
             return {"name": row.name, "title": row.title, "missing": f"was not run at scale {self.scale.name}"}
         say(f"{row.name}: {row.title}")
         if self.planned:
-            say(plan.sentence(self.out, self.planned, self.scale.seeds, self.scale.folds))
+            say(plan.sentence(self.out, [(planned, self.count(planned)) for planned in self.planned]))
         with lock.held(folder, "--out"):
             try:
                 members, external = self.members(row, config), self.external_set(config)
@@ -138,9 +156,14 @@ class Study:
                 say(f"{row.name} is left out: {error}")
                 return {"name": row.name, "title": row.title, "missing": str(error)}
 
+    def _may_train(self, row: Row) -> bool:
+        return not self.report and (self.only is None or row.name in self.only)
+
     def _train(self, row: Row, config: Config, members: Sequence[Member], external: Examples) -> JSON:
         began, about, folder = time.perf_counter(), self._origin("row"), self.folder(row)
-        trained, steps = train_together(config, members, say, folder)
+        in_turn = self.in_turn and not row.train_images  # of which `jaxseg.train` knows nothing
+        train = train_in_turn if in_turn else train_together
+        trained, steps = train(config, members, say, folder)
         maps = {}
         if not any(m.train.shared_with(external) for m in members):  # else the set is not external
             images, masks = resized(external, config)
@@ -156,6 +179,7 @@ class Study:
             "name": row.name,
             "title": row.title,
             "scale": self.scale.name,
+            "in_turn": in_turn,
             "settings": names_alone(config.to_dict()),
             "data": {
                 "train": members[0].train.dataset,
@@ -172,8 +196,11 @@ class Study:
             "compile_seconds": round(trained.compile_seconds, 1),
             "steps": trained.steps,
         }
+        for derived in (*folder.glob("*.json"), *folder.glob("*.npz")):  # of fewer runs, where the row is added to
+            derived.unlink()
         if row.keep:
-            save_members(trained, folder)
+            if not in_turn:
+                save_members(trained, folder)
             save_maps(folder / "maps.npz", maps)
         write_json(folder / "row.json", result)
         under_way.remove(folder)
@@ -208,6 +235,8 @@ class Study:
             ("--data-dir", self.data_dir, ""),
         ):
             words += [flag, value] if value != usual else []
+        words += ["--runs", str(self.runs)] if self.runs else []
+        words += ["--in-turn"] if self.in_turn else []
         return command_line(words)
 
     def section(self, name: str, **content: Any) -> None:
@@ -292,6 +321,18 @@ def parser(doc: str) -> argparse.ArgumentParser:
         metavar="D:SPLIT",
         help="data set and split that is scored and never trained on (default: isic2016:test)",
     )
+    result.add_argument(
+        "--runs", type=int, metavar="N", help="the first N seeds or folds of each row (default: the scale's)"
+    )
+    result.add_argument(
+        "--in-turn",
+        action="store_true",
+        help="train a row's runs one after the other instead of as one program: in the memory of one, and runs can be "
+        "added to a finished row by a larger --runs",
+    )
+    result.add_argument(
+        "--rows", nargs="+", metavar="NAME", help="train these rows alone, as resnet_augmented (default: all)"
+    )
     result.add_argument("--report", action="store_true", help="compute nothing new; show what is there")
     result.add_argument("--data-dir", default="", metavar="DIR", help="folder of the prepared data sets")
     return result
@@ -305,6 +346,8 @@ def study_of(args: argparse.Namespace) -> Study:
     """
     scale = SCALES[args.scale]
     name, colon, split = (args.external or ":".join(scale.external)).rpartition(":")
+    if args.runs is not None and args.runs < 1:
+        raise UserError(f"--runs {args.runs}: must be at least 1")
     if not colon:
         raise UserError(f"--external {args.external}: name a split too, as {args.external}:test")
     pretrained = str(Path(args.pretrained).resolve()) if Path(args.pretrained).exists() else args.pretrained
@@ -317,6 +360,9 @@ def study_of(args: argparse.Namespace) -> Study:
         (name, split),
         args.data_dir,
         args.report,
+        runs=args.runs,
+        in_turn=args.in_turn,
+        only=args.rows,
     )
 
 

@@ -97,15 +97,16 @@ def test_a_damaged_row_starts_again(together, tmp_path):
 
 def test_the_time_left_of_a_study(tmp_path):
     """If broken, the time that a study tells is that of other rows, or forgets what is saved of a row."""
-    planned = [rows.Row("a", "", {}), rows.Row("b", "", {"model.encoder": "none"}), rows.Row("c", "", {}, folds=True)]
-    assert plan.sentence(tmp_path, planned, 3, 5) == "0 of 3 rows are done; the time left is known after the first"
+    network = {"model.encoder": "none"}
+    planned = [(rows.Row("a", "", {}), 2), (rows.Row("b", "", network), 2), (rows.Row("c", "", {}, folds=True), 5)]
+    assert plan.sentence(tmp_path, planned) == "0 of 3 rows are done; the time left is known after the first"
     for name, seconds in (("a", 600), ("b", 60)):
         (tmp_path / "rows" / name).mkdir(parents=True)
         result = {"seconds": seconds, "members": [{"epochs": 10}] * 2}
         (tmp_path / "rows" / name / "row.json").write_text(json.dumps(result))
-    assert plan.sentence(tmp_path, planned, 3, 5) == "2 of 3 rows are done; about 25 min left"
+    assert plan.sentence(tmp_path, planned) == "2 of 3 rows are done; about 25 min left"
     (tmp_path / "rows" / "c" / under_way.FOLDER / "4").mkdir(parents=True)
-    assert plan.sentence(tmp_path, planned, 3, 5).endswith("about 15 min left")
+    assert plan.sentence(tmp_path, planned).endswith("about 15 min left")
 
 
 def test_members_stop_by_themselves(together):

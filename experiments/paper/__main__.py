@@ -16,6 +16,7 @@ from experiments.paper.page import write_page
 from experiments.paper.sections import (
     augmentation,
     cross_validation,
+    drawn,
     encoders,
     gap,
     generalise,
@@ -38,6 +39,7 @@ SECTIONS = (
     losses,
     encoders,
     generalise,
+    drawn,
     gap,
     in_domain,
     robustness,

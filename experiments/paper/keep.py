@@ -2,10 +2,12 @@
 
     python -m experiments.paper.keep runs/paper             (keeps a study: a second)
     python -m experiments.paper.keep --scale cpu            (writes the text again from the kept numbers)
+    python -m experiments.paper.keep runs/paper --only drawn    (keeps one section by itself)
 
 The text goes between the marks `<!-- paper_SCALE -->` of `experiments/results/RESULTS.md`, the numbers into
-`paper_SCALE.json`. Pictures of patients' skin stay in the study. No number is typed by hand. At scale `cpu` expect a
-pooled Dice of 0.82 for the full model on the external set.
+`paper_SCALE.json`. With `--only` both are named after the section, and what is kept of the whole study stays. Pictures
+of patients' skin stay in the study. No number is typed by hand. At scale `cpu` expect a pooled Dice of 0.82 for the
+full model on the external set.
 """
 
 import argparse
@@ -32,22 +34,34 @@ TABLES = (
 """Sections whose tables RESULTS.md shows, and how the captions of these tables begin."""
 
 
-def collect(study: Path) -> JSON:
+ALONE = ("drawn",)
+"""Sections that can be kept by themselves; each names its rows."""
+
+
+def collect(study: Path, only: str | None = None) -> JSON:
     """Returns what is kept of a study: its rows by name, and its sections.
 
+    Args:
+      study: the study's folder.
+      only: name of a section; it and its rows alone are kept. None: all.
+
     Raises:
-      SystemExit: no row of the study is done.
+      SystemExit: no row of the study, or of the section, is done.
     """
     rows = [json.loads(path.read_text()) for path in sorted(study.glob("rows/*/row.json"))]
     sections = [json.loads(path.read_text()) for path in sorted(study.glob("sections/*/section.json"))]
+    if only:
+        sections = [section for section in sections if section["name"] == only]
+        rows = [row for row in rows if any(row["name"] in section["rows"] for section in sections)]
     if not rows:
-        raise SystemExit(f"keep: error: {study}: no row in it is done; run python -m experiments.paper first")
+        what = f"no row of the section {only}" if only else "no row in it"
+        raise SystemExit(f"keep: error: {study}: {what} is done; run python -m experiments.paper first")
     for row in rows:
         for test in row["tests"].values():
             for run in test:
                 run.pop("dice", None)  # per image: a tenth of a megabyte in all
     content = {
-        "kind": "paper",
+        "kind": only or "paper",
         "scale": rows[0]["scale"],
         "rows": {row["name"]: row for row in rows},
         "sections": {section["name"]: section for section in sections},
@@ -61,7 +75,7 @@ def rows_table(kept: JSON) -> str:
     head += [f"{name.capitalize()}, pooled" for name in POOLED] + ["Best epochs", "Minutes", "Commit"]
     lines = []
     for row in kept["rows"].values():
-        if row["name"].startswith("low_data"):
+        if row["name"].startswith(("low_data", "drawn")):
             continue
         best = sorted(member["best_epoch"] for member in row["members"])
         lines.append(
@@ -90,14 +104,16 @@ def report(kept: JSON, name: str, charts: Sequence[Path]) -> str:
     first = next(iter(kept["rows"].values()))
     external, device = first["data"]["external"], first["hardware"]
     versions = ", ".join(f"{package} {version}" for package, version in first["versions"].items())
+    alone = kept["sections"].get(kept["kind"])  # a section that is kept by itself
+    shown = [(kept["kind"], "")] if alone else TABLES
     parts = [
         f"External set: {external['dataset']} {external['split']}, {external['images']} images, none of which was "
         f"trained on. Scores are {first['metric']}; mean ± standard deviation over the runs. Each row took "
         f"{hardware(first)} ({device['cpu']}); {versions}; `{first['command']}`. All numbers are in "
         f"[{name}.json]({name}.json).",
-        rows_table(kept),
+        alone["about"] if alone else rows_table(kept),
     ]
-    for section, caption in TABLES:
+    for section, caption in shown:
         for table in kept["sections"].get(section, {}).get("tables", []):
             if table["caption"].startswith(caption):
                 title = kept["sections"][section]["title"]
@@ -130,18 +146,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, nargs="?", help="folder of python -m experiments.paper")
     parser.add_argument("--scale", choices=SCALES, help="instead of a study: the scale whose kept numbers to show")
+    parser.add_argument("--only", choices=ALONE, help="keep this section by itself")
     args = parser.parse_args()
     if (args.study is None) == (args.scale is None):
         parser.error("give a study's folder, or --scale")
     if args.study:
-        kept = collect(args.study)
-        name = f"paper_{kept['scale']}"
+        kept = collect(args.study, args.only)
+        name = f"{kept['kind']}_{kept['scale']}"
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n")
         for chart, path in charts_of(kept, name).items():
             shutil.copyfile(args.study / "sections" / chart, path)
     else:
-        name = f"paper_{args.scale}"
+        name = f"{args.only or 'paper'}_{args.scale}"
         kept = json.loads((RESULTS / f"{name}.json").read_text())
     write_between(name, report(kept, name, list(charts_of(kept, name).values())), PAGE)
 

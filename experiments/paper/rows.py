@@ -40,6 +40,7 @@ class Row:
       folds: whether the runs are folds of a cross-validation instead of seeds.
       train_images: number of training images, chosen differently for every seed; 0: all.
       keep: whether the runs' workdirs are kept.
+      parent: row whose runs' best weights the runs start with, each with those of its own seed; None: none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Row:
     folds: bool = False
     train_images: int = 0
     keep: bool = True
+    parent: "Row | None" = None
 
 
 def few(examples: Examples, count: int, seed: int) -> Examples:
@@ -109,6 +111,7 @@ def member_result(member: Any, progress: Progress, at_best: Progress) -> JSON:
     return {
         "seed": member.seed,
         "fold": member.fold,
+        "parent": "/".join(member.parent.parts[-2:]) if member.parent else None,
         "train_images": len(set(member.train.names)),
         "validation_images": len(member.validation),
         "fingerprints": [member.train.fingerprint(), member.validation.fingerprint()],

@@ -8,6 +8,27 @@ Changes = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class DrawnSizes:
+    """The sizes of the experiments with drawn images.
+
+    Attributes:
+      network: changes to the plain U-Net of the rows without ImageNet weights.
+      shares: shares of drawn images in every batch, beside those of the training set; the first is trained first.
+      seen: numbers of drawn images that networks see which see no others; the first is the parent of other rows.
+      few: numbers of training images beside drawn ones.
+      few_epochs: epochs of rows with these alone; with as many steps as the first of `seen`, the rows compare.
+      validation: number of drawn images that are scored.
+    """
+
+    network: Changes
+    shares: tuple[float, ...]
+    seen: tuple[int, ...]
+    few: tuple[int, ...]
+    few_epochs: int
+    validation: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Scale:
     """The sizes of all experiments.
 
@@ -27,6 +48,7 @@ class Scale:
       low_data_settings: changes of those rows, and further changes of those that start with ImageNet weights.
       test_images: images of the external set that artefacts are drawn on.
       severities: severities of the artefacts.
+      drawn: sizes of the experiments with drawn images.
     """
 
     name: str
@@ -44,6 +66,7 @@ class Scale:
     low_data_settings: tuple[Changes, Changes]
     test_images: int
     severities: tuple[int, ...]
+    drawn: DrawnSizes
 
 
 _SYNTHETIC = {"data.synthetic_train": 20, "data.synthetic_eval": 9}
@@ -77,6 +100,15 @@ SMOKE = Scale(
     low_data_settings=({}, {}),
     test_images=4,
     severities=(1, 5),
+    drawn=DrawnSizes(
+        # Loss and dropout of the other rows, with which they share their compiled programs.
+        network={"model.unet_channels": (4, 8), "model.dropout": 0.3, "loss.name": "focal"},
+        shares=(0.5,),
+        seen=(16,),
+        few=(8,),
+        few_epochs=1,
+        validation=4,
+    ),
 )
 
 CPU = Scale(
@@ -110,6 +142,14 @@ CPU = Scale(
     ),
     test_images=50,
     severities=(1, 3, 5),
+    drawn=DrawnSizes(
+        network={},
+        shares=(0.5, 0.25, 0.75),
+        seen=(4_000, 16_000, 960),
+        few=(160, 10, 40, 20, 80, 5),
+        few_epochs=25,
+        validation=100,
+    ),
 )
 
 FULL = Scale(
@@ -128,6 +168,14 @@ FULL = Scale(
     low_data_settings=({}, {}),
     test_images=379,
     severities=(1, 2, 3, 4, 5),
+    drawn=DrawnSizes(
+        network={},
+        shares=(0.5, 0.25, 0.75),
+        seen=(16_000, 64_000, 4_000),
+        few=(160, 10, 40, 20, 80, 5),
+        few_epochs=100,
+        validation=400,
+    ),
 )
 
 SCALES = {scale.name: scale for scale in (SMOKE, CPU, FULL)}

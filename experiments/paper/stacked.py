@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.paper.members import Member, parent_of
 from experiments.paper.pool import Pool, load_pool
 from experiments.paper.under_way import Saved, UnderWay
 from experiments.shared.origin import JSON, names_alone
 from jaxseg import weights
 from jaxseg.config import Config
-from jaxseg.data import Examples
 from jaxseg.data.pipeline import PADDING, train_indices
 from jaxseg.models import create_model
 from jaxseg.optim import create_optimizer
@@ -30,36 +30,21 @@ from jaxseg.report.page import duration as in_words
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import Checkpoints, restore_best
 from jaxseg.runs.progress import EpochSums, Progress, add_step, after_epoch, check_finite, validation_scores
-from jaxseg.steps import TrainState, create_train_state, eval_step, predict_step, state_target, train_step
+from jaxseg.steps import (
+    TrainState,
+    create_train_state,
+    eval_step,
+    predict_step,
+    started_with,
+    state_target,
+    train_step,
+)
 from jaxseg.system.devices import AXIS, OnDevices, divisible, pick_devices
 from jaxseg.training.hooks import started
 from jaxseg.training.run import Run, epoch_steps, summarize
 from jaxseg.training.writers import ConfigFile, LogLines, SummaryAndPage
 
 Say = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """One run of several.
-
-    Attributes:
-      seed: seed of weights, order, augmentation and dropout.
-      train: training images.
-      validation: images that choose the best epoch.
-      fold: number of the fold that validates, or None.
-    """
-
-    seed: int
-    train: Examples
-    validation: Examples
-    fold: int | None = None
-
-    @property
-    def settings(self) -> Mapping[str, int]:
-        """The settings in which the run differs from the others of its row, by dotted name."""
-        fold = {} if self.fold is None else {"data.fold": self.fold}
-        return {"train.seed": self.seed, **fold}
 
 
 @dataclasses.dataclass
@@ -165,7 +150,7 @@ def train_together(
         if row:
             say(f"  goes on after epoch {row.epoch} of {config.train.epochs}")
         else:
-            row = _begin(config, steps, [init_key for init_key, _ in keys])
+            row = _begin(config, steps, members, [init_key for init_key, _ in keys])
         row.sessions.append(row.epoch)
         earlier = row.seconds + row.compile_seconds
         _run_epochs(job, row, say, saved)
@@ -175,9 +160,8 @@ def train_together(
 
 
 def _about(config: Config, members: Sequence[Member]) -> JSON:
-    """Returns what a state belongs to: settings without folders of the machine, seeds and images."""
-    runs = [[m.seed, m.fold, m.train.fingerprint(), m.validation.fingerprint()] for m in members]
-    return {"settings": names_alone(config.to_dict()), "runs": runs}
+    """Returns what a state belongs to: settings without folders of the machine, seeds, images and parents."""
+    return {"settings": names_alone(config.to_dict()), "runs": [m.about() for m in members]}
 
 
 def _stacked_target(config: Config, steps: StackedSteps, count: int) -> TrainState:
@@ -189,10 +173,13 @@ def _stacked_target(config: Config, steps: StackedSteps, count: int) -> TrainSta
     return jax.tree.map(stacked, state_target(config, steps))
 
 
-def _begin(config: Config, steps: StackedSteps, keys: Sequence[jax.Array]) -> UnderWay:
-    """Returns runs before their first epoch, from the key of each run's initial weights."""
-    pretrained = weights.load_pretrained(config.model.pretrained, config.model.encoder)
-    states = [create_train_state(key, config, pretrained) for key in keys]
+def _begin(config: Config, steps: StackedSteps, members: Sequence[Member], keys: Sequence[jax.Array]) -> UnderWay:
+    """Returns runs before their first epoch, from their parents or from the key of each run's initial weights."""
+    if any(member.parent for member in members):
+        states = [started_with(parent_of(member, config, steps).variables, config) for member in members]
+    else:
+        pretrained = weights.load_pretrained(config.model.pretrained, config.model.encoder)
+        states = [create_train_state(key, config, pretrained) for key in keys]
     states = steps.replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
     progress = [Progress() for _ in keys]
     return UnderWay(states, jax.tree.map(jnp.copy, states), progress, list(progress))
@@ -363,7 +350,8 @@ def save_members(trained: Trained, folder: Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         state = jax.tree.map(lambda leaf, i=i: leaf[i], trained.states)
         config, progress = trained.config.updated(member.settings), trained.progress[i]
-        run = Run(config, workdir, member.train, member.validation, devices)
+        record = parent_of(member, trained.config, OnDevices(devices)).record if member.parent else None
+        run = Run(config, workdir, member.train, member.validation, devices, record)
         with started([ConfigFile(), SummaryAndPage(), LogLines()], run, trained.at_best[i]) as told:
             files.write_metrics(workdir, progress.history)
             with Checkpoints(workdir) as checkpoints:

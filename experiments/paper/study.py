@@ -100,7 +100,10 @@ class Study:
             parts = [dataclasses.replace(config.data, fold=fold) for fold in range(config.data.folds)]
             return [Member(0, *data.training_splits(part), fold=part.fold) for part in parts[: self.count(row)]]
         train, validation = self.splits(config)
-        return [Member(seed, rows.few(train, row.train_images, seed), validation) for seed in range(self.count(row))]
+        count = self.count(row)
+        chosen = [rows.few(train, row.train_images, seed) for seed in range(count)]
+        parents = [self.folder(row.parent) / f"member-{seed}" if row.parent else None for seed in range(count)]
+        return [Member(seed, chosen[seed], validation, parent=parents[seed]) for seed in range(count)]
 
     def count(self, row: Row) -> int:
         """Returns the number of a row's runs."""
@@ -110,6 +113,10 @@ class Study:
     def splits(self, config: Config) -> tuple[Examples, Examples]:
         """Opens what a row of seeds trains on, and what it validates on."""
         return data.training_splits(config.data)
+
+    def home_validation(self, config: Config) -> Examples:
+        """Opens the validation images of the study's training set, whatever a row trains on."""
+        return data.training_splits(dataclasses.replace(config.data, name=self.train, folds=0, fold=0))[1]
 
     def external_set(self, config: Config) -> Examples:
         """Opens the external set."""
@@ -145,6 +152,8 @@ class Study:
                 )
         if not self._may_train(row):
             return {"name": row.name, "title": row.title, "missing": f"was not run at scale {self.scale.name}"}
+        if row.parent and "missing" in (parent := self.row(row.parent)):
+            return {"name": row.name, "title": row.title, "missing": f"{parent['title']}: {parent['missing']}"}
         say(f"{row.name}: {row.title}")
         if self.planned:
             say(plan.sentence(self.out, [(planned, self.count(planned)) for planned in self.planned]))

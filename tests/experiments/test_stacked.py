@@ -273,3 +273,60 @@ def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["keep", "--scale", "smoke"])
     keep_paper.main()
     assert written == first  # what was kept is enough to write the text again
+
+
+def test_runs_start_with_those_of_their_own_seed(tmp_path):
+    """If broken, a row that goes on from another starts from random weights, or all its seeds from one parent."""
+    from jaxseg.data.synthetic import GROUPS
+    from jaxseg.runs.checkpoint import restore_best
+    from jaxseg.steps import state_target
+    from jaxseg.system.files import read_json
+
+    of = smoke(tmp_path)
+    drawn = {"data.synthetic_train": len(GROUPS), "train.epochs": 1}
+    parent = rows.Row("parent", "a parent", drawn)
+    # At this rate a step moves no weight by more than a millionth, so that the child is told by its parent's weights.
+    child = rows.Row("child", "a child", {"train.epochs": 1, "optim.learning_rate": 1e-7}, parent=parent)
+    result = of.row(child)
+    assert [run["parent"] for run in result["members"]] == ["parent/member-0", "parent/member-1"]
+    steps, mine = of.restore(child)
+    target = state_target(of.config(child), steps).variables
+    kept = [restore_best(of.folder(parent) / f"member-{seed}", target)[0]["params"] for seed in (0, 1)]
+    distances = [
+        [
+            max(jax.tree.leaves(jax.tree.map(lambda a, b, i=i: float(abs(a[i] - b).max()), mine["params"], other)))
+            for other in kept
+        ]
+        for i in (0, 1)
+    ]
+    assert max(distances[0][0], distances[1][1]) < 1e-5
+    assert min(distances[0][1], distances[1][0]) > 1e-2
+    assert read_json(of.folder(child) / "member-1" / "config.json")["init_from"]["dataset"] == "synthetic"
+    other = rows.Row("other", "another network", {"model.unet_channels": (4, 6)}, parent=parent)
+    assert "model.unet_channels" in of.row(other)["missing"]
+
+
+def test_a_section_is_kept_by_itself(tmp_path, monkeypatch):
+    """If broken, keeping one section overwrites the numbers of a whole study, or keeps rows of other sections."""
+    from experiments.paper import keep as keep_paper
+
+    of = smoke(tmp_path / "study")
+    of.row(ROW)
+    of.row(rows.Row("other", "a row of another section", {"train.epochs": 1}, keep=False))
+    table = {"caption": "c", "head": ["h"], "rows": [["a cell"]]}
+    of.section("drawn", title="Drawn", about="What it is.", rows=["row", "not done"], tables=[table])
+    of.section("losses", title="Losses", about="")
+    monkeypatch.setattr(keep_paper, "RESULTS", tmp_path)
+    written = {}
+    monkeypatch.setattr(keep_paper, "write_between", lambda mark, text, page: written.update({mark: text}))
+    monkeypatch.setattr("sys.argv", ["keep", str(tmp_path / "study"), "--only", "drawn"])
+    keep_paper.main()
+    assert [path.name for path in tmp_path.glob("*.json")] == ["drawn_smoke.json"]
+    kept = json.loads((tmp_path / "drawn_smoke.json").read_text())
+    assert (list(kept["rows"]), list(kept["sections"])) == (["row"], ["drawn"])
+    assert "What it is." in written["drawn_smoke"]
+    assert "| a cell |" in written["drawn_smoke"]
+    first = written.copy()
+    monkeypatch.setattr("sys.argv", ["keep", "--scale", "smoke", "--only", "drawn"])
+    keep_paper.main()
+    assert written == first

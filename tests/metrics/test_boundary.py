@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from skimage.metrics import hausdorff_distance
 
-from jaxseg.metrics.boundary import BAND, _hausdorff, boundary_scores
+from jaxseg.metrics.boundary import BAND, _hausdorff, boundary_scores, signed_distance
 
 
 def blobs(seed, size=(57, 83)):
@@ -102,3 +102,39 @@ def test_the_smallest_images(size):
     whole = np.ones(size, bool)
     assert boundary_scores(one, one)["boundary_iou"] == 1
     assert boundary_scores(one, whole)["hausdorff95"] <= math.hypot(*size)
+
+
+def disc(radius, centre=(60, 60), size=(121, 121)):
+    """Returns a disc, pixels within `radius` of its centre."""
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    return (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
+
+
+@pytest.mark.parametrize("radius", [20, 30, 36, 40])
+def test_signed_distance_of_discs(radius):
+    """If broken, an outline that is too wide counts as too tight, or its distance is in other units than diameters."""
+    truth = disc(30)
+    expected = (radius - 30) / 60
+    assert signed_distance(disc(radius), truth) == pytest.approx(expected, abs=0.008)  # half a pixel of 60
+    if radius == 30:
+        assert signed_distance(disc(radius), truth) == 0
+
+
+def test_signed_distance_of_a_shift_cancels():
+    """If broken, a shifted outline passes for one of another style."""
+    moved, truth = disc(30, centre=(60, 66)), disc(30)
+    assert abs(signed_distance(moved, truth)) < 0.01
+    assert boundary_scores(moved, truth)["hausdorff95"] == pytest.approx(6, abs=0.5)
+
+
+def test_signed_distance_does_not_depend_on_the_place_or_the_margin():
+    """If broken, the crop moves one of the masks against the other, or the frame counts."""
+    wide = signed_distance(disc(20, (40, 30), (200, 90)), disc(25, (42, 31), (200, 90)))
+    assert wide == signed_distance(disc(20, (60, 60)), disc(25, (62, 61)))
+
+
+def test_signed_distance_of_nothing_is_not_a_number():
+    """If broken, an image without any mask found counts as one with a perfect outline."""
+    truth, empty = disc(20), np.zeros((121, 121), bool)
+    assert math.isnan(signed_distance(empty, truth))
+    assert math.isnan(signed_distance(truth, empty))

@@ -89,7 +89,7 @@ def measure(study: Study, row: Row, test: str = "external") -> dict[str, list[fl
     Args:
       study: the study.
       row: a trained row of seeds.
-      test: "external" or "validation".
+      test: "external", or "validation" for that of the study's training set.
 
     Returns:
       Dice of each run by "KIND SEVERITY", "hair 3" for example; empty if the study only reports and it is not there.
@@ -102,7 +102,7 @@ def measure(study: Study, row: Row, test: str = "external") -> dict[str, list[fl
     say(f"robustness: {row.title}, {test}")
     config = study.config(row)
     steps, variables = study.restore(row)
-    images, masks = resized(study.external_set(config) if test == "external" else study.splits(config)[1], config)
+    images, masks = resized(study.external_set(config) if test == "external" else study.home_validation(config), config)
     chosen = np.linspace(0, len(images) - 1, min(study.scale.test_images, len(images))).astype(int)
     images, truth = images[chosen], masks[chosen][..., 0]
     dice = {}

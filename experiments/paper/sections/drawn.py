@@ -1,0 +1,330 @@
+"""What drawn images bring: beside PH2, alone, before PH2, and beside few images of PH2.
+
+Drawn images are those of `jaxseg.synthetic`, never the same twice. Rows are judged by PH2 validation, plain and with
+drawn artefacts, and by drawn images that no run was trained on; the external set is scored, and chooses nothing.
+
+    python -m experiments.paper.sections.drawn --out runs/paper --scale cpu
+
+At scale `cpu` four hours on one core of an AMD EPYC, most of it for the rows with ImageNet weights.
+"""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from experiments.paper import rows
+from experiments.paper.drawn_models import KINDS, alone_row, epochs_of, few_row, few_rows, models, share_row
+from experiments.paper.models import FINAL
+from experiments.paper.plots import lines
+from experiments.paper.pool import resized
+from experiments.paper.rows import Row, mean_sd, shown, values
+from experiments.paper.sections import robustness
+from experiments.paper.sections.generalise import cut, with_best_threshold
+from experiments.paper.stacked import predict
+from experiments.paper.study import Study, load_maps, main, save_maps
+from experiments.shared.origin import JSON
+from jaxseg import synthetic
+from jaxseg.inference.masks import THRESHOLD, Prediction
+from jaxseg.metrics import LEAST_JACCARD, confusion, scores
+from jaxseg.metrics.boundary import signed_distance
+
+NAME = "drawn"
+
+SEED = 2016
+"""Seed of the drawn images that are scored; runs draw from seeds that count from 0."""
+
+MEASURES = ("Median area, found / true", "Mean area, found / true", "Outline outside", f"Jaccard < {LEAST_JACCARD}")
+"""Columns that tell style from misses."""
+
+
+def rows_of(study: Study) -> list[Row]:
+    """Returns the rows that the section shows, in the order of the work."""
+    # The ends of the curve of few images go before more shares and numbers, which take longest.
+    whole, few = list(models(study).values()), few_rows(study)
+    return list({row.name: row for row in (*whole[:6], *few, *whole[6:])}.values())
+
+
+def run(study: Study) -> None:
+    """Trains the rows that are not there yet, and writes the section after every row: one that is cut short shows."""
+    began = time.perf_counter()
+    planned = rows_of(study)
+    results: dict[str, JSON] = {}
+    for row in planned:
+        results[row.name] = study.row(row)
+        if not study.report and "missing" not in results[row.name] and row.keep:
+            robustness.measure(study, row, "validation")
+            maps_of(study, row)
+            write(study, results, time.perf_counter() - began)
+    write(study, results, time.perf_counter() - began)
+
+
+def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
+    """Writes the section from the rows that are done.
+
+    Args:
+      study: the study.
+      results: results by the row's name; a row that is not in it was not reached.
+      seconds: wall time of the section so far.
+    """
+    found = {
+        title: maps
+        for title, row in models(study).items()
+        if "tests" in results.get(row.name, {}) and (maps := maps_of(study, row))
+    }
+    truth = truths(study)
+    tables = [training_table(study, results, found, truth)]
+    if found:
+        tables += [style_table(found, truth["external"]), together_table(study, found, truth)]
+    few = few_points(study, results)
+    figures = []
+    if few:
+        path = study.place(NAME, "few.png")
+        lines(few, path, synthetic=study.synthetic, x_label="PH2 images", y_label="external set: Dice per image")
+        figures = [{"file": path.name, "chart": True, "caption": "Mean and standard deviation over the seeds"}]
+        tables.append(few_table(study, few))
+    absent = [result for result in results.values() if "missing" in result]
+    waiting = [f"{row.title}: not reached" for row in rows_of(study) if row.name not in results]
+    study.section(
+        NAME,
+        title="What drawn images bring",
+        about=(
+            "Rows of the preset have the ResNet with ImageNet weights, and as many steps whatever their share of drawn "
+            "images. Small rows have the plain U-Net of the model inside the package, from random weights, as many "
+            f"steps, and then {epochs_of(study)} epochs of PH2 at a tenth of the rate where PH2 comes after drawn "
+            "images; each seed goes on from its own parent. The first three columns judge, the external set shows "
+            "the outcome. Drawn images alone choose their epoch by images of the embedded synthetic set, all others "
+            "by PH2 validation.\n\n"
+            "Outline outside is the mean signed distance of the found outline from the true one as a share of the "
+            "lesion's equivalent diameter, positive outside: the mean over images, of those where something is found. "
+            "Style moves all outlines alike; misses are single images below a Jaccard of 0.65."
+        ),
+        tables=tables,
+        figures=figures,
+        missing=[*rows.missing(absent), *waiting],
+        rows=[row.name for row in rows_of(study)],
+        seconds=seconds,
+    )
+
+
+def maps_of(study: Study, row: Row) -> dict[str, np.ndarray]:
+    """Returns a row's probabilities, and keeps those of PH2 validation and of drawn images in its folder.
+
+    Args:
+      study: the study.
+      row: a trained row that kept its runs.
+
+    Returns:
+      Probabilities [M, N, S, S] of "external", "validation" (of PH2, whatever the row validates on) and "drawn"; empty
+      if the study only reports and they are not there.
+    """
+    path = study.folder(row) / "maps_drawn.npz"
+    if study.report and not path.exists():
+        return {}
+    if not path.exists():
+        config = study.config(row)
+        steps, variables = study.restore(row)
+        images = {
+            "validation": resized(study.home_validation(config), config)[0],
+            "drawn": drawn_images(study.scale.drawn.validation, config.data.image_size)[0],
+        }
+        save_maps(path, {name: predict(steps, variables, part) for name, part in images.items()})
+    return {"external": load_maps(study.folder(row) / "maps.npz")["external"], **load_maps(path)}
+
+
+@functools.cache
+def drawn_images(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns drawn images uint8 [N, S, S, 3] and masks uint8 {0, 1} [N, S, S, 1] that no run is trained on.
+
+    Args:
+      count: number of images.
+      size: their side, pixels.
+    """
+    images, masks = jax.jit(lambda key: synthetic.draw(key, count, size, size))(jax.random.key(SEED))
+    return np.asarray(images), np.asarray(masks)
+
+
+def truths(study: Study) -> dict[str, np.ndarray]:
+    """Returns the masks {0, 1} [N, S, S] of the three sets of `maps_of`."""
+    config = study.config(FINAL)
+    return {
+        "external": resized(study.external_set(config), config)[1][..., 0],
+        "validation": resized(study.home_validation(config), config)[1][..., 0],
+        "drawn": drawn_images(study.scale.drawn.validation, config.data.image_size)[1][..., 0],
+    }
+
+
+def dice(maps: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Returns each run's mean Dice at the threshold 0.5.
+
+    Args:
+      maps: probabilities [M, N, S, S].
+      truth: masks {0, 1} [N, S, S].
+    """
+    return [robustness.dice_of(found, truth) for found in maps]
+
+
+def training_table(
+    study: Study,
+    results: Mapping[str, JSON],
+    found: Mapping[str, Mapping[str, np.ndarray]],
+    truth: Mapping[str, np.ndarray],
+) -> JSON:
+    """Returns the table of all rows of whole sets: three columns to judge by, then the external set.
+
+    Args:
+      study: the study.
+      results: results by the row's name.
+      found: probabilities by the title of the row, as `maps_of` returns them.
+      truth: masks by set.
+    """
+    table = []
+    for title, row in sorted(models(study).items(), key=lambda item: item[1].name.startswith("drawn_")):
+        if title not in found:
+            table.append([title, "not run", *["-"] * 6])
+            continue
+        result, maps = results[row.name], found[title]
+        spoilt = robustness.measure(study, row, "validation")
+        table.append(
+            [
+                title,
+                shown(dice(maps["validation"], truth["validation"])),
+                shown(robustness.over_all(spoilt)) if spoilt else "not run",
+                shown(dice(maps["drawn"], truth["drawn"])),
+                rows.cell(result, "external", "per_image", "dice"),
+                *(rows.cell(result, "external", "pooled", name) for name in ("dice", "jaccard", "sensitivity")),
+            ]
+        )
+    head = ["Trained on", "PH2 validation", "PH2 validation, artefacts", "Drawn", "External"]
+    head += [f"External, pooled: {name}" for name in ("Dice", "Jaccard", "sensitivity")]
+    return {"caption": "Training: Dice per image unless pooled", "head": head, "rows": table}
+
+
+def style_table(found: Mapping[str, Mapping[str, np.ndarray]], truth: np.ndarray) -> JSON:
+    """Returns the table that tells style from misses on the external set, at the threshold 0.5.
+
+    Args:
+      found: probabilities by the title of the row.
+      truth: masks of the external set {0, 1} [N, S, S].
+    """
+    table = [
+        [title, *style_cells([run > THRESHOLD for run in maps["external"]], truth)] for title, maps in found.items()
+    ]
+    return {"caption": "Style and misses on the external set", "head": ["Trained on", *MEASURES], "rows": table}
+
+
+def style_cells(masks: Sequence[np.ndarray], truth: np.ndarray) -> list[str]:
+    """Returns a row's cells under `MEASURES`.
+
+    Args:
+      masks: masks of each run, bool [N, S, S].
+      truth: masks {0, 1} [N, S, S].
+    """
+    measured = [style(found, truth) for found in masks]
+    median, mean, outside, failed = ([run[i] for run in measured] for i in range(len(MEASURES)))
+    average, sd = mean_sd([100 * share for share in failed])
+    percent = f"{average:.1f} ± {sd:.1f} %" if len(failed) > 1 else f"{average:.1f} %"
+    return [shown(median), shown(mean), shown(outside), percent]
+
+
+def style(masks: np.ndarray, truth: np.ndarray) -> tuple[float, float, float, float]:
+    """Returns how far masks are wider than the truth, and how often they miss.
+
+    Args:
+      masks: bool [N, S, S].
+      truth: {0, 1} [N, S, S]; none is empty.
+
+    Returns:
+      Median and mean of the area found over the true one; mean of `signed_distance` over the images where something is
+      found, a share of the lesion's equivalent diameter; share of images with a Jaccard below 0.65.
+    """
+    ratio = masks.mean(axis=(1, 2)) / truth.mean(axis=(1, 2))
+    outside = [signed_distance(found, true > 0) for found, true in zip(masks, truth, strict=True)]
+    failed = np.asarray(scores(confusion(masks, truth))["jaccard"]) < LEAST_JACCARD
+    return float(np.median(ratio)), float(ratio.mean()), float(np.nanmean(outside)), float(failed.mean())
+
+
+def together_table(
+    study: Study, found: Mapping[str, Mapping[str, np.ndarray]], truth: Mapping[str, np.ndarray]
+) -> JSON:
+    """Returns the table of runs alone and of mean maps of two, with clean masks and thresholds from PH2 validation.
+
+    Args:
+      study: the study.
+      found: probabilities by the title of the row, as `maps_of` returns them.
+      truth: masks by set.
+    """
+    whole = {row.name: title for title, row in models(study).items() if title in found}
+    preset, alone = whole.get(FINAL.name), whole.get(alone_row(study, study.scale.drawn.seen[0]).name)
+    shares = [title for share in study.scale.drawn.shares if (title := whole.get(share_row(study, share).name))]
+    after = whole.get(few_row(study, max(study.scale.drawn.few), KINDS[2]).name)
+    members = {title: [found[title]] for title in (preset, *shares, alone, after) if title}
+    if preset:
+        # Two of one kind: what two networks gain without drawn images.
+        turned = {name: np.roll(maps, 1, axis=0) for name, maps in found[preset].items()}
+        members["the preset, two seeds"] = [found[preset], turned]
+    for one in (preset, *shares):
+        for other in (alone, after):
+            if one and other:
+                members[f"{one}; with {other}"] = [found[one], found[other]]
+    clean, table = Prediction(largest_component=True, fill_holes=True), []
+    for title, parts in members.items():
+        maps = {name: np.mean([part[name] for part in parts], axis=0) for name in ("external", "validation")}
+        ways = [with_best_threshold(run, truth["validation"], clean) for run in maps["validation"]]
+        masks = [cut(run, way) for run, way in zip(maps["external"], ways, strict=True)]
+        own = [
+            rows.score(cut(run, way), truth["validation"])["per_image"]["dice"]
+            for run, way in zip(maps["validation"], ways, strict=True)
+        ]
+        scored = [rows.score(run, truth["external"]) for run in masks]
+        cells = [shown(own), shown([run["per_image"]["dice"] for run in scored])]
+        cells += [shown([run["pooled"][name] for run in scored]) for name in ("dice", "jaccard")]
+        table.append([title, *cells, *style_cells(masks, truth["external"])])
+    head = [
+        "Mean map of",
+        "PH2 validation",
+        "External",
+        "External, pooled: Dice",
+        "External, pooled: Jaccard",
+        *MEASURES,
+    ]
+    caption = "Ensembles: threshold from PH2 validation, largest component, holes filled"
+    return {"caption": caption, "head": head, "rows": table}
+
+
+def few_points(study: Study, results: Mapping[str, JSON]) -> dict[str, list[tuple[float, float, float]]]:
+    """Returns the curves of few images: number, mean and standard deviation of Dice on the external set, by kind.
+
+    Args:
+      study: the study.
+      results: results by the row's name.
+    """
+    none = results.get(alone_row(study, study.scale.drawn.seen[0]).name, {})
+    series: dict[str, list[tuple[float, float, float]]] = {}
+    for kind in KINDS:
+        # No image of PH2, and drawn ones: the left end of both curves with drawn images.
+        known = [(0, none)] if kind != "alone" else []
+        known += [(n, results.get(few_row(study, n, kind).name, {})) for n in sorted(study.scale.drawn.few)]
+        points = [(n, *mean_sd(values(r, "external", "per_image", "dice"))) for n, r in known if "tests" in r]
+        series |= {kind: points} if points else {}
+    return series
+
+
+def few_table(study: Study, few: Mapping[str, Sequence[tuple[float, float, float]]]) -> JSON:
+    """Returns the table of few images, with a line per number and a column per kind.
+
+    Args:
+      study: the study.
+      few: what `few_points` returns.
+    """
+    cells = {(count, kind): f"{mean:.3f} ± {sd:.3f}" for kind, points in few.items() for count, mean, sd in points}
+    counts = (0, *sorted(study.scale.drawn.few))
+    table = [[str(count), *(cells.get((count, kind), "-") for kind in KINDS)] for count in counts]
+    caption = "Few images of PH2, small network: Dice per image on the external set"
+    return {"caption": caption, "head": ["PH2 images", *(f"PH2 {kind}" for kind in KINDS)], "rows": table}
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

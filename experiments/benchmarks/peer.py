@@ -1,136 +1,213 @@
-"""Measures jaxseg beside segmentation_models_pytorch's U-Net with a ResNet-50 encoder, round by round in turns.
+"""Measures jaxseg beside PyTorch, Keras, ONNX Runtime and OpenVINO, round by round in turns.
 
-    python -m venv peer && peer/bin/pip install torch torchvision segmentation-models-pytorch
-    python -m experiments.benchmarks.peer --peer-python peer/bin/python --quick
-    python -m experiments.benchmarks.peer --peer-python peer/bin/python
+    pip install -e '.[test,peer]'
+    python -m experiments.benchmarks.peer --quick
+    python -m experiments.benchmarks.peer
 
-Each network has a separate process, and they work in turns, round by round, so that other load on the machine affects
-all of them. The ratio is computed per round; above 1 jaxseg is faster. PyTorch may be in a separate environment, as
-above, or in jaxseg's (`pip install '.[peer]'`).
+Each contestant has a separate process that sleeps while the others work; they take turns, round by round, so that other
+load on the machine affects all of them. A ratio is computed per round; above 1 jaxseg is faster. "The best" of a group
+has the lowest median. What is not installed gets a line that says so. `--peer-python` names an interpreter of another
+environment for all contestants but jaxseg; it needs NumPy and the packages of the extra `peer`.
 
-Loss, optimiser, batch and image size are the same. The training step of jaxseg includes augmentation, dropout, the
-confusion counts and the gradient's norm, as in training; the peer's step has none of these. jaxseg takes bytes, the
-peer floats. The peer runs in channels_last, compiled on a GPU, in the precision that trains faster there. `resnet50` is
-the peer's encoder; `resnet50v2` is jaxseg's default. Each project has its own decoder. With --quick jaxseg's network is
-tiny, and the ratio means nothing.
+All have jaxseg's network, layer for layer, except segmentation_models_pytorch, which has its own U-Net with the same
+encoder; the numbers of parameters, and the FLOPs of a forward pass as each library counts them, are in the result. ONNX
+Runtime and OpenVINO run the file that `jaxseg.export --format onnx` writes. Loss, optimiser, batch, image size,
+precision and the number of cores are the same. The training step of jaxseg includes augmentation, dropout, the
+confusion counts and the gradient's norm, as in training; those of the others have none of these. jaxseg and the ONNX
+file take bytes, the others floats. With --quick there is one encoder, at 64 pixels in batches of 2, and the ratios mean
+nothing.
 
-About ten minutes on two cores of an AMD EPYC. Expect 1.5 times the peer's rate for a training step with `resnet50v2`,
-and 1.0 times with `resnet50` (`experiments/results/peer_cpu.json`).
+Needs a C++ compiler for `torch.compile`, and up to 20 GiB of memory.
 """
 
 import sys
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.measuring import TINY, parser, positive, save, say
-from experiments.benchmarks.worker import Worker, WorkerError, start
-from experiments.shared.origin import JSON, origin
+from experiments.benchmarks.contestants import CONTESTANTS, ENCODERS, OURS, RIVALS, WHAT
+from experiments.benchmarks.measuring import parser, positive, save, say
+from experiments.benchmarks.worker import Worker, WorkerError
+from experiments.shared.origin import JSON, module_name, origin
 from experiments.shared.tables import markdown, number, per_second, shown, spread
 
-PEER = "segmentation_models_pytorch"
-WHAT = {"train": "train step", "predict": "inference"}
 
-_ours: list[Any] = []
-
-
-def answer(what: str, **arguments: Any) -> JSON:
-    """Measures jaxseg in the worker; `workers/peer_torch.py` does the same for the peer.
+def compare(workers: dict[str, Worker], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Returns each contestant's seconds per step in every round.
 
     Args:
-      what: "device", "prepare", "memory", "train" or "predict".
-      arguments: arguments of the measurement.
-    """
-    import jax
-
-    from experiments.benchmarks.measuring import peak_memory, seconds_of
-    from experiments.benchmarks.workers import bare_step
-
-    if what == "device":
-        return bare_step.device()
-    if what == "prepare":
-        _ours.append(bare_step.Bare(arguments["changes"]))
-        for step in WHAT:
-            _ours[0].run(step, 2)
-        return {}
-    if what == "memory":
-        stats = jax.local_devices()[0].memory_stats() or {}
-        return {"peak_process_bytes": peak_memory(), "peak_device_bytes": stats.get("peak_bytes_in_use")}
-    return {"seconds": seconds_of(_ours[0].run, what, arguments["count"]) / arguments["count"]}
-
-
-def faster_dtype(python: str, shape: JSON, steps: int) -> str:
-    """Returns the precision in which the peer trains faster; a separate process tries it, so no memory stays.
-
-    Args:
-      python: interpreter that has PyTorch.
-      shape: "batch_size" and "image_size".
-      steps: steps of a measurement.
-    """
-    seconds = {}
-    with Worker("experiments.benchmarks.workers.peer_torch", python=python) as peer:
-        for dtype in ("float32", "bfloat16"):
-            peer.ask(what="prepare", dtype=dtype, **shape)
-            seconds[dtype] = min(peer.ask(what="train", count=steps)["seconds"] for _ in range(2))
-    say(f"the peer's seconds per step: {seconds}")
-    return min(seconds, key=seconds.get)
-
-
-def compare(workers: dict[str, Worker], rounds: int, steps: int) -> JSON:
-    """Returns each network's seconds per step in every round, by step.
-
-    Args:
-      workers: processes by network.
+      workers: processes by contestant.
       rounds: number of rounds.
       steps: steps of each round.
     """
-    found = {what: {name: [] for name in workers} for what in WHAT}
-    for what in WHAT:
-        for index in range(rounds):
-            # The order alternates too.
-            names = list(workers) if index % 2 else list(workers)[::-1]
-            for name in names:
-                found[what][name].append(workers[name].ask(what=what, count=steps)["seconds"])
-            say(f"{what}: " + ", ".join(f"{name} {times[-1]:.3f} s" for name, times in found[what].items()))
+    found: dict[str, list[float]] = {name: [] for name in workers}
+    for index in range(rounds):
+        # The order alternates too.
+        for name in list(workers) if index % 2 else list(workers)[::-1]:
+            found[name].append(workers[name].ask(what="run", count=steps)["seconds"])
+        say(", ".join(f"{name} {times[-1]:.3f} s" for name, times in found.items()))
     return found
 
 
-def judged(found: JSON, batch_size: int) -> JSON:
-    """Returns rates and ratios, and the seconds of every round.
+def match(
+    step: str, shape: JSON, names: list[str], missing: dict[str, list[str]], python: str, rounds: int, steps: int
+) -> JSON:
+    """Measures one step of one network by all contestants.
 
     Args:
-      found: seconds per step by step and network, as `compare` returns them.
-      batch_size: images of a step.
+      step: "train" or "predict".
+      shape: "encoder", "dtype", "batch_size" and "image_size".
+      names: names of the contestants.
+      missing: packages that each of them lacks, by name.
+      python: interpreter of all but jaxseg.
+      rounds: number of rounds.
+      steps: steps of each round.
+
+    Returns:
+      "step", "encoder", and "contestants": for each "seconds_by_round", "first_step_seconds", memory and facts, or
+      "failed" with the reason.
     """
-    result = {}
-    for what, seconds in found.items():
-        result[what] = {
-            name: {
-                "seconds_by_round": times,
-                "images_per_second": per_second(batch_size, spread(times)),
-                "ratio": spread([peer / ours for peer, ours in zip(seconds[PEER], times, strict=True)]),
-            }
-            for name, times in seconds.items()
-        }
-    return result
+    found: dict[str, JSON] = {name: {"failed": f"not installed: {', '.join(missing[name])}"} for name in names}
+    with ExitStack() as stack:
+        onnx_file = str(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jaxseg-peer-"))) / "network.onnx")
+        workers = {}
+        for name in (name for name in names if not missing[name]):
+            contestant, file = CONTESTANTS[name], {}
+            say(f"{WHAT[step]}, {shape['encoder']}: {name} starts")
+            try:
+                if contestant.worker == "peer_onnx":
+                    file = {"onnx_file": export(shape, onnx_file)}
+                interpreter = sys.executable if name == OURS else python
+                worker = stack.enter_context(Worker(contestant.module, python=interpreter, env=contestant.env))
+                found[name] = worker.ask(what="prepare", step=step, **shape, **contestant.options, **file)
+                workers[name] = worker
+            except WorkerError as error:
+                if name == OURS:
+                    raise
+                found[name] = {"failed": str(error)}
+        for name, times in compare(workers, rounds, steps).items():
+            found[name] |= {"seconds_by_round": times}
+            found[name] |= workers[name].ask(what="memory")
+            found[name] |= workers[name].ask(what="facts")
+    return {"step": step, "encoder": shape["encoder"], "contestants": found}
+
+
+def export(shape: JSON, path: str) -> str:
+    """Has a process write jaxseg's network as ONNX, unless it is there, and returns the path.
+
+    Args:
+      shape: "encoder" and "image_size" among others.
+      path: file to write.
+    """
+    if not Path(path).exists():
+        with Worker(CONTESTANTS[OURS].module) as worker:
+            worker.ask(what="export", encoder=shape["encoder"], image_size=shape["image_size"], path=path)
+    return path
+
+
+def judged(played: JSON, batch_size: int) -> JSON:
+    """Adds rates and ratios to a match.
+
+    Args:
+      played: the match, as `match` returns it.
+      batch_size: images of a step.
+
+    Returns:
+      The match; each contestant that was measured has "images_per_second" and "ratio", its seconds over jaxseg's in
+      each round. "best" lists, for each group of rivals with a member that was measured, the "rivals", the "name" of
+      their best, and the "aim", or None.
+    """
+    measured = {name: c for name, c in played["contestants"].items() if "seconds_by_round" in c}
+    ours = measured[OURS]["seconds_by_round"]
+    for contestant in measured.values():
+        times = contestant["seconds_by_round"]
+        contestant["images_per_second"] = per_second(batch_size, spread(times))
+        contestant["ratio"] = spread([theirs / own for theirs, own in zip(times, ours, strict=True)])
+    best = []
+    for rivals in RIVALS[played["step"]]:
+        there = [name for name in rivals.members if name in measured]
+        if there:
+            fastest = max(there, key=lambda name: measured[name]["images_per_second"]["median"])
+            best.append({"rivals": rivals.title, "name": fastest, "aim": rivals.aims.get(played["encoder"])})
+    return {**played, "best": best}
+
+
+def aim(best: JSON, played: JSON) -> str:
+    """Returns what was aimed at, and whether it is reached.
+
+    Args:
+      best: an entry of the match's "best".
+      played: the match.
+    """
+    if best["aim"] is None:
+        return ""
+    reached = played["contestants"][best["name"]]["ratio"]["median"] >= best["aim"]
+    return f"{best['aim']}, {'reached' if reached else 'missed'}"
 
 
 def tables(result: JSON) -> str:
-    """Returns the Markdown table."""
-    rows = [
-        (WHAT[what], name, result["dtypes"][name], shown(network["images_per_second"]), shown(network["ratio"]))
-        for what, networks in result["measured"].items()
-        for name, network in networks.items()
-    ]
-    peak = ", ".join(
-        f"{name} {number((network['peak_device_bytes'] or network['peak_process_bytes']) / 2**30)} GiB"
-        for name, network in result["memory"].items()
+    """Returns the Markdown tables."""
+    rows, ratios = [], []
+    for played in result["matches"]:
+        case = (WHAT[played["step"]], played["encoder"])
+        for name, contestant in played["contestants"].items():
+            title = CONTESTANTS[name].title
+            if "failed" in contestant:
+                rows.append((*case, title, contestant["failed"], *[""] * 6))
+                continue
+            peak = contestant.get("peak_device_bytes") or contestant["peak_process_bytes"]
+            parameters, flops = contestant["parameters"], contestant["flops"]
+            rows.append(
+                (
+                    *case,
+                    title,
+                    shown(contestant["images_per_second"]),
+                    shown(contestant["ratio"]),
+                    number(contestant["first_step_seconds"]),
+                    number(peak / 2**30),
+                    f"{parameters:,}" if parameters else "",
+                    number(flops / result["batch_size"] / 1e9) if flops else "",
+                    contestant["how"],
+                )
+            )
+        for best in played["best"]:
+            contestant = played["contestants"][best["name"]]
+            title = CONTESTANTS[best["name"]].title
+            ratios.append((*case, best["rivals"], title, shown(contestant["ratio"]), aim(best, played)))
+    head = (
+        "Step",
+        "Network",
+        "By",
+        "Images per second",
+        "jaxseg's rate / its",
+        "Seconds to the first step",
+        "Peak, GiB",
+        "Parameters",
+        "Forward, GFLOPs per image",
+        "How",
     )
-    head = ("Step", "Network", "Precision", "Images per second", "Of the peer's rate")
-    return (
-        f"{markdown(head, rows)}\n\nMedian and quartiles over rounds; batch {result['batch_size']}, "
-        f"{result['image_size']} px. Most memory, of the process or of the GPU: {peak}. Peer: "
-        + ", ".join(f"{name} {version}" for name, version in result["peer"].items())
+    versions = {name: version for played in result["matches"] for name, version in peers_versions(played).items()}
+    return "\n\n".join(
+        [
+            markdown(("Step", "Network", "Beside", "Their fastest", "jaxseg's rate / its", "Aim"), ratios),
+            markdown(head, rows),
+            f"Median and quartiles over {result['rounds']} rounds of {result['steps_per_round']['train']} training or "
+            f"{result['steps_per_round']['predict']} inference steps; batch {result['batch_size']}, "
+            f"{result['image_size']} px, {result['dtype']}. Memory of the process, or of the GPU. Peers: "
+            + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        ]
     )
+
+
+def peers_versions(played: JSON) -> dict[str, str]:
+    """Returns the versions of all packages in a match besides jaxseg's own.
+
+    Args:
+      played: the match.
+    """
+    others = [c.get("versions", {}) for name, c in played["contestants"].items() if name != OURS]
+    return {name: version for versions in others for name, version in versions.items()}
 
 
 def draw(result: JSON, ax: Any) -> None:
@@ -140,74 +217,65 @@ def draw(result: JSON, ax: Any) -> None:
       result: all numbers.
       ax: Matplotlib axes.
     """
-    groups = [(what, name) for what in WHAT for name in result["measured"][what] if name != PEER]
-    for place, (what, name) in enumerate(groups):
-        ours, peer = (result["measured"][what][n]["seconds_by_round"] for n in (name, PEER))
-        ax.plot([place] * len(ours), [b / a for a, b in zip(ours, peer, strict=True)], "o", alpha=0.6)
-    ax.axhline(1, color="grey", linewidth=1)
-    ax.set_xticks(range(len(groups)), [f"{name}\n{WHAT[what]}" for what, name in groups])
-    ax.set(ylabel="jaxseg's rate / the peer's, each round", ylim=(0, None))
+    labels = []
+    for played in result["matches"]:
+        for name, contestant in played["contestants"].items():
+            if name != OURS and "failed" not in contestant:
+                ours = played["contestants"][OURS]["seconds_by_round"]
+                ratios = [b / a for a, b in zip(ours, contestant["seconds_by_round"], strict=True)]
+                ax.plot(ratios, [len(labels)] * len(ratios), "o", alpha=0.6, markersize=4)
+                labels.append(f"{WHAT[played['step']]}, {played['encoder']}: {CONTESTANTS[name].title}")
+    ax.axvline(1, color="grey", linewidth=1)
+    ax.set_yticks(range(len(labels)), labels, fontsize=6)
+    ax.invert_yaxis()
+    ax.set(xlabel="jaxseg's rate / the other's, each round", xlim=(0, None))
 
 
 def main() -> None:
     """Measures in turns."""
-    arguments = parser(__doc__, rounds=9)
-    arguments.add_argument("--peer-python", default=sys.executable, metavar="PATH", help="interpreter that has PyTorch")
+    arguments = parser(__doc__, rounds=7)
     arguments.add_argument(
-        "--peer-dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="default: auto"
+        "--peer-python", default=sys.executable, metavar="PATH", help="interpreter of all but jaxseg; default: this one"
+    )
+    peers = [name for name in CONTESTANTS if name != OURS]
+    arguments.add_argument(
+        "--peers", nargs="+", choices=peers, default=peers, metavar="P", help=f"default: {' '.join(peers)}"
     )
     arguments.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), help="precision of jaxseg; default: CPU float32, else bfloat16"
+        "--encoders",
+        nargs="+",
+        choices=ENCODERS,
+        metavar="E",
+        help=f"default: {' '.join(ENCODERS)}; --quick: the first",
     )
+    arguments.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: CPU float32, else bfloat16")
     arguments.add_argument("--batch-size", type=positive, metavar="N", help="default: CPU 8, else 64")
     arguments.add_argument("--image-size", type=positive, default=224, metavar="N", help="default: 224")
-    arguments.add_argument("--steps", type=positive, metavar="N", help="steps of each round; default: CPU 1, else 20")
     args = arguments.parse_args()
-    with ExitStack() as stack:
-        workers = {
-            "resnet50v2": stack.enter_context(Worker("experiments.benchmarks.peer")),
-            "resnet50": stack.enter_context(Worker("experiments.benchmarks.peer")),
-            PEER: stack.enter_context(Worker("experiments.benchmarks.workers.peer_torch", python=args.peer_python)),
-        }
-        try:
-            peer = workers[PEER].ask(what="versions")
-        except WorkerError:
-            sys.exit(f"{args.peer_python}: lacks PyTorch or {PEER}; give --peer-python, or pip install '.[peer]'")
-        device = workers["resnet50"].ask(what="device")
-        cpu = device["platform"] == "cpu"
-        result = origin("benchmark_peer", device)
-        batch_size, image_size = args.batch_size or (8 if cpu else 64), args.image_size
-        rounds, steps = args.rounds, args.steps or (1 if cpu else 20)
-        if args.quick:
-            batch_size, image_size, rounds, steps = 2, 64, 2, 1
-        ours = args.dtype or ("float32" if cpu else "bfloat16")
-        shape = {"batch_size": batch_size, "image_size": image_size}
-        for name in ("resnet50v2", "resnet50"):
-            say(f"compiling {name}")
-            changes = {
-                "model.encoder": name,
-                "model.dtype": ours,
-                "train.batch_size": batch_size,
-                "data.image_size": image_size,
-                "train.devices": 0 if cpu else 1,  # the peer uses the whole CPU, too
-                **(TINY if args.quick else {}),
-            }
-            workers[name].ask(what="prepare", changes=changes)
-        dtype = args.peer_dtype if args.peer_dtype != "auto" else faster_dtype(args.peer_python, shape, steps)
-        workers[PEER].ask(what="prepare", dtype=dtype, **shape)
-        measured = judged(compare(workers, rounds, steps), batch_size)
-        memory = {name: worker.ask(what="memory") for name, worker in workers.items()}
-    dtypes = {"resnet50v2": ours, "resnet50": ours, PEER: dtype}
-    result |= {
-        **shape,
-        "steps_per_round": steps,
-        "peer": peer,
-        "dtypes": dtypes,
-        "memory": memory,
-        "measured": measured,
-    }
-    save(args, f"peer_{device['platform']}", result, tables(result), lambda ax: draw(result, ax))
+    with Worker(CONTESTANTS[OURS].module) as worker:
+        device = worker.ask(what="device")
+    platform, cpu = device["platform"], device["platform"] == "cpu"
+    result = origin("benchmark_peer", device)
+    dtype, rounds = args.dtype or ("float32" if cpu else "bfloat16"), args.rounds
+    shape = {"dtype": dtype, "batch_size": args.batch_size or (8 if cpu else 64), "image_size": args.image_size}
+    encoders, steps = args.encoders or ENCODERS, {"train": 1, "predict": 3} if cpu else {"train": 20, "predict": 20}
+    if args.quick:
+        shape, rounds, steps = {**shape, "batch_size": 2, "image_size": 64}, 2, dict.fromkeys(WHAT, 1)
+        encoders = args.encoders or ENCODERS[:1]
+    chosen = [OURS, *(name for name in CONTESTANTS if name in args.peers)]
+    missing = {name: CONTESTANTS[name].missing(args.peer_python) for name in chosen if name != OURS} | {OURS: []}
+    matches = []
+    for encoder in encoders:
+        for step in WHAT:
+            names = [name for name in chosen if CONTESTANTS[name].takes_part(step, encoder, dtype, platform)]
+            played = match(step, {**shape, "encoder": encoder}, names, missing, args.peer_python, rounds, steps[step])
+            matches.append(judged(played, shape["batch_size"]))
+    result |= {**shape, "rounds": rounds, "steps_per_round": steps, "matches": matches}
+    save(args, f"peer_{platform}", result, tables(result), lambda ax: draw(result, ax))
 
 
 if __name__ == "__main__":
-    start(answer, main)
+    try:
+        main()
+    except WorkerError as error:
+        sys.exit(f"{module_name()}: error: {error}")

@@ -8,7 +8,8 @@ A benchmark that was not run on a kind of device has a line that says so. No num
 import json
 from collections.abc import Callable, Iterator
 
-from experiments.benchmarks import ahead, job, peer, step
+from experiments.benchmarks import ahead, job, memory, peer, step
+from experiments.benchmarks.contestants import CONTESTANTS, WHAT
 from experiments.shared.origin import JSON, RESULTS, hardware, source
 from experiments.shared.tables import PAGE, markdown, number, shown, write_between
 
@@ -21,7 +22,7 @@ Row = tuple[str, str, str]
 
 def step_rows(result: JSON) -> Iterator[Row]:
     """Yields the bare steps."""
-    for what, title in peer.WHAT.items():
+    for what, title in WHAT.items():
         for measured in result["cases"]:
             label = step.label(measured["case"])
             if "failed" in measured:
@@ -33,15 +34,36 @@ def step_rows(result: JSON) -> Iterator[Row]:
 
 
 def peer_rows(result: JSON) -> Iterator[Row]:
-    """Yields the rates beside the peer's."""
-    measured, shape = result["measured"], f"batch {result['batch_size']}, {result['image_size']} px"
-    for what, title in peer.WHAT.items():
-        for name, network in measured[what].items():
-            if name != peer.PEER:
-                theirs = shown(measured[what][peer.PEER]["images_per_second"])
-                dtypes = f"{result['dtypes'][name]}, peer {result['dtypes'][peer.PEER]}"
-                numbers = f"{shown(network['ratio'])} times the peer's rate, which is {theirs} images/s"
-                yield f"{title.capitalize()} beside PyTorch", f"{name}, {shape}, {dtypes}", numbers
+    """Yields the rate beside the best of each group of rivals, and who was not measured."""
+    shape = f"batch {result['batch_size']}, {result['image_size']} px, {result['dtype']}"
+    for played in result["matches"]:
+        title, case = WHAT[played["step"]].capitalize(), f"{played['encoder']}, {shape}"
+        for best in played["best"]:
+            found = played["contestants"][best["name"]]
+            reached = peer.aim(best, played)
+            fastest, rate = CONTESTANTS[best["name"]].title, shown(found["images_per_second"])
+            numbers = f"{shown(found['ratio'])} times the rate of {fastest}, the fastest, which is {rate} images/s"
+            numbers += f"; aim: {reached}" if reached else ""
+            yield f"{title} beside {best['rivals']}", case, numbers
+        for name, found in played["contestants"].items():
+            if "failed" in found:
+                yield f"{title} beside {CONTESTANTS[name].title}", case, found["failed"]
+
+
+def memory_rows(result: JSON) -> Iterator[Row]:
+    """Yields the memory of training beside PyTorch's."""
+    shape = f"batch {result['batch_size']}, {result['image_size']} px, float32"
+    for measured in result["cases"]:
+        case = f"{measured['encoder']}, {measured['title']}, {shape}"
+        if "failed" in measured:
+            yield "Memory of training", case, measured["failed"]
+            continue
+        peak, times, growth = memory.numbers(measured, result["cases"])
+        yield (
+            "Memory of training",
+            case,
+            f"{peak}" + (f", {times} times eager PyTorch's" if times else "") + f"; {growth}",
+        )
 
 
 def job_rows(result: JSON) -> Iterator[Row]:
@@ -92,6 +114,7 @@ def ahead_rows(result: JSON) -> Iterator[Row]:
 BENCHMARKS: dict[str, Callable[[JSON], Iterator[Row]]] = {
     "step": step_rows,
     "peer": peer_rows,
+    "memory": memory_rows,
     "job": job_rows,
     "input": input_rows,
     "ahead": ahead_rows,
@@ -104,7 +127,8 @@ def table() -> str:
     rows, origins = [], []
     missing = {platform: [] for platform in PLATFORMS}
     for name, rows_of in BENCHMARKS.items():
-        for platform in PLATFORMS if name != "ahead" else ("cpu",):  # compiled on a CPU for other devices
+        # "ahead" compiles on a CPU for other devices; "memory" is that of a process, which other devices do not share.
+        for platform in ("cpu",) if name in ("ahead", "memory") else PLATFORMS:
             path = RESULTS / f"{name}_{platform}.json"
             result = json.loads(path.read_text()) if path.exists() else {"quick": True}
             if result["quick"]:  # a trial of the script, whose numbers mean nothing

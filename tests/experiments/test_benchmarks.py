@@ -70,15 +70,29 @@ def test_input(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not importlib.util.find_spec("segmentation_models_pytorch"), reason="needs PyTorch: pip install -e '.[peer]'"
-)
+@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs PyTorch: pip install -e '.[peer]'")
 def test_peer(tmp_path):
-    """If broken, the two frameworks do not take turns, or a round of one has no partner."""
-    result = run("peer", tmp_path, "--peer-dtype", "float32")
-    for networks in result["measured"].values():
-        assert {len(of["seconds_by_round"]) for of in networks.values()} == {2}
-        assert networks["segmentation_models_pytorch"]["ratio"]["median"] == 1
+    """If broken, the frameworks do not take turns, or train different networks."""
+    result = run("peer", tmp_path, "--peers", "torch")
+    for played in result["matches"]:
+        found = played["contestants"]
+        assert {len(contestant["seconds_by_round"]) for contestant in found.values()} == {2}
+        assert found["torch"]["parameters"] == found["jaxseg"]["parameters"]
+        # XLA leaves out the products with padding, of which small images have many.
+        assert found["jaxseg"]["flops"] == pytest.approx(found["torch"]["flops"], rel=0.15)
+        assert found["jaxseg"]["ratio"]["median"] == 1
+
+
+@pytest.mark.slow
+def test_memory(tmp_path):
+    """If broken, the memory of training is not noted epoch by epoch, or a missing PyTorch ends the measurement."""
+    result = run("memory", tmp_path)
+    ours, one, *peers = result["cases"]
+    for case in (ours, one):
+        assert len(case["resident_bytes"]) == case["steps"] == 6
+        assert max(case["resident_bytes"]) < 1.01 * case["peak_process_bytes"]  # Linux counts both inexactly
+    for case in peers:
+        assert case["failed"].startswith("not installed") or len(case["resident_bytes"]) == case["steps"] - 1
 
 
 @pytest.mark.slow
@@ -161,7 +175,7 @@ def test_the_table_tells_what_was_not_run(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "RESULTS", tmp_path)
     rows = table.table().splitlines()[2:]
     assert [row.rpartition("not run | ")[2] for row in rows] == ["CPU |", "GPU |", "TPU |"]
-    assert [row.count("`benchmarks.") for row in rows] == [5, 4, 4]  # what is compiled ahead is so on a CPU
+    assert [row.count("`benchmarks.") for row in rows] == [6, 4, 4]  # compiled ahead, and memory: on a CPU alone
 
 
 def test_spreads():

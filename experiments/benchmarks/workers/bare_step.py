@@ -29,6 +29,8 @@ class Bare:
 
     Attributes:
       batch_size: images per step over all devices.
+      devices: number of devices.
+      parameters: number of trained values.
 
     Args:
       changes: settings that differ from the defaults.
@@ -41,8 +43,10 @@ class Bare:
         rng = np.random.default_rng(0)
         image = rng.integers(0, 256, (self.batch_size, size, size, 3), np.uint8)
         mask = (rng.random((self.batch_size, size, size, 1)) > 0.7).astype(np.uint8)
+        self.devices = len(steps.devices)
         self._batch = steps.shard({"image": image, "mask": mask, "valid": np.ones(self.batch_size, bool)})
         self._state = steps.replicate(create_train_state(jax.random.key(0), config))
+        self.parameters = sum(value.size for value in jax.tree.leaves(self._state.params))
         self._rest = steps.replicate(jax.random.key(1)), steps.replicate(np.float32(config.optim.learning_rate))
 
     def cost(self, what: str) -> JSON:
@@ -52,15 +56,14 @@ class Bare:
         lowered = step.lower(*args)
         traced = time.perf_counter()
         compiled = lowered.compile()
-        devices = len(self._steps.devices)
         return {
             "trace_seconds": traced - began,
             "compile_seconds": time.perf_counter() - traced,
             # FLOPs before compilation: on a GPU, compiled convolutions are calls into a library, whose work is not
             # counted, and work that the compiler adds is no floor. Bytes after compilation, of the fused program.
-            "flops": lowered.cost_analysis()["flops"] * devices,
-            "compiled_flops": compiled.cost_analysis()["flops"] * devices,
-            "bytes": compiled.cost_analysis()["bytes accessed"] * devices,
+            "flops": lowered.cost_analysis()["flops"] * self.devices,
+            "compiled_flops": compiled.cost_analysis()["flops"] * self.devices,
+            "bytes": compiled.cost_analysis()["bytes accessed"] * self.devices,
             "memory_bytes": program_memory(compiled.memory_analysis()),
         }
 

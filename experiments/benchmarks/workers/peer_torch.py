@@ -1,97 +1,105 @@
-"""The peer's side of `benchmarks.peer`: segmentation_models_pytorch's U-Net, in a process without JAX.
+"""PyTorch's side of `benchmarks.peer`, in a process without JAX.
 
-Loss (focal, equation 2), batch, size and optimiser are those of jaxseg; channels_last; compiled on a GPU. It takes a
-batch of floats that stays on the device. Its step has no augmentation, no dropout and no confusion counts.
+It has jaxseg's network, or segmentation_models_pytorch's own U-Net; eager or compiled; in channels_last, with Adam as
+one kernel. The loss (focal, equation 2) is jaxseg's. The batch of floats stays on the device. The step has no
+augmentation, no dropout and no confusion counts.
 """
 
-import sys
-from typing import Any
+import contextlib
 
-import segmentation_models_pytorch as smp
 import torch
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.benchmarks.measuring import peak_memory, seconds_of
-from experiments.benchmarks.worker import serve
+from experiments.benchmarks.workers.contest import answering, cores, take_part
+from experiments.shared.origin import JSON, versions
 
 _GPU = torch.cuda.is_available()
 _DEVICE = torch.device("cuda" if _GPU else "cpu")
 
 
 class Peer:
-    """Model, optimiser and batch in one precision.
+    """Model, optimiser and batch.
 
     Args:
+      step: "train" or "predict".
+      encoder: name of the encoder.
       dtype: "float32" (on a GPU TensorFloat-32) or "bfloat16" (autocast).
       batch_size: images of a step.
       image_size: side of the images, pixels.
+      compiled: whether `torch.compile` compiles the network with its loss; for inference with frozen weights.
+      network: "jaxseg", or "smp" for segmentation_models_pytorch's own.
     """
 
-    def __init__(self, dtype: str, batch_size: int, image_size: int):
-        torch.set_float32_matmul_precision("high")
+    def __init__(
+        self, step: str, encoder: str, dtype: str, batch_size: int, image_size: int, compiled: bool, network: str
+    ):
+        torch.set_num_threads(cores())
+        torch.set_float32_matmul_precision("high" if _GPU else "highest")
         torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
         torch.manual_seed(0)
-        self._bfloat16 = dtype == "bfloat16"
-        model = smp.Unet("resnet50", encoder_weights=None, classes=1).to(_DEVICE, memory_format=torch.channels_last)
-        self._optimizer = torch.optim.Adam(model.parameters(), 1e-4, eps=1e-7, fused=_GPU)
-        self._model = torch.compile(model) if _GPU else model
+        self._train, self._bfloat16, self._compiled = step == "train", dtype == "bfloat16", compiled
+        self._packages = ("torch",)
+        model = self._network(encoder, network).to(_DEVICE, memory_format=torch.channels_last)
+        self._model = model.train(self._train)
+        self._optimizer = torch.optim.Adam(model.parameters(), 1e-4, eps=1e-7, fused=True)
         images = torch.rand(batch_size, 3, image_size, image_size, device=_DEVICE)
         self._images = images.to(memory_format=torch.channels_last)
         self._masks = (torch.rand(batch_size, 1, image_size, image_size, device=_DEVICE) > 0.7).float()
+        self._pass = self._loss if self._train else self._probability
+        # Frozen weights need no_grad; it is the stricter mode that saves more work where nothing is compiled.
+        self._mode = contextlib.nullcontext if self._train else torch.no_grad if compiled else torch.inference_mode
+        if compiled:
+            torch._inductor.config.freezing = not self._train
+            self._pass = torch.compile(self._pass)
 
-    def run(self, what: str, count: int) -> None:
-        """Takes steps and waits for the last.
-
-        Args:
-          what: "train" or "predict".
-          count: number of steps.
-        """
-        self._model.train(what == "train")
+    def run(self, count: int) -> None:
+        """Takes steps and waits for the last."""
         for _ in range(count):
-            self._train() if what == "train" else self._predict()
+            if self._train:
+                self._optimizer.zero_grad(set_to_none=True)
+            with self._mode():
+                result = self._pass()
+            if self._train:
+                result.backward()
+                self._optimizer.step()
         if _GPU:
             torch.cuda.synchronize()
 
+    def facts(self) -> JSON:
+        """Returns parameters, FLOPs, versions and how it runs."""
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self._logits()
+        how = "compiled" + ("" if self._train else ", frozen weights") if self._compiled else "eager"
+        return {
+            "parameters": sum(p.numel() for p in self._model.parameters()),
+            "flops": counter.get_total_flops(),
+            "versions": versions(self._packages),
+            "how": f"channels_last, {how}, " + ("one GPU" if _GPU else f"{torch.get_num_threads()} threads"),
+            "peak_device_bytes": torch.cuda.max_memory_allocated() if _GPU else None,
+        }
+
+    def _network(self, encoder: str, network: str) -> torch.nn.Module:
+        if network == "smp":
+            import segmentation_models_pytorch as smp
+
+            self._packages += ("segmentation_models_pytorch",)
+            return smp.Unet(encoder, encoder_weights=None, classes=1)
+        from experiments.benchmarks.workers.torch_network import ResNetUNet
+
+        return ResNetUNet(encoder)
+
     def _logits(self) -> torch.Tensor:
         with torch.autocast(_DEVICE.type, torch.bfloat16, enabled=self._bfloat16):
-            return self._model(self._images)
+            return self._model(self._images).float()
 
-    def _train(self) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        entropy = functional.binary_cross_entropy_with_logits(self._logits().float(), self._masks, reduction="none")
-        (0.8 * (1 - torch.exp(-entropy)) ** 2 * entropy).mean().backward()
-        self._optimizer.step()
+    def _loss(self) -> torch.Tensor:
+        entropy = functional.binary_cross_entropy_with_logits(self._logits(), self._masks, reduction="none")
+        return (0.8 * (1 - torch.exp(-entropy)) ** 2 * entropy).mean()
 
-    def _predict(self) -> None:
-        with torch.inference_mode():
-            torch.sigmoid(self._logits().float())
-
-
-_peers: list[Peer] = []
-
-
-def answer(what: str, **arguments: Any) -> dict[str, Any]:
-    """Measures for `benchmarks.peer`.
-
-    Args:
-      what: "versions", "prepare", "memory", "train" or "predict".
-      arguments: arguments of the measurement.
-    """
-    if what == "prepare":
-        _peers[:] = [Peer(**arguments)]
-        for step in ("train", "predict"):
-            _peers[0].run(step, 2)
-        return {}
-    if what == "versions":
-        kind = torch.cuda.get_device_name() if _GPU else "cpu"
-        return {"torch": torch.__version__, "segmentation_models_pytorch": smp.__version__, "device": kind}
-    if what == "memory":
-        device = torch.cuda.max_memory_allocated() if _GPU else None
-        return {"peak_process_bytes": peak_memory(), "peak_device_bytes": device}
-    return {"seconds": seconds_of(_peers[0].run, what, arguments["count"]) / arguments["count"]}
+    def _probability(self) -> torch.Tensor:
+        return torch.sigmoid(self._logits())
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["--worker"]:
-        sys.exit(f"{__doc__}\nIt is started by experiments.benchmarks.peer.")
-    serve(answer)
+    take_part(__doc__, answering(Peer))

@@ -3,7 +3,6 @@
 The trainer has no timers: a hook records when each phase begins and ends, and JAX reports compilations.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from typing import Any
 
 import jax
 
-from experiments.benchmarks.measuring import PARTS, peak_memory, timed_rounds
+from experiments.benchmarks.measuring import PARTS, peak_memory, resident_memory, timed_rounds
 from experiments.shared.origin import JSON
 from experiments.shared.tables import spread
 from jaxseg.training.hooks import Hook
@@ -156,10 +155,3 @@ def bare_step(changes: Mapping[str, Any], rounds: int, steps: int) -> JSON:
 
     network = bare.Bare(changes)
     return spread(timed_rounds(lambda count: network.run("train", count), rounds, steps))
-
-
-def resident_memory() -> int | None:
-    """Returns the memory that this process has now, bytes; None where the system does not tell."""
-    with contextlib.suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return None

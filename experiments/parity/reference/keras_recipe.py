@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -34,7 +33,7 @@ if FLOAT64:
 import keras
 import numpy as np
 
-from experiments.parity.reference import recipe
+from experiments.parity.reference import keras_network, recipe
 from jaxseg.config import Config
 from jaxseg.models import create_model
 from jaxseg.optim import create_optimizer
@@ -46,8 +45,6 @@ CONFIG = Config().updated(
     {"data.image_size": SIZE, "augment.enabled": False, "model.dropout": 0.0, "train.batch_size": BATCH}
 )
 """The paper's settings, except randomness and size."""
-
-SKIPS = ("conv4_block6_1_relu", "conv3_block4_1_relu", "conv2_block3_1_relu", "conv1_conv", None)
 
 
 def batches() -> list[dict[str, np.ndarray]]:
@@ -62,45 +59,15 @@ def batches() -> list[dict[str, np.ndarray]]:
     return made
 
 
-def keras_model() -> keras.Model:
-    """Returns the network as README describes it: Keras' ResNet50V2 and the decoder on its taps."""
-    layers = keras.layers
-    images = keras.Input((SIZE, SIZE, 3))
-    scaled = layers.Rescaling(1 / 127.5, offset=-1.0)(images)
-    encoder = keras.applications.ResNet50V2(include_top=False, weights=None, input_tensor=scaled)
-    x = encoder.get_layer("post_relu").output
-    for stage, (channels, skip) in enumerate(zip(CONFIG.model.decoder_channels, SKIPS, strict=True), start=1):
-        x = layers.Conv2DTranspose(channels, 2, strides=2, name=f"decoder{stage}.up")(x)
-        if skip:
-            x = layers.Concatenate()([x, encoder.get_layer(skip).output])
-        for i in (1, 2):
-            name = f"decoder{stage}.block.{{}}{i}"
-            x = layers.Conv2D(channels, 3, padding="same", use_bias=False, name=name.format("conv"))(x)
-            x = layers.BatchNormalization(momentum=0.9, name=name.format("bn"))(x)
-            x = layers.ReLU()(x)
-    return keras.Model(images, layers.Conv2D(1, 1, name="head.conv")(x))
-
-
-def equation_2(masks: Any, logits: Any) -> Any:
-    """The paper's loss as printed, per pixel; Keras takes the mean.
-
-    Args:
-      masks: truth {0, 1}.
-      logits: logits of lesion.
-    """
-    bce = keras.ops.binary_crossentropy(masks, logits, from_logits=True)
-    return CONFIG.loss.alpha * (1 - keras.ops.exp(-bce)) ** CONFIG.loss.gamma * bce
-
-
 def names_in_jaxseg(layer: keras.Layer, variable: str) -> tuple[str, ...]:
-    """Returns the path of a Keras variable among jaxseg's; names with dots are ours, the others its encoder's.
+    """Returns the path of a Keras variable among jaxseg's; names with hyphens are ours, the others its encoder's.
 
     Args:
       layer: Keras' name of the layer.
       variable: Keras' name of the variable.
     """
     name = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}.get(variable, variable)
-    return (*(layer.name.split(".") if "." in layer.name else ("encoder", layer.name)), name)
+    return (*(layer.name.split("-") if "-" in layer.name else ("encoder", layer.name)), name)
 
 
 def initial_state(model: keras.Model) -> TrainState:
@@ -110,7 +77,7 @@ def initial_state(model: keras.Model) -> TrainState:
         for w in layer.weights:
             value = recipe.weight(layer.name, w.name, tuple(w.shape)).astype(keras.config.floatx())
             w.assign(value)
-            turned = layer.name.endswith(".up") and w.name == "kernel"
+            turned = layer.name.endswith("-up") and w.name == "kernel"
             values[names_in_jaxseg(layer, w.name)] = value.swapaxes(2, 3) if turned else value
     images = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.uint8)
     shapes = jax.eval_shape(functools.partial(create_model(CONFIG.model).init, train=False), jax.random.key(0), images)
@@ -139,9 +106,9 @@ def run() -> dict[str, list[float]]:
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("float64")
         object.__setattr__(CONFIG.model, "dtype", "float64")  # a type that the settings do not offer
-    model = keras_model()
+    model = keras_network.unet("resnet50v2", SIZE, CONFIG.model.decoder_channels)
     state = initial_state(model)
-    model.compile(optimizer=keras.optimizers.Adam(CONFIG.optim.learning_rate), loss=equation_2)
+    model.compile(optimizer=keras.optimizers.Adam(CONFIG.optim.learning_rate), loss=keras_network.equation_2)
 
     steps = Steps(CONFIG, jax.local_devices()[:1])
     state, key = steps.replicate(state), steps.replicate(jax.random.key(1))

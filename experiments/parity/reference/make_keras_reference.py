@@ -18,12 +18,9 @@ import keras
 import numpy as np
 
 from experiments.parity.reference import recipe
+from experiments.parity.reference.keras_network import ENCODERS, TAPS
 
 PATH = Path(__file__).with_name("keras_reference.npz")
-TAPS = {
-    "resnet50v2": ("conv1_conv", "conv2_block3_1_relu", "conv3_block4_1_relu", "conv4_block6_1_relu", "post_relu"),
-    "resnet50": ("conv1_relu", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out", "conv5_block3_out"),
-}
 
 
 def keras_encoder(name: str, top: bool = False) -> keras.Model:
@@ -33,8 +30,7 @@ def keras_encoder(name: str, top: bool = False) -> keras.Model:
       name: name of the network.
       top: whether it has its classification layers.
     """
-    create = {"resnet50v2": keras.applications.ResNet50V2, "resnet50": keras.applications.ResNet50}[name]
-    model = create(weights=None, include_top=top)
+    model = ENCODERS[name](weights=None, include_top=top)
     for layer in model.layers:
         layer.set_weights([recipe.weight(layer.name, w.name, tuple(w.shape)) for w in layer.weights])
     return model

@@ -21,6 +21,7 @@ import PIL
 import jaxseg
 from jaxseg.data.examples import Example, Examples
 from jaxseg.errors import refuse_unreadable
+from jaxseg.system.machine import cache_folder, cores
 from jaxseg.system.progress_bar import progress
 
 _DIGITS = 32
@@ -82,8 +83,6 @@ def identify(
       UserError: a file that cannot be read or decoded.
       Interrupted: `stop` said so.
     """
-    from jaxseg.system.startup import cores  # imports JAX, for which those who only open a set need not wait
-
     cache = _Cache(examples.dataset)
     by_file = {identity.file: identity.image for identity in known if identity.file}
     # Stamps are taken before files are read: what is written meanwhile changes them again.
@@ -221,8 +220,6 @@ def cache_file(dataset: str, ending: str) -> Path | None:
       dataset: the set's name, or its folder.
       ending: of the file's name, as ".json".
     """
-    from jaxseg.system.startup import cache_folder
-
     try:
         return cache_folder().parent / "images" / f"{hash_bytes(dataset.encode())}{ending}"
     except (OSError, RuntimeError):

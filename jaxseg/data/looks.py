@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.identity import Identity, cache_file, hash_bytes, write_cache
+from jaxseg.system.machine import cores
 
 DISTANCE = 30
 """Most of the 256 bits by which the difference hashes of near-duplicates differ.
@@ -262,8 +263,6 @@ class Album:
           identities: what they hold.
           seen: the looks of those that were decoded for another purpose, by index.
         """
-        from jaxseg.system.startup import cores
-
         keys = [hash_bytes((identity.image + identity.mask).encode()) for identity in identities]
         known = [seen.get(i) or self._looks.get(key) for i, key in enumerate(keys)]
         missing = [i for i, look in enumerate(known) if look is None]

@@ -2,16 +2,14 @@
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import platform
 import sys
-from pathlib import Path
 
 import jax
 
 from jaxseg.errors import UserError, one_line
-from jaxseg.system import processes
+from jaxseg.system import machine, processes
 
 CACHE_BYTES = 2**30
 """Maximum size of the cache of compiled programs; the least recently used ones are dropped first."""
@@ -60,13 +58,7 @@ def split_cpu() -> None:
     if forced or jax.config.jax_num_cpu_devices > 0 or processes.VARIABLE in os.environ:
         return
     with contextlib.suppress(RuntimeError):  # JAX already runs
-        jax.config.update("jax_num_cpu_devices", cores())
-
-
-def cores() -> int:
-    """Returns the number of cores that the process may use."""
-    # Only Linux tells; elsewhere all cores are assumed.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", machine.cores())
 
 
 def keep_compiled_programs() -> None:
@@ -76,30 +68,12 @@ def keep_compiled_programs() -> None:
     """
     if jax.config.jax_compilation_cache_dir is None:
         try:
-            folder = cache_folder()
+            folder = machine.cache_folder()
             folder.mkdir(parents=True, exist_ok=True)
         except (OSError, RuntimeError):  # no home folder, or no right to write there: JAX would warn for every program
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
-
-
-def cache_folder() -> Path:
-    """Returns the folder of programs compiled for this kind of processor.
-
-    Machines with different processors may share a home folder; a program compiled for one can crash on another.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "jaxseg" / f"compiled-{platform.machine()}-{_processor()}"
-
-
-def _processor() -> str:
-    """Returns a short hash of the processor's model and features, where the system reports them."""
-    about = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        about += "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
-    return hashlib.sha256(about.encode()).hexdigest()[:8]
 
 
 def keep_freed_memory() -> None:

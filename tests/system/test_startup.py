@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxseg.system import startup
+from jaxseg.system import machine
 
 
 def run(program: str, **environment: str) -> str:
@@ -56,9 +56,9 @@ def test_a_cache_folder_of_the_users_choice_is_kept(tmp_path):
 
 def test_other_processors_have_other_folders(monkeypatch):
     """If broken, a home folder that machines share gives one of them programs that crash on its processor."""
-    here = startup.cache_folder()
-    monkeypatch.setattr(startup, "_processor", lambda: "another")
-    assert startup.cache_folder() != here
+    here = machine.cache_folder()
+    monkeypatch.setattr(machine, "_processor", lambda: "another")
+    assert machine.cache_folder() != here
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
@@ -81,7 +81,7 @@ def test_freed_memory_is_kept():
 
 def devices_of(program: str, **environment: str) -> list[int]:
     """Runs a program as on a machine of four cores, where nothing else says how many devices there are."""
-    head = "import jax; from jaxseg.system import startup; startup.cores = lambda: 4; "
+    head = "import jax; from jaxseg.system import machine, startup; machine.cores = lambda: 4; "
     return [int(word) for word in run(head + program, **{"XLA_FLAGS": "", **environment}).split()]
 
 

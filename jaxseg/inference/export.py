@@ -10,7 +10,9 @@ import jax.export
 import jax.numpy as jnp
 
 import jaxseg
+from jaxseg.config import ModelConfig
 from jaxseg.errors import UserError
+from jaxseg.inference.jax_runtime import JaxRuntime
 from jaxseg.inference.segmenter import Member, Segmenter
 from jaxseg.models import create_model
 from jaxseg.pretrained import card
@@ -33,11 +35,14 @@ def export(segmenter: Segmenter) -> jax.export.Exported:
 
     Returns:
       A function of images, uint8 [B, S, S, 3] in RGB, to the probability of lesion, float32 [B, S, S], for any B.
+
+    Raises:
+      UserError: the model was loaded for another runtime than JAX.
     """
-    members = [(create_model(m.config.model), m.variables) for m in segmenter.members]
+    networks = [(create_model(config), variables) for config, variables in _networks(segmenter)]
 
     def segment(images: jax.Array) -> jax.Array:
-        return sum(predict_step(v, images, model=m, tta=segmenter.tta) for m, v in members)[..., 0] / len(members)
+        return sum(predict_step(v, images, model=m, tta=segmenter.tta) for m, v in networks)[..., 0] / len(networks)
 
     size = segmenter.image_size
     (batch,) = jax.export.symbolic_shape("batch")
@@ -59,7 +64,8 @@ def export_onnx(segmenter: Segmenter, *, float16: bool = False) -> bytes:
       B; `metadata_props` tell how to prepare an image and what the model is.
 
     Raises:
-      UserError: the package onnx is missing, or the network has an operation that is not translated.
+      UserError: the package onnx is missing, the network has an operation that is not translated, or the model was
+        loaded for another runtime than JAX.
     """
     try:
         from jaxseg.inference.onnx_translation import to_onnx
@@ -68,9 +74,9 @@ def export_onnx(segmenter: Segmenter, *, float16: bool = False) -> bytes:
             raise
         raise UserError("--format onnx needs the package onnx: pip install onnx") from error
     networks = []
-    for member in segmenter.members:
-        variables = jax.device_get(member.variables)
-        model = create_model(dataclasses.replace(member.config.model, dtype="float32"))
+    for config, on_devices in _networks(segmenter):
+        variables = jax.device_get(on_devices)
+        model = create_model(dataclasses.replace(config, dtype="float32"))
         networks.append(lambda images, v=variables, m=model: predict_step(v, images, model=m))
 
     # One after the other, not by `predict_step`'s loop, which a graph of plain operations does not have.
@@ -83,6 +89,18 @@ def export_onnx(segmenter: Segmenter, *, float16: bool = False) -> bytes:
     return to_onnx(
         segment, (size, size, 3), name="jaxseg", float16=float16, metadata=_metadata(segmenter)
     ).SerializeToString()
+
+
+def _networks(segmenter: Segmenter) -> list[tuple[ModelConfig, Any]]:
+    """Returns the settings of each member's network, and its variables.
+
+    Raises:
+      UserError: the model was loaded for another runtime, which has no variables.
+    """
+    if not isinstance(segmenter.runtime, JaxRuntime):
+        raise UserError(f"a model that runs on {segmenter.runtime.name} has no weights to export: load it for jax")
+    pairs = zip(segmenter.members, segmenter.runtime.networks, strict=True)
+    return [(member.config.model, network.variables) for member, network in pairs]
 
 
 def _metadata(segmenter: Segmenter) -> dict[str, str]:

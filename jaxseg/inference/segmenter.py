@@ -1,13 +1,13 @@
 """A trained model ready to use: the best weights of a run, or of several, behind one call."""
 
 import dataclasses
+import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
-import jax
 import numpy as np
 from PIL import Image
 
@@ -15,13 +15,12 @@ from jaxseg.config import Config
 from jaxseg.data import Examples
 from jaxseg.data.images import decode_image, decode_pillow, resize_image
 from jaxseg.errors import UserError
+from jaxseg.inference import runtime as runtimes
 from jaxseg.inference.masks import THRESHOLD
+from jaxseg.inference.runtime import Runtime
 from jaxseg.pretrained import card, place
-from jaxseg.runs.checkpoint import restore_best
 from jaxseg.runs.images import Recognised, recognise
 from jaxseg.runs.workdir import read_config
-from jaxseg.steps import Steps, state_target
-from jaxseg.system.devices import all_devices, divisible
 from jaxseg.system.files import read_json
 
 log = logging.getLogger(__name__)
@@ -31,22 +30,18 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One run's best weights, placed on the devices.
+    """One run of a model.
 
     Attributes:
       workdir: the run's folder.
       config: settings of the run.
-      step: training step of the weights.
-      steps: the compiled steps; members of equal networks share them.
-      variables: "params" and "batch_stats".
+      step: training step of its best weights.
       threshold: probability above which a pixel is lesion, unless another is asked for.
     """
 
     workdir: Path
     config: Config
     step: int
-    steps: Steps
-    variables: dict
     threshold: float = THRESHOLD
 
 
@@ -58,6 +53,7 @@ class Segmenter:
 
     Attributes:
       members: the runs, at least one, of one image size.
+      runtime: what runs their networks.
       tta: whether each member averages over the eight symmetries of the square.
       config: settings of the first run.
       step: training step of the first run's weights.
@@ -66,18 +62,25 @@ class Segmenter:
       batch_size: images that go through the network at once, over all devices.
     """
 
-    def __init__(self, members: Sequence[Member], *, tta: bool, batch_size: int | None = None):
+    def __init__(self, members: Sequence[Member], runtime: Runtime, *, tta: bool, batch_size: int | None = None):
         self.members = tuple(members)
+        self.runtime = runtime
         self.tta = tta
         self.config = members[0].config
         self.step = members[0].step
         self.image_size = self.config.data.image_size
         self.threshold = members[0].threshold if len(members) == 1 else THRESHOLD
-        self.batch_size = divisible(batch_size or self.config.train.batch_size, len(members[0].steps.devices))
+        wanted = batch_size or self.config.train.batch_size
+        self.batch_size = -(-wanted // runtime.fewest) * runtime.fewest
 
     @classmethod
     def load(
-        cls, workdir: Path | str = place.NAME, *more: Path | str, tta: bool = False, batch_size: int | None = None
+        cls,
+        workdir: Path | str = place.NAME,
+        *more: Path | str,
+        tta: bool = False,
+        batch_size: int | None = None,
+        runtime: str = runtimes.JAX,
     ) -> Self:
         """Loads the best checkpoint of a run, or of several as an ensemble, onto all local devices.
 
@@ -86,12 +89,14 @@ class Segmenter:
           more: folders of further runs; their networks may differ, but not their image size.
           tta: test-time augmentation: average over flips and quarter turns, at eight times the cost.
           batch_size: images that go through the network at once, over all devices; default: as in training.
+          runtime: "jax", whose results `evaluate` scores, or "onnx", which runs the network as `jaxseg.export` writes
+            it, on the CPU, by the fastest of OpenVINO and ONNX Runtime that is installed.
 
         Returns:
           The segmenter.
 
         Raises:
-          UserError: no run in a folder, no checkpoint yet, or runs of different image sizes.
+          UserError: no run in a folder, no checkpoint yet, runs of different image sizes, or no such runtime here.
         """
         workdirs = [place.folder_of(folder) for folder in (workdir, *more)]
         configs = [read_config(folder) for folder in workdirs]
@@ -102,17 +107,15 @@ class Segmenter:
                     f"{folder}: takes images of {size} pixels, but {workdirs[0]} of {sizes[0]}; runs of one ensemble "
                     "must have been trained with the same data.image_size"
                 )
-        devices = all_devices(batch_size or configs[0].train.batch_size)
-        compiled = {config.model: Steps(config, devices, tta=tta) for config in configs}
+        wanted = batch_size or configs[0].train.batch_size
+        loaded = runtimes.load(runtime, workdirs, configs, tta=tta, batch_size=wanted)
         members = []
-        for folder, config in zip(workdirs, configs, strict=True):
-            steps = compiled[config.model]
-            variables, step = restore_best(folder, state_target(config, steps).variables)
+        for folder, config, step in zip(workdirs, configs, loaded.steps, strict=True):
             about = read_json(folder / place.CARD) if place.is_packed(folder) else {}
             if about:
                 log.info("model %s: %s", place.shown(folder), card.line(about))
-            members.append(Member(folder, config, step, steps, variables, about.get("threshold", THRESHOLD)))
-        return cls(members, tta=tta, batch_size=batch_size)
+            members.append(Member(folder, config, step, about.get("threshold", THRESHOLD)))
+        return cls(members, loaded.runtime, tta=tta, batch_size=batch_size)
 
     def __call__(self, image: np.ndarray | Image.Image | str | os.PathLike[str]) -> np.ndarray:
         """Segments one image of any size.
@@ -138,8 +141,7 @@ class Segmenter:
             raise ValueError(f"image is {type(image).__name__}: must be a path, a Pillow image or an array")
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image is {image.dtype} {list(image.shape)}: must be uint8 [H, W, 3], RGB in [0, 255]")
-        # One image per device, not a whole batch, which would take the time of its blank images too.
-        ((_, probability),) = self.stream([(None, self.resize(image))], len(self.members[0].steps.devices))
+        ((_, probability),) = self.stream([(None, self.resize(image))])
         return resize_probability(probability, image.shape[:2])
 
     def resize(self, image: np.ndarray) -> np.ndarray:
@@ -168,49 +170,41 @@ class Segmenter:
         """
         return recognise([(member.workdir, member.config) for member in self.members], examples, data_dir)
 
-    def stream(
-        self, items: Iterable[tuple[T, np.ndarray]], batch_size: int | None = None
-    ) -> Iterator[tuple[T, np.ndarray]]:
-        """Segments images batch by batch; the device works on one batch while the host prepares the next.
+    def stream(self, items: Iterable[tuple[T, np.ndarray]]) -> Iterator[tuple[T, np.ndarray]]:
+        """Segments images batch by batch; a device works on one batch while the host prepares the next.
 
         Args:
           items: pairs of a tag of any type and an image uint8 [S, S, 3] from `resize`.
-          batch_size: images at once, a multiple of the number of devices; default: `self.batch_size`.
 
         Yields:
           Pairs of each tag and the probability of lesion, float32 [S, S], in the order of `items`.
         """
-        running: tuple[list[T], jax.Array] | None = None
-        for tags, images in self._batches(items, batch_size or self.batch_size):
-            started = tags, self._predict(images)
+        running: tuple[list[T], Callable[[], np.ndarray]] | None = None
+        for tags, images in self._batches(items):
+            started = tags, self.runtime.start(images)
             if running:
-                yield from self._fetch(*running)
+                yield from _finished(*running)
             running = started
         if running:
-            yield from self._fetch(*running)
+            yield from _finished(*running)
 
-    def _predict(self, images: np.ndarray) -> jax.Array:
-        """Starts a batch on the devices: images uint8 [B, S, S, 3] to float32 [devices, B / devices, S, S, 1]."""
-        placed = self.members[0].steps.shard(images)
-        return sum(m.steps.predict(m.variables, placed) for m in self.members) / len(self.members)
+    def _batches(self, items: Iterable[tuple[T, np.ndarray]]) -> Iterator[tuple[list[T], np.ndarray]]:
+        """Groups images into batches; blank images fill the last one where each size of a batch is compiled."""
+        remaining = iter(items)
+        batch = list(itertools.islice(remaining, self.batch_size))
+        # Few images alone would wait for the blank images of a whole batch.
+        size = self.runtime.fewest if len(batch) <= self.runtime.fewest else self.batch_size
+        while batch:
+            shape = (len(batch) if self.runtime.any_size else size, self.image_size, self.image_size, 3)
+            images = np.zeros(shape, np.uint8)
+            images[: len(batch)] = [image for _, image in batch]
+            yield [tag for tag, _ in batch], images
+            batch = list(itertools.islice(remaining, self.batch_size))
 
-    def _batches(self, items: Iterable[tuple[T, np.ndarray]], batch_size: int) -> Iterator[tuple[list[T], np.ndarray]]:
-        """Groups images into batches of one size, so that the network is compiled once; blank images fill the last."""
-        tags: list[T] = []
-        shape = (batch_size, self.image_size, self.image_size, 3)
-        images = np.zeros(shape, np.uint8)
-        for tag, image in items:
-            images[len(tags)] = image
-            tags.append(tag)
-            if len(tags) == batch_size:
-                yield tags, images
-                tags, images = [], np.zeros(shape, np.uint8)
-        if tags:
-            yield tags, images
 
-    def _fetch(self, tags: list[T], probabilities: jax.Array) -> Iterator[tuple[T, np.ndarray]]:
-        host = jax.device_get(probabilities).reshape(-1, self.image_size, self.image_size)
-        yield from zip(tags, host, strict=False)  # blank images at the end have no tag
+def _finished(tags: list[T], result: Callable[[], np.ndarray]) -> Iterator[tuple[T, np.ndarray]]:
+    """Waits for a batch; blank images at its end have no tag."""
+    yield from zip(tags, result(), strict=False)
 
 
 def resize_probability(probability: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -22,6 +22,7 @@ from jaxseg.data.images import resize_mask
 from jaxseg.data.pipeline import read_ahead
 from jaxseg.errors import UserError
 from jaxseg.inference.masks import THRESHOLD, Prediction
+from jaxseg.inference.runtime import JAX
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.metrics import confusion, scores
 from jaxseg.pretrained.place import shown
@@ -48,8 +49,8 @@ def from_args(args: argparse.Namespace) -> tuple[Segmenter, Prediction]:
     Raises:
       UserError: a folder holds no run, or the validation images that `--threshold auto` needs are not available.
     """
-    batch_size = getattr(args, "batch_size", None)
-    segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta, batch_size=batch_size)
+    given = {name: getattr(args, name) for name in ("batch_size", "runtime") if hasattr(args, name)}
+    segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta, **given)
     prediction = Prediction(
         threshold=segmenter.threshold, largest_component=args.largest_component, fill_holes=args.fill_holes
     )
@@ -67,13 +68,15 @@ def describe_masks(segmenter: Segmenter, prediction: Prediction) -> dict[str, An
       segmenter: the model.
       prediction: how its probabilities become masks.
     """
-    return {
+    how = {
         "test_time_augmentation": segmenter.tta,
         "ensemble": [
             {"workdir": shown(m.workdir), "step": m.step, "run": run_id(m.workdir)} for m in segmenter.members
         ],
         **dataclasses.asdict(prediction),
     }
+    # Records and masks of releases that knew only JAX name no runtime, and are equal to those that JAX makes today.
+    return how if segmenter.runtime.name == JAX else how | {"runtime": segmenter.runtime.name}
 
 
 def choose_threshold(

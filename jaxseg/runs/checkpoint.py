@@ -19,14 +19,12 @@ from jaxseg.errors import RunError, UserError, one_line
 from jaxseg.pretrained import place
 from jaxseg.pretrained import weights as packed
 from jaxseg.runs.progress import Progress
+from jaxseg.runs.workdir import CHECKPOINTS
 from jaxseg.steps import TrainState
 
 T = TypeVar("T")
 
 log = logging.getLogger("jaxseg.train")
-
-FOLDER = "checkpoints"
-"""Name of the folder of checkpoints in a workdir."""
 
 READ_ATTEMPTS = 20
 """How often a reader starts over because a run that trains removed a checkpoint. One epoch of training removes one at
@@ -96,7 +94,7 @@ class Checkpoints:
         # Imported here and below, not at the top: orbax takes a fifth of the start-up time of a command.
         import orbax.checkpoint as ocp
 
-        self.folder = (workdir / FOLDER).resolve()
+        self.folder = (workdir / CHECKPOINTS).resolve()
         self._read_only = read_only
         self._policy = _LatestTwoAndBest()
         if not read_only:
@@ -317,9 +315,9 @@ def restore_best(workdir: Path, target: Any) -> tuple[Any, int]:
     """
     if place.is_packed(workdir):
         return packed.read(workdir, target)
-    folder = workdir / FOLDER
+    folder = workdir / CHECKPOINTS
     if not folder.is_dir():
-        raise UserError(f"{workdir}: no {FOLDER}/ in it; train first: python -m jaxseg.train --workdir {workdir}")
+        raise UserError(f"{workdir}: no {CHECKPOINTS}/ in it; train first: python -m jaxseg.train --workdir {workdir}")
     for _ in range(READ_ATTEMPTS):
         before = sorted(folder.iterdir())
         try:

@@ -23,6 +23,9 @@ from jaxseg.system.files import read_json, write_text
 CONFIG, HISTORY, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
 """Files in a run's folder: settings and facts, a line per epoch, best epoch and final scores, and curves."""
 
+CHECKPOINTS = "checkpoints"
+"""Folder of checkpoints in a run's folder."""
+
 METRICS, PER_IMAGE = "metrics.json", "per_image.csv"
 """Files in an evaluation's folder: scores of the whole set, and scores per image."""
 

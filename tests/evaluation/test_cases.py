@@ -68,7 +68,7 @@ class Brightness(Segmenter):
 
     def __init__(self):
         self.config, self.image_size = Config().updated({"data.name": "ph2"}), 64
-        self.members = (Member(Path("run"), self.config, 1, None, {}),)
+        self.members = (Member(Path("run"), self.config, 1),)
 
     def stream(self, items):  # noqa: D102
         for tag, image in items:

@@ -74,7 +74,8 @@ def test_the_same_weights_twice_are_one_member(tiny_run, plain, image):
     """If broken, the mean is no mean, or members of equal networks are compiled one by one."""
     twice = Segmenter.load(tiny_run, tiny_run)
     np.testing.assert_array_equal(twice(image), plain(image))
-    assert twice.members[0].steps is twice.members[1].steps
+    first, second = twice.runtime.networks
+    assert first.steps is second.steps
 
 
 def with_config(run, folder, change):

@@ -79,7 +79,7 @@ def test_an_averaging_run_resumes_exactly_and_is_used_by_its_average(averaging, 
     chex.assert_trees_all_equal(jax.device_get(got), jax.device_get(want))
     assert results(stopped) == results(whole)
 
-    chex.assert_trees_all_equal(jax.device_get(Segmenter.load(whole).members[0].variables), want.averaged)
+    chex.assert_trees_all_equal(jax.device_get(Segmenter.load(whole).runtime.networks[0].variables), want.averaged)
     _, validation = data.training_splits(averaging.data)
     mapped = Steps(averaging, jax.local_devices()[:1])
     batches = pipeline.eval_batches(pipeline.ResizedExamples(validation, averaging.data), averaging.data, batch_size=6)

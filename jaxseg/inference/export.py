@@ -72,7 +72,7 @@ def export_onnx(segmenter: Segmenter, *, float16: bool = False) -> bytes:
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise
-        raise UserError("--format onnx needs the package onnx: pip install onnx") from error
+        raise UserError("writing ONNX needs the package onnx: pip install onnx") from error
     networks = []
     for config, on_devices in _networks(segmenter):
         variables = jax.device_get(on_devices)

@@ -5,7 +5,6 @@ weights imports JAX. Test-time augmentation turns the images here: in a graph it
 """
 
 import contextlib
-import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -152,7 +151,7 @@ def load(workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool) -> L
 
 def _fastest() -> OpenVino | OnnxRuntime:
     for library in LIBRARIES:
-        if importlib.util.find_spec(library.package):
+        with contextlib.suppress(ImportError):
             return library()
     raise UserError("the runtime onnx needs ONNX Runtime or OpenVINO: pip install onnx onnxruntime")
 

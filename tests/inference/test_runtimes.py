@@ -117,7 +117,8 @@ def test_masks_of_two_runtimes_are_not_mixed(tiny_run, tmp_path):
 
 def test_a_missing_library_is_one_line(tiny_run, monkeypatch):
     """If broken, whoever has neither library gets a traceback, or JAX's masks without a word."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for library in onnx_runtime.LIBRARIES:
+        monkeypatch.setitem(sys.modules, library.package, None)
     with pytest.raises(UserError, match=r"onnx needs ONNX Runtime or OpenVINO: pip install onnx onnxruntime"):
         jaxseg.Segmenter.load(tiny_run, runtime="onnx")
 

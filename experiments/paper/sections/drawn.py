@@ -48,17 +48,19 @@ def rows_of(study: Study) -> list[Row]:
 
 
 def run(study: Study) -> None:
-    """Trains the rows that are not there yet, and writes the section after every row: one that is cut short shows."""
+    """Trains the rows that are not there yet, and writes the section."""
     began = time.perf_counter()
-    planned = rows_of(study)
-    results: dict[str, JSON] = {}
-    for row in planned:
-        results[row.name] = study.row(row)
-        if not study.report and "missing" not in results[row.name] and row.keep:
-            robustness.measure(study, row, "validation")
-            maps_of(study, row)
-            write(study, results, time.perf_counter() - began)
+    results = {row.name: _done(study, row) for row in rows_of(study)}
     write(study, results, time.perf_counter() - began)
+
+
+def _done(study: Study, row: Row) -> JSON:
+    """Returns a row's result after all that it takes to show it: a study that is cut short shows with `--report`."""
+    result = study.row(row)
+    if row.keep and "tests" in result and not study.report:
+        robustness.measure(study, row, "validation")
+        maps_of(study, row)
+    return result
 
 
 def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
@@ -66,7 +68,7 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
 
     Args:
       study: the study.
-      results: results by the row's name; a row that is not in it was not reached.
+      results: results by the row's name.
       seconds: wall time of the section so far.
     """
     found = {
@@ -74,7 +76,7 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
         for title, row in models(study).items()
         if "tests" in results.get(row.name, {}) and (maps := maps_of(study, row))
     }
-    truth = truths(study)
+    truth = truths(study) if found else {}
     tables = [training_table(study, results, found, truth)]
     if found:
         tables += [style_table(found, truth["external"]), together_table(study, found, truth)]
@@ -85,26 +87,24 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
         lines(few, path, synthetic=study.synthetic, x_label="PH2 images", y_label="external set: Dice per image")
         figures = [{"file": path.name, "chart": True, "caption": "Mean and standard deviation over the seeds"}]
         tables.append(few_table(study, few))
-    absent = [result for result in results.values() if "missing" in result]
-    waiting = [f"{row.title}: not reached" for row in rows_of(study) if row.name not in results]
     study.section(
         NAME,
         title="What drawn images bring",
         about=(
-            "Rows of the preset have the ResNet with ImageNet weights, and as many steps whatever their share of drawn "
-            "images. Small rows have the plain U-Net of the model inside the package, from random weights, as many "
-            f"steps, and then {epochs_of(study)} epochs of PH2 at a tenth of the rate where PH2 comes after drawn "
-            "images; each seed goes on from its own parent. The first three columns judge, the external set shows "
-            "the outcome. Drawn images alone choose their epoch by images of the embedded synthetic set, all others "
-            "by PH2 validation.\n\n"
+            "Rows of the preset train the ResNet with ImageNet weights, for as many steps whatever their share of "
+            "drawn images. Small rows train the plain U-Net of the model inside the package from random weights. Where "
+            f"PH2 comes after drawn images, each seed starts with its own run of {study.scale.drawn.seen[0]:,} drawn "
+            f"images alone, and trains for {epochs_of(study)} epochs at a tenth of the rate. The first three columns "
+            "judge, the external set shows the outcome. Rows of drawn images alone choose their epoch by images of the "
+            "embedded synthetic set, all others by PH2 validation.\n\n"
             "Outline outside is the mean signed distance of the found outline from the true one as a share of the "
             "lesion's equivalent diameter, positive outside: the mean over images, of those where something is found. "
             "Style moves all outlines alike; misses are single images below a Jaccard of 0.65."
         ),
         tables=tables,
         figures=figures,
-        missing=[*rows.missing(absent), *waiting],
-        rows=[row.name for row in rows_of(study)],
+        missing=rows.missing(list(results.values())),
+        rows=list(results),
         seconds=seconds,
     )
 
@@ -118,7 +118,7 @@ def maps_of(study: Study, row: Row) -> dict[str, np.ndarray]:
 
     Returns:
       Probabilities [M, N, S, S] of "external", "validation" (of PH2, whatever the row validates on) and "drawn"; empty
-      if the study only reports and they are not there.
+      if the study only reports and they are not there, or if the row trains on the external set.
     """
     path = study.folder(row) / "maps_drawn.npz"
     if study.report and not path.exists():
@@ -131,7 +131,8 @@ def maps_of(study: Study, row: Row) -> dict[str, np.ndarray]:
             "drawn": drawn_images(study.scale.drawn.validation, config.data.image_size)[0],
         }
         save_maps(path, {name: predict(steps, variables, part) for name, part in images.items()})
-    return {"external": load_maps(study.folder(row) / "maps.npz")["external"], **load_maps(path)}
+    maps = load_maps(study.folder(row) / "maps.npz") | load_maps(path)
+    return maps if "external" in maps else {}
 
 
 @functools.cache
@@ -307,7 +308,11 @@ def few_points(study: Study, results: Mapping[str, JSON]) -> dict[str, list[tupl
         # No image of PH2, and drawn ones: the left end of both curves with drawn images.
         known = [(0, none)] if kind != "alone" else []
         known += [(n, results.get(few_row(study, n, kind).name, {})) for n in sorted(study.scale.drawn.few)]
-        points = [(n, *mean_sd(values(r, "external", "per_image", "dice"))) for n, r in known if "tests" in r]
+        points = [
+            (n, *mean_sd(values(r, "external", "per_image", "dice")))
+            for n, r in known
+            if r.get("tests", {}).get("external")
+        ]
         series |= {kind: points} if points else {}
     return series
 

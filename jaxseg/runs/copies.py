@@ -9,11 +9,10 @@ from pathlib import Path
 
 from jaxseg.data.identity import Identity
 from jaxseg.data.looks import Look, near_copies, packed, unpacked
+from jaxseg.runs.workdir import LOOKS
 from jaxseg.system.files import replacing
 
 log = logging.getLogger("jaxseg.evaluate")
-
-LOOKS = "looks.npz"
 
 
 def write(workdir: Path, looks: Mapping[str, Look]) -> None:

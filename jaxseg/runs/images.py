@@ -19,10 +19,8 @@ from jaxseg.data import Examples
 from jaxseg.data.identity import Identity, identify
 from jaxseg.errors import UserError, one_line
 from jaxseg.pretrained import place
-from jaxseg.runs.workdir import description_of
+from jaxseg.runs.workdir import IMAGES, description_of
 from jaxseg.system.files import read_json, replacing, write_json
-
-IMAGES = "images.json"
 
 _VERSION = 1
 

@@ -26,6 +26,9 @@ CONFIG, HISTORY, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json
 CHECKPOINTS = "checkpoints"
 """Folder of checkpoints in a run's folder."""
 
+IMAGES, LOOKS = "images.json", "looks.npz"
+"""Files in a run's folder: which images trained and validated, and what they look like."""
+
 METRICS, PER_IMAGE = "metrics.json", "per_image.csv"
 """Files in an evaluation's folder: scores of the whole set, and scores per image."""
 

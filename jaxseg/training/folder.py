@@ -13,7 +13,6 @@ from jaxseg.errors import UserError
 from jaxseg.runs import parent
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import Checkpoints, CheckpointStore, NoCheckpoints
-from jaxseg.runs.images import IMAGES
 from jaxseg.runs.splits import RunSplits, open_splits
 from jaxseg.system import lock
 from jaxseg.system.processes import Peers
@@ -202,7 +201,7 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
     config = config.updated(changes)
     if saved:
         # Data that have moved are recognised by their content, once they are open.
-        listed = (workdir / IMAGES).exists()
+        listed = (workdir / files.IMAGES).exists()
         files.check_same_run(saved, config, workdir, but=("data.name", "data.groups") if listed else ())
         if listed and saved.data.groups != config.data.groups:
             log.warning("--data.groups: %s keeps the split that it was started with", workdir)

@@ -8,7 +8,7 @@ from jaxseg.config import Config
 from jaxseg.data import looks, open_split
 from jaxseg.data.identity import identify
 from jaxseg.data.looks import fingerprint
-from jaxseg.runs import copies, splits
+from jaxseg.runs import copies, splits, workdir
 from tests.helpers.skin import grey, pair, save
 
 
@@ -83,7 +83,7 @@ def test_what_a_run_starts_with_and_has_lost_counts_too(tmp_path, monkeypatch):
 def test_a_run_without_looks_or_with_damaged_ones_goes_on(tmp_path, heard):
     """If broken, runs of older releases, or with one file damaged, cannot be scored any more."""
     assert copies.find([tmp_path], [fingerprint(pair(0)[0])], []) is None
-    (tmp_path / copies.LOOKS).write_bytes(b"no archive")
+    (tmp_path / workdir.LOOKS).write_bytes(b"no archive")
     assert copies.find([tmp_path], [fingerprint(pair(0)[0])], []) is None
     assert "looks.npz: cannot be read" in heard.text
 

@@ -1,7 +1,7 @@
 """Measures jaxseg beside PyTorch, Keras, ONNX Runtime and OpenVINO, round by round in turns.
 
     pip install -e '.[test,peer]'
-    python -m experiments.benchmarks.peer --quick
+    python -m experiments.benchmarks.peer --quick                (four minutes: does it run?)
     python -m experiments.benchmarks.peer
 
 Each contestant has a separate process that sleeps while the others work; they take turns, round by round, so that other
@@ -33,20 +33,31 @@ from experiments.shared.origin import JSON, module_name, origin
 from experiments.shared.tables import markdown, number, per_second, shown, spread
 
 
-def compare(workers: dict[str, Worker], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Returns each contestant's seconds per step in every round.
+def compare(workers: dict[str, Worker], rounds: int, steps: int) -> dict[str, JSON]:
+    """Returns each contestant's "seconds_by_round" of one step, or "failed" with the reason.
 
     Args:
       workers: processes by contestant.
       rounds: number of rounds.
       steps: steps of each round.
+
+    Raises:
+      WorkerError: jaxseg's process failed.
     """
-    found: dict[str, list[float]] = {name: [] for name in workers}
+    found: dict[str, JSON] = {name: {"seconds_by_round": []} for name in workers}
     for index in range(rounds):
         # The order alternates too.
         for name in list(workers) if index % 2 else list(workers)[::-1]:
-            found[name].append(workers[name].ask(what="run", count=steps)["seconds"])
-        say(", ".join(f"{name} {times[-1]:.3f} s" for name, times in found.items()))
+            if "failed" in found[name]:
+                continue
+            try:
+                found[name]["seconds_by_round"].append(workers[name].ask(what="run", count=steps)["seconds"])
+            except WorkerError as error:
+                if name == OURS:
+                    raise
+                found[name] = {"failed": str(error)}
+        told = [f"{n} {c['seconds_by_round'][-1]:.3f} s" for n, c in found.items() if "failed" not in c]
+        say(", ".join(told))
     return found
 
 
@@ -67,6 +78,9 @@ def match(
     Returns:
       "step", "encoder", and "contestants": for each "seconds_by_round", "first_step_seconds", memory and facts, or
       "failed" with the reason.
+
+    Raises:
+      WorkerError: jaxseg's process failed.
     """
     found: dict[str, JSON] = {name: {"failed": f"not installed: {', '.join(missing[name])}"} for name in names}
     with ExitStack() as stack:
@@ -86,10 +100,11 @@ def match(
                 if name == OURS:
                     raise
                 found[name] = {"failed": str(error)}
-        for name, times in compare(workers, rounds, steps).items():
-            found[name] |= {"seconds_by_round": times}
-            found[name] |= workers[name].ask(what="memory")
-            found[name] |= workers[name].ask(what="facts")
+        for name, result in compare(workers, rounds, steps).items():
+            found[name] |= result
+            if "failed" not in result:
+                found[name] |= workers[name].ask(what="memory")
+                found[name] |= workers[name].ask(what="facts")
     return {"step": step, "encoder": shape["encoder"], "contestants": found}
 
 
@@ -118,7 +133,7 @@ def judged(played: JSON, batch_size: int) -> JSON:
       each round. "best" lists, for each group of rivals with a member that was measured, the "rivals", the "name" of
       their best, and the "aim", or None.
     """
-    measured = {name: c for name, c in played["contestants"].items() if "seconds_by_round" in c}
+    measured = {name: c for name, c in played["contestants"].items() if "failed" not in c}
     ours = measured[OURS]["seconds_by_round"]
     for contestant in measured.values():
         times = contestant["seconds_by_round"]

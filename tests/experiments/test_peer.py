@@ -96,7 +96,8 @@ def test_a_match_goes_on_without_those_that_are_missing_or_fail(tmp_path, monkey
         "class Racer:\n"
         "    def __init__(self, step, encoder, dtype, batch_size, image_size, broken):\n"
         "        if broken: raise RuntimeError('no compiler')\n"
-        "    def run(self, count): pass\n"
+        "    def run(self, count):\n"
+        "        if count == 2 and os.environ['HOW'] == 'tired': os._exit(9)\n"
         "    def facts(self): return {'parameters': 1, 'how': os.environ['HOW']}\n"
         "serve(answering(Racer))\n"
     )
@@ -106,14 +107,16 @@ def test_a_match_goes_on_without_those_that_are_missing_or_fail(tmp_path, monkey
     racers = {
         OURS: racer("ours", options={"broken": False}),
         "broken": racer("broken", options={"broken": True}),
+        "tired": racer("tired", options={"broken": False}, env={"HOW": "tired"}),
         "absent": Contestant("absent", "racer", ("json", "no_such_package")),
     }
     monkeypatch.setattr(peer, "CONTESTANTS", racers)
     missing = {name: racer.missing(sys.executable) for name, racer in racers.items()}
-    assert missing == {OURS: [], "broken": [], "absent": ["no_such_package"]}
+    assert missing == {OURS: [], "broken": [], "tired": [], "absent": ["no_such_package"]}
     shape = {"encoder": "resnet50", "dtype": "float32", "batch_size": 2, "image_size": 32}
     found = peer.match("train", shape, list(racers), missing, sys.executable, rounds=3, steps=2)["contestants"]
     assert found["broken"] == {"failed": "RuntimeError: no compiler"}
+    assert found["tired"]["failed"] == "the process died with exit code 9"
     assert found["absent"] == {"failed": "not installed: no_such_package"}
     assert len(found[OURS]["seconds_by_round"]) == 3
     assert found[OURS]["how"] == "on foot"

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -56,10 +57,7 @@ class OpenVino:
     package = "openvino"
 
     def __init__(self):
-        # Its import reports itself to Google Analytics, from a forked process, unless this package cannot be imported.
-        with _hidden("openvino_telemetry"):
-            import openvino
-
+        openvino = import_openvino()
         self._core = openvino.Core()
         self.version = openvino.__version__.split("-")[0]
 
@@ -76,6 +74,17 @@ class OpenVino:
         }
         model = self._core.compile_model(self._core.read_model(content), "CPU", options)
         return lambda images: np.array(model([images])[0])  # copied: the next batch reuses the memory
+
+
+def import_openvino() -> ModuleType:
+    """Imports OpenVINO without its telemetry.
+
+    Its import reports itself to Google Analytics, from a forked process, unless one of its packages is not there.
+    """
+    with _hidden("openvino_telemetry"):
+        import openvino
+
+        return openvino
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.benchmarks.workers.contest import answering, cores, take_part
 from experiments.shared.origin import JSON, versions
+from jaxseg.inference.onnx_runtime import import_openvino
 
 
 def _onnxruntime(path: str, shape: tuple[int, ...]) -> Callable[[np.ndarray], Any]:
@@ -20,9 +21,7 @@ def _onnxruntime(path: str, shape: tuple[int, ...]) -> Callable[[np.ndarray], An
 
 
 def _openvino(path: str, shape: tuple[int, ...]) -> Callable[[np.ndarray], Any]:
-    import openvino
-
-    core = openvino.Core()
+    core = import_openvino().Core()
     model = core.read_model(path)
     model.reshape(list(shape))
     settings = {

@@ -275,14 +275,15 @@ def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):
     assert written == first  # what was kept is enough to write the text again
 
 
-def test_runs_start_with_those_of_their_own_seed(tmp_path):
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_runs_start_with_those_of_their_own_seed(in_turn, tmp_path):
     """If broken, a row that goes on from another starts from random weights, or all its seeds from one parent."""
     from jaxseg.data.synthetic import GROUPS
     from jaxseg.runs.checkpoint import restore_best
     from jaxseg.steps import state_target
     from jaxseg.system.files import read_json
 
-    of = smoke(tmp_path)
+    of = smoke(tmp_path, in_turn=in_turn)
     drawn = {"data.synthetic_train": len(GROUPS), "train.epochs": 1}
     parent = rows.Row("parent", "a parent", drawn)
     # At this rate a step moves no weight by more than a millionth, so that the child is told by its parent's weights.

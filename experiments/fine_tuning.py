@@ -8,8 +8,8 @@ validation split are scored and serve no other purpose. Each run takes about 300
 minutes on two cores of an AMD EPYC for the small network and five for ResNet50, which is trained where `--pretrained`
 names Keras' ImageNet weights. Finished runs are not repeated.
 
-Writes `experiments/results/fine_tuning.json` and the table in RESULTS.md. Expect the model inside to be ahead, the more
-so the fewer images there are.
+Writes `experiments/results/fine_tuning.json` and the table in RESULTS.md. With 20 images expect a Dice of 0.92 from the
+model inside, 0.90 from random weights, and 0.94 from ImageNet weights, whose network is far larger and slower.
 """
 
 import argparse

@@ -82,11 +82,13 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
         tables += [style_table(found, truth["external"]), together_table(study, found, truth)]
     few = few_points(study, results)
     figures = []
-    if few:
+    if any(len(points) > 1 for points in few.values()):
         path = study.place(NAME, "few.png")
         lines(few, path, synthetic=study.synthetic, x_label="PH2 images", y_label="external set: Dice per image")
         figures = [{"file": path.name, "chart": True, "caption": "Mean and standard deviation over the seeds"}]
-        tables.append(few_table(study, few))
+    tables += [few_table(study, few)] if few else []
+    # The table of few images shows by itself what was not run.
+    told = [results[row.name] | {"title": title} for title, row in models(study).items()]
     study.section(
         NAME,
         title="What drawn images bring",
@@ -103,7 +105,7 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
         ),
         tables=tables,
         figures=figures,
-        missing=rows.missing(list(results.values())),
+        missing=rows.missing(told),
         rows=list(results),
         seconds=seconds,
     )

@@ -89,6 +89,7 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
     tables += [few_table(study, few)] if few else []
     # The table of few images shows by itself what was not run.
     told = [results[row.name] | {"title": title} for title, row in models(study).items()]
+    unmeasured = [result["title"] for result in rows.done(told) if result["title"] not in found]
     study.section(
         NAME,
         title="What drawn images bring",
@@ -105,7 +106,7 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
         ),
         tables=tables,
         figures=figures,
-        missing=rows.missing(told),
+        missing=[*rows.missing(told), *(f"{title}: trained, not measured" for title in unmeasured)],
         rows=list(results),
         seconds=seconds,
     )

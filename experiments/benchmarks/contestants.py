@@ -68,26 +68,22 @@ class Contestant:
 _JAX_SHARE = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.25"}  # several processes share a GPU's memory
 _SMP = "segmentation_models_pytorch"
 
+
+def _torch(how: str) -> Contestant:
+    return Contestant(f"PyTorch, {how}", "peer_torch", ("torch",), {"compiled": how == "compiled", "network": "jaxseg"})
+
+
+def _smp(how: str) -> Contestant:
+    needs, options = ("torch", _SMP), {"compiled": how == "compiled", "network": "smp"}
+    return Contestant(f"{_SMP}, {how}", "peer_torch", needs, options, encoders=("resnet50",))
+
+
 CONTESTANTS = {
     OURS: Contestant("jaxseg", "peer_jaxseg", ("jax",), env=_JAX_SHARE),
-    "torch": Contestant("PyTorch, eager", "peer_torch", ("torch",), {"compiled": False, "network": "jaxseg"}),
-    "torch-compiled": Contestant(
-        "PyTorch, compiled", "peer_torch", ("torch",), {"compiled": True, "network": "jaxseg"}
-    ),
-    "smp": Contestant(
-        f"{_SMP}, eager",
-        "peer_torch",
-        ("torch", _SMP),
-        {"compiled": False, "network": "smp"},
-        encoders=("resnet50",),
-    ),
-    "smp-compiled": Contestant(
-        f"{_SMP}, compiled",
-        "peer_torch",
-        ("torch", _SMP),
-        {"compiled": True, "network": "smp"},
-        encoders=("resnet50",),
-    ),
+    "torch": _torch("eager"),
+    "torch-compiled": _torch("compiled"),
+    "smp": _smp("eager"),
+    "smp-compiled": _smp("compiled"),
     "keras-jax": Contestant("Keras on JAX", "peer_keras", ("keras", "jax"), env={"KERAS_BACKEND": "jax", **_JAX_SHARE}),
     "keras-torch": Contestant("Keras on PyTorch", "peer_keras", ("keras", "torch"), env={"KERAS_BACKEND": "torch"}),
     "onnxruntime": Contestant(

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxseg.system.machine import cores
+
 JSON = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +49,7 @@ def origin(kind: str, device: JSON) -> JSON:
             **device,
             "machine": platform.machine(),
             "cpu": _cpu_name(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": cores(),
             "memory_gib": round(pages / 2**30),
             # Load by other programs before the measurement: timings of a busy machine are not to be trusted.
             "load_before": round(os.getloadavg()[0], 2),

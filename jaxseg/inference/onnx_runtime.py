@@ -6,10 +6,8 @@ weights imports JAX. Test-time augmentation turns the images here: in a graph it
 
 import contextlib
 import logging
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -20,6 +18,7 @@ from jaxseg.inference.runtime import Loaded
 from jaxseg.inference.segmenter import Member, Segmenter
 from jaxseg.runs.fingerprint import Fingerprint, fingerprint_of
 from jaxseg.system.machine import cores
+from jaxseg.system.telemetry import import_openvino
 
 log = logging.getLogger(__name__)
 
@@ -74,29 +73,6 @@ class OpenVino:
         }
         model = self._core.compile_model(self._core.read_model(content), "CPU", options)
         return lambda images: np.array(model([images])[0])  # copied: the next batch reuses the memory
-
-
-def import_openvino() -> ModuleType:
-    """Imports OpenVINO without its telemetry.
-
-    Its import reports itself to Google Analytics, from a forked process, unless one of its packages is not there.
-    """
-    with _hidden("openvino_telemetry"):
-        import openvino
-
-        return openvino
-
-
-@contextlib.contextmanager
-def _hidden(package: str) -> Iterator[None]:
-    """Makes a package look as if it were not installed."""
-    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == package}
-    sys.modules.update(dict.fromkeys([*before, package]))
-    try:
-        yield
-    finally:
-        sys.modules.pop(package)
-        sys.modules.update(before)
 
 
 LIBRARIES = (OpenVino, OnnxRuntime)

@@ -3,7 +3,6 @@
 It imports only the standard library and `measuring`: processes without JAX use it, too.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -29,11 +28,6 @@ class Contestant(Protocol):
         "parameters", trained ones; "versions" by package; "how" it runs, in words; "flops" of a forward pass over the
         batch, where the library counts them; "peak_device_bytes" on an accelerator.
         """
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use; every contestant uses them all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def answering(create: Callable[..., Contestant], **others: Callable[..., JSON]) -> Callable[..., JSON]:

@@ -5,10 +5,11 @@ from pathlib import Path
 import jax
 
 from experiments.benchmarks.workers import bare_step
-from experiments.benchmarks.workers.contest import answering, cores, take_part
+from experiments.benchmarks.workers.contest import answering, take_part
 from experiments.shared.origin import JSON, versions
 from jaxseg.config import Config
 from jaxseg.steps import create_train_state, predict_step
+from jaxseg.system.machine import cores
 
 
 class Ours:

@@ -7,9 +7,10 @@ steps, as Keras compiles them by default. The step has no augmentation, no dropo
 import keras
 import numpy as np
 
-from experiments.benchmarks.workers.contest import answering, cores, take_part
+from experiments.benchmarks.workers.contest import answering, take_part
 from experiments.parity.reference import keras_network
 from experiments.shared.origin import JSON, versions
+from jaxseg.system.machine import cores
 
 if keras.backend.backend() == "torch":
     import torch

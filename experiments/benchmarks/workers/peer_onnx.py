@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.workers.contest import answering, cores, take_part
+from experiments.benchmarks.workers.contest import answering, take_part
 from experiments.shared.origin import JSON, versions
-from jaxseg.inference.onnx_runtime import import_openvino
+from jaxseg.system.machine import cores
+from jaxseg.system.telemetry import import_openvino
 
 
 def _onnxruntime(path: str, shape: tuple[int, ...]) -> Callable[[np.ndarray], Any]:

@@ -11,8 +11,9 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.benchmarks.workers.contest import answering, cores, take_part
+from experiments.benchmarks.workers.contest import answering, take_part
 from experiments.shared.origin import JSON, versions
+from jaxseg.system.machine import cores
 
 _GPU = torch.cuda.is_available()
 _DEVICE = torch.device("cuda" if _GPU else "cpu")

@@ -11,7 +11,7 @@ pooled Dice of 0.82 on the external set for the full model; the paper gives 0.93
 
 import dataclasses
 
-from experiments.paper import study
+from experiments.paper import command, study
 from experiments.paper.page import write_page
 from experiments.paper.sections import (
     augmentation,
@@ -51,14 +51,14 @@ SECTIONS = (
 
 def main() -> None:
     """Parses the command line, runs the chosen sections and writes the page."""
-    parser = study.parser(__doc__)
+    parser = command.parser(__doc__)
     names = [section.NAME for section in SECTIONS]
     parser.add_argument(
         "--only", nargs="+", choices=names, metavar="SECTION", help=f"run these sections alone: {', '.join(names)}"
     )
     args = parser.parse_args()
     chosen = [section for section in SECTIONS if not args.only or section.NAME in args.only]
-    whole = study.study_of(args)
+    whole = command.study_of(args)
     rows = {row.name: row for section in chosen for row in section.rows_of(whole)}
     whole = dataclasses.replace(
         whole, planned=tuple(row for row in rows.values() if not args.rows or row.name in args.rows)
@@ -71,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    study.start(main)
+    command.start(main)

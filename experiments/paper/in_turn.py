@@ -29,7 +29,7 @@ def train_in_turn(config: Config, members: Sequence[Member], say: Say, folder: P
       config: settings of all runs; seed and fold are the members'.
       members: the runs, which train on all images of their splits.
       say: told a line per epoch, with the time left of that run.
-      folder: the row's folder, which gets a workdir `member-0`, ... for each run.
+      folder: the row's folder, which gets a workdir for each run: `member-0` is that of seed, or fold, 0.
 
     Returns:
       The runs, and compiled steps that predict with all of them.
@@ -41,7 +41,7 @@ def train_in_turn(config: Config, members: Sequence[Member], say: Say, folder: P
     began, ends, states = time.perf_counter(), [], []
     for i, member in enumerate(members):
         told = _Epochs(f"run {i + 1} of {len(members)}", say)
-        state, _ = train_and_evaluate(config.updated(member.settings), folder / f"member-{i}", hooks=[told])
+        state, _ = train_and_evaluate(config.updated(member.settings), folder / f"member-{member.number}", hooks=[told])
         states.append(jax.device_get(state))
         ends.append(told.progress)
     spent = sum(progress.seconds for progress in ends)

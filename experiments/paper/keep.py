@@ -3,23 +3,31 @@
     python -m experiments.paper.keep runs/paper             (keeps a study: a second)
     python -m experiments.paper.keep --scale cpu            (writes the text again from the kept numbers)
     python -m experiments.paper.keep runs/paper --only drawn    (keeps one section by itself)
+    python -m experiments.paper.keep --scale full --into runs/full    (brings kept rows to a new study)
 
 The text goes between the marks `<!-- paper_SCALE -->` of `experiments/results/RESULTS.md`, the numbers into
 `paper_SCALE.json`. With `--only` both are named after the section, and what is kept of the whole study stays. Pictures
 of patients' skin stay in the study. No number is typed by hand. At scale `cpu` expect a pooled Dice of 0.82 for the
 full model on the external set.
+
+A study goes on on another machine, where its weights are not: `--into` writes the kept rows into the new study's
+folder, which shows them, trains what they lack (`--in-turn --runs 3` adds runs to a row of one), and is kept in turn.
 """
 
 import argparse
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.paper.measured import all_of_row
 from experiments.paper.rows import POOLED, cell, runs
 from experiments.paper.scales import SCALES
+from experiments.paper.study import ROW_FILE
 from experiments.shared.origin import JSON, RESULTS, hardware, names_alone
 from experiments.shared.tables import PAGE, markdown, write_between
+from jaxseg.system.files import write_json
 
 TABLES = (
     ("three_models", "Ours beside"),
@@ -57,6 +65,7 @@ def collect(study: Path, only: str | None = None) -> JSON:
         what = f"no row of the section {only}" if only else "no row in it"
         raise SystemExit(f"keep: error: {study}: {what} is done; run python -m experiments.paper first")
     for row in rows:
+        row["measured"] = all_of_row(study / "rows" / row["name"])
         for test in row["tests"].values():
             for run in test:
                 run.pop("dice", None)  # per image: a tenth of a megabyte in all
@@ -67,6 +76,39 @@ def collect(study: Path, only: str | None = None) -> JSON:
         "sections": {section["name"]: section for section in sections},
     }
     return names_alone(content)
+
+
+def lost(before: JSON, after: JSON) -> list[str]:
+    """Returns what would be lost of kept numbers: rows, and rows' runs and measurements, as `collect` returns them."""
+    result = []
+    for name, old in before["rows"].items():
+        new = after["rows"].get(name)
+        if new is None:
+            result.append(f"row {name}")
+        elif len(new["members"]) < len(old["members"]):
+            result.append(f"{len(old['members']) - len(new['members'])} runs of row {name}")
+        elif gone := sorted(old.get("measured", {}).keys() - new["measured"].keys()):
+            result.append(f"{', '.join(gone)} of row {name}")
+    return result
+
+
+def bring(kept: JSON, study: Path) -> None:
+    """Writes the kept rows into a study's folder, without their weights.
+
+    Args:
+      kept: rows and sections, as `collect` returns them.
+      study: the folder; rows that it has stay as they are.
+    """
+    for name, row in kept["rows"].items():
+        folder = study / "rows" / name
+        if folder.exists():
+            print(f"keep: {folder} is there already", file=sys.stderr)
+            continue
+        folder.mkdir(parents=True)
+        row = dict(row)
+        for part, content in row.pop("measured", {}).items():
+            write_json(folder / f"{part}.json", content)
+        write_json(folder / ROW_FILE, row)
 
 
 def rows_table(kept: JSON) -> str:
@@ -87,7 +129,7 @@ def rows_table(kept: JSON) -> str:
                 *(cell(row, "external", "pooled", name) for name in POOLED),
                 ", ".join(map(str, best)),
                 f"{row['seconds'] / 60:.0f}",
-                row["commit"][:7],
+                ", ".join(sorted({run.get("commit", row["commit"])[:7] for run in row["members"]})),
             ]
         )
     return markdown(head, lines)
@@ -147,19 +189,33 @@ def main() -> None:
     parser.add_argument("study", type=Path, nargs="?", help="folder of python -m experiments.paper")
     parser.add_argument("--scale", choices=SCALES, help="instead of a study: the scale whose kept numbers to show")
     parser.add_argument("--only", choices=ALONE, help="keep this section by itself")
+    parser.add_argument("--into", type=Path, metavar="DIR", help="with --scale: bring its kept rows to this study")
+    parser.add_argument("--replace", action="store_true", help="keep a study that lacks some of what is kept")
     args = parser.parse_args()
     if (args.study is None) == (args.scale is None):
         parser.error("give a study's folder, or --scale")
+    if args.into and not args.scale:
+        parser.error("--into brings kept rows: give their --scale too")
     if args.study:
         kept = collect(args.study, args.only)
         name = f"{kept['kind']}_{kept['scale']}"
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n")
+        place = RESULTS / f"{name}.json"
+        gone = lost(json.loads(place.read_text()), kept) if place.exists() and not args.replace else []
+        if gone:
+            raise SystemExit(
+                f"keep: error: {args.study} lacks what {place.name} keeps: {'; '.join(gone)}; bring it there by "
+                f"--scale {kept['scale']} --into before training, or give --replace"
+            )
+        place.write_text(json.dumps(kept, separators=(",", ":")) + "\n")
         for chart, path in charts_of(kept, name).items():
             shutil.copyfile(args.study / "sections" / chart, path)
     else:
         name = f"{args.only or 'paper'}_{args.scale}"
         kept = json.loads((RESULTS / f"{name}.json").read_text())
+        if args.into:
+            bring(kept, args.into)
+            return
     write_between(name, report(kept, name, list(charts_of(kept, name).values())), PAGE)
 
 

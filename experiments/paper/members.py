@@ -32,6 +32,11 @@ class Member:
     parent: Path | None = None
 
     @property
+    def number(self) -> int:
+        """The run's number within its row."""
+        return self.seed if self.fold is None else self.fold
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """The settings in which the run differs from the others of its row, by dotted name."""
         fold = {} if self.fold is None else {"data.fold": self.fold}

@@ -1,17 +1,17 @@
-"""The folder of the paper's experiments, and the command line that all of their scripts have.
+"""The folder of the paper's experiments: what is there, and what is trained where it is not.
 
 `OUT/rows/NAME` holds a training row: `row.json`, `maps.npz` (probabilities of the external and validation images), each
 run as a workdir (`member-0`, ...), and `under-way` while the row trains. `OUT/sections/NAME` holds a table or
-figure. A finished row is not trained again, and an interrupted one continues from its last epoch.
+figure. A finished row is not trained again, and an interrupted one continues from its last epoch. Runs whose scores
+were brought from another machine (`keep --into`) have no workdir.
 """
 
-import argparse
 import dataclasses
+import itertools
 import json
-import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,20 @@ from experiments.paper import plan, rows, under_way
 from experiments.paper.in_turn import train_in_turn
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
-from experiments.paper.scales import SCALES, Scale
+from experiments.paper.scales import Scale
 from experiments.paper.stacked import Member, StackedSteps, predict, restore, save_members, train_together
-from experiments.shared.origin import JSON, command_line, hardware, module_name, names_alone, origin
-from jaxseg import cli, data
+from experiments.shared.origin import JSON, command_line, hardware, names_alone, origin
+from jaxseg import data
 from jaxseg.config import Config, preset
 from jaxseg.data import Examples
 from jaxseg.errors import RunError, UserError
-from jaxseg.system import lock, startup
+from jaxseg.losses import create_loss
+from jaxseg.system import lock
 from jaxseg.system.devices import pick_devices
 from jaxseg.system.files import replacing, write_json
+
+ROW_FILE = "row.json"
+"""A finished row: settings, scores and curves of its runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +131,11 @@ class Study:
         """Returns the folder of a row's files."""
         return self.out / "rows" / row.name
 
+    def workdirs(self, row: Row) -> list[Path]:
+        """Returns the workdirs of a finished row's runs; those of runs from another machine are not there."""
+        runs = len(json.loads((self.folder(row) / ROW_FILE).read_text())["members"])
+        return [self.folder(row) / f"member-{i}" for i in range(runs)]
+
     def row(self, row: Row) -> JSON:
         """Returns a row's result, and trains the row if it is not there.
 
@@ -137,9 +146,9 @@ class Study:
           UserError: the folder holds this row with other settings.
         """
         folder, config = self.folder(row), self.config(row)
-        path = folder / "row.json"
+        path, earlier = folder / ROW_FILE, None
         if path.exists():
-            result = json.loads(path.read_text())
+            result = earlier = json.loads(path.read_text())
             # Settings that are newer than the row have their defaults; folders of the machine are not recorded.
             if names_alone(Config.from_dict(result["settings"]).to_dict()) != names_alone(config.to_dict()):
                 raise UserError(f"{path}: was made with other settings; give another --out, or remove {folder}")
@@ -160,7 +169,7 @@ class Study:
         with lock.held(folder, "--out"):
             try:
                 members, external = self.members(row, config), self.external_set(config)
-                return self._train(row, config, members, external)
+                return self._train(row, config, members, external, earlier)
             except (UserError, RunError) as error:
                 say(f"{row.name} is left out: {error}")
                 return {"name": row.name, "title": row.title, "missing": str(error)}
@@ -168,9 +177,13 @@ class Study:
     def _may_train(self, row: Row) -> bool:
         return not self.report and (self.only is None or row.name in self.only)
 
-    def _train(self, row: Row, config: Config, members: Sequence[Member], external: Examples) -> JSON:
+    def _train(
+        self, row: Row, config: Config, members: Sequence[Member], external: Examples, earlier: JSON | None
+    ) -> JSON:
         began, about, folder = time.perf_counter(), self._origin("row"), self.folder(row)
         in_turn = self.in_turn and not row.train_images  # of which `jaxseg.train` knows nothing
+        brought = self._brought(row) if earlier else 0
+        members = members[brought:]
         train = train_in_turn if in_turn else train_together
         trained, steps = train(config, members, say, folder)
         maps = {}
@@ -179,10 +192,21 @@ class Study:
             maps["external"] = predict(steps, trained.states.variables, images)
         tests = {"validation": [rows.validation_of(progress) for progress in trained.at_best]}
         if maps:
-            tests["external"] = [rows.score(found > 0.5, masks[..., 0]) for found in maps["external"]]
+            tests["external"] = [_score(config, found, masks[..., 0]) for found in maps["external"]]
         if not row.folds:
             images, _ = resized(members[0].validation, config)
             maps["validation"] = predict(steps, trained.states.variables, images)
+        about_run = {"commit": about["commit"], "hardware": about["hardware"]}
+        runs = [
+            {**rows.member_result(*run), **about_run}
+            for run in zip(members, trained.progress, trained.at_best, strict=True)
+        ]
+        before = 0.0
+        if earlier:  # its runs keep what is told of them
+            done = len(earlier["members"])
+            runs = earlier["members"] + runs[done - brought :]
+            tests = {test: earlier["tests"][test] + scored[done - brought :] for test, scored in tests.items()}
+            before = earlier["seconds"] * brought / done
         result = {
             **about,
             "name": row.name,
@@ -195,38 +219,44 @@ class Study:
                 "external": {"dataset": external.dataset, "split": external.split, "images": len(external)},
             },
             "metric": f"at {config.data.image_size} px, probability above 0.5, weights of the lowest validation loss",
-            "members": [
-                rows.member_result(*run) for run in zip(members, trained.progress, trained.at_best, strict=True)
-            ],
+            "members": runs,
             "tests": tests,
-            "seconds": round(trained.earlier_seconds + time.perf_counter() - began, 1),
+            "seconds": round(before + trained.earlier_seconds + time.perf_counter() - began, 1),
             "sessions": trained.sessions,
             "training_seconds": round(trained.seconds, 1),
             "compile_seconds": round(trained.compile_seconds, 1),
             "steps": trained.steps,
         }
-        for derived in (*folder.glob("*.json"), *folder.glob("*.npz")):  # of fewer runs, where the row is added to
+        # Of fewer runs, where the row is added to. What is measured has an entry for each run, and is added to as well.
+        for derived in (*folder.glob("*.npz"), *(() if earlier else folder.glob("*.json"))):
             derived.unlink()
         if row.keep:
             if not in_turn:
                 save_members(trained, folder)
             save_maps(folder / "maps.npz", maps)
-        write_json(folder / "row.json", result)
+        write_json(folder / ROW_FILE, result)
         under_way.remove(folder)
         dice = rows.cell(result, "external", "pooled", "dice")
         say(f"{row.name}: {result['seconds']:.0f} s; Dice external {dice}")
         return result
 
-    def restore(self, row: Row, *, tta: bool = False) -> tuple[StackedSteps, Any]:
+    def _brought(self, row: Row) -> int:
+        """Returns how many runs, the first of the row, came from another machine without their weights."""
+        return len(list(itertools.takewhile(lambda workdir: not workdir.is_dir(), self.workdirs(row))))
+
+    def restore(
+        self, row: Row, workdirs: Sequence[Path] | None = None, *, tta: bool = False
+    ) -> tuple[StackedSteps, Any]:
         """Returns the compiled steps of a row that kept its runs, and their best variables, stacked.
 
         Args:
           row: the row.
+          workdirs: those of the runs; None: of all that are there.
           tta: whether `predict` averages over the symmetries of the square.
         """
         config = self.config(row)
         steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size), tta=tta)
-        return steps, restore(steps, config, sorted(self.folder(row).glob("member-*")))
+        return steps, restore(steps, config, workdirs or sorted(self.folder(row).glob("member-*")))
 
     def _origin(self, kind: str) -> JSON:
         first = jax.local_devices()[0]
@@ -282,6 +312,13 @@ class Study:
         return path
 
 
+def _score(config: Config, maps: np.ndarray, truth: np.ndarray) -> JSON:
+    """Returns a run's scores on a set, and the mean of its loss as "loss"; maps and truth are [N, S, S]."""
+    found = np.clip(maps, 1 / 510, 1 - 1 / 510)  # as probabilities that are kept in steps of 1/255
+    loss = create_loss(config.loss)(np.log(found / (1 - found)), truth)
+    return {**rows.score(maps > 0.5, truth), "loss": float(loss)}
+
+
 def save_maps(path: Path, maps: Mapping[str, np.ndarray]) -> None:
     """Writes probabilities in steps of 1/255.
 
@@ -302,94 +339,3 @@ def load_maps(path: Path) -> dict[str, np.ndarray]:
 def say(text: str) -> None:
     """Prints a line with the time on stderr."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-def parser(doc: str) -> argparse.ArgumentParser:
-    """Returns the parser of an experiment, with the arguments that all experiments have."""
-    result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="the study's folder; made if missing, else continued"
-    )
-    result.add_argument(
-        "--scale", choices=SCALES, default="full", help="size of the experiments (default: %(default)s)"
-    )
-    result.add_argument(
-        "--encoder",
-        choices=("resnet50v2", "resnet50", "none"),
-        help="encoder of the ResNet rows (default: the scale's)",
-    )
-    result.add_argument(
-        "--pretrained",
-        metavar="FILE",
-        default="imagenet",
-        help="ImageNet weights of the encoder (default: %(default)s)",
-    )
-    result.add_argument("--train", metavar="D", help="training data set (default: the scale's, ph2)")
-    result.add_argument(
-        "--external",
-        metavar="D:SPLIT",
-        help="data set and split that is scored and never trained on (default: isic2016:test)",
-    )
-    result.add_argument(
-        "--runs", type=int, metavar="N", help="the first N seeds or folds of each row (default: the scale's)"
-    )
-    result.add_argument(
-        "--in-turn",
-        action="store_true",
-        help="train a row's runs one after the other instead of as one program: in the memory of one, and runs can be "
-        "added to a finished row by a larger --runs",
-    )
-    result.add_argument(
-        "--rows", nargs="+", metavar="NAME", help="train these rows alone, as resnet_augmented (default: all)"
-    )
-    result.add_argument("--report", action="store_true", help="compute nothing new; show what is there")
-    result.add_argument("--data-dir", default="", metavar="DIR", help="folder of the prepared data sets")
-    return result
-
-
-def study_of(args: argparse.Namespace) -> Study:
-    """Returns the study of a command line.
-
-    Raises:
-      UserError: `--external` names no split.
-    """
-    scale = SCALES[args.scale]
-    name, colon, split = (args.external or ":".join(scale.external)).rpartition(":")
-    if args.runs is not None and args.runs < 1:
-        raise UserError(f"--runs {args.runs}: must be at least 1")
-    if not colon:
-        raise UserError(f"--external {args.external}: name a split too, as {args.external}:test")
-    pretrained = str(Path(args.pretrained).resolve()) if Path(args.pretrained).exists() else args.pretrained
-    return Study(
-        args.out,
-        scale,
-        args.encoder or scale.encoder,
-        pretrained,
-        args.train or scale.train,
-        (name, split),
-        args.data_dir,
-        args.report,
-        runs=args.runs,
-        in_turn=args.in_turn,
-        only=args.rows,
-    )
-
-
-def main(run: Callable[[Study], None], doc: str) -> None:
-    """Runs one experiment from the command line.
-
-    Args:
-      run: writes the experiment's section.
-      doc: the script's docstring, shown by `--help`.
-    """
-    arguments = parser(doc)
-    start(lambda: run(study_of(arguments.parse_args())))
-
-
-def start(program: Callable[[], None]) -> None:
-    """Runs a program like jaxseg's commands: a mistake or a failure ends it with one line and an exit code."""
-    # Not all of `startup.tune`: it keeps memory between steps, which here would also stay, and grow, between rows.
-    startup.keep_compiled_programs()
-    cli.start_logging()
-    logging.getLogger("jaxseg").setLevel(logging.WARNING)  # else each run of a row tells the same
-    cli.run_program(f"python -m {module_name()}", program)

@@ -61,7 +61,7 @@ def evaluate(
         )
     prediction = with_overlap(segmenter, prediction, recognised.identities, data_config)
     looks: dict[int, Look] = {}
-    scored = list(score_images(segmenter, prediction, examples, data_config.workers, looks))
+    scored = [of_one for (of_one,) in score_images(segmenter, [prediction], examples, data_config.workers, looks)]
     copies = _tell_of_copies(segmenter, examples, recognised.identities, looks)
     metrics = {
         "data": {
@@ -142,22 +142,22 @@ def with_overlap(
 
 def score_images(
     segmenter: Segmenter,
-    prediction: Prediction,
+    predictions: Sequence[Prediction],
     examples: Examples,
     workers: int,
     looks: dict[int, Look] | None = None,
-) -> Iterator[Scored]:
+) -> Iterator[tuple[Scored, ...]]:
     """Segments and scores images one by one, in order; decoding runs ahead in threads, memory stays bounded.
 
     Args:
       segmenter: the model.
-      prediction: how probabilities become masks.
+      predictions: ways in which probabilities become masks.
       examples: the images.
       workers: number of decoding threads.
       looks: takes what each image looks like, by index; default: nobody asks.
 
     Yields:
-      The scores of each image.
+      The scores of each image, by each of the ways.
     """
 
     def load(index: int) -> tuple[tuple[int, np.ndarray], np.ndarray]:
@@ -171,13 +171,17 @@ def score_images(
     trust = trust_of(segmenter)
     scored = progress(segmenter.stream(loaded), f"scoring {examples.split}", len(examples))
     for (index, mask), probability in scored:
-        native = prediction.mask(resize_probability(probability, mask.shape[:2]))
-        yield score_image(
-            index,
-            native=(native, mask[..., 0].astype(bool)),
-            network=(prediction.mask(probability), resize_mask(mask, size)[..., 0].astype(bool)),
-            probability=probability,
-            trust=trust.score(probability, prediction),
+        at_native_size = resize_probability(probability, mask.shape[:2])
+        truth, small_truth = mask[..., 0].astype(bool), resize_mask(mask, size)[..., 0].astype(bool)
+        yield tuple(
+            score_image(
+                index,
+                native=(prediction.mask(at_native_size), truth),
+                network=(prediction.mask(probability), small_truth),
+                probability=probability,
+                trust=trust.score(probability, prediction),
+            )
+            for prediction in predictions
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.paper import plan, rows, study
+from experiments.paper import keep, measured, plan, rows, study
 from experiments.paper.scales import SMOKE
 from jaxseg.errors import UserError
 from jaxseg.inference.segmenter import Segmenter
@@ -23,7 +23,7 @@ def in_turn(tmp_path_factory):
     out = tmp_path_factory.mktemp("study")
     first = smoke(out, in_turn=True, runs=1).row(ROW)
     folder = out / "rows" / "row"
-    (folder / "robustness_external.json").write_text("{}")  # of one run
+    measured.of_runs(smoke(out), ROW, "names", lambda workdirs: [path.name for path in workdirs])
     before = (folder / "member-0" / "summary.json").read_text()
     both = smoke(out, in_turn=True, runs=2).row(ROW)
     assert (folder / "member-0" / "summary.json").read_text() == before, "the finished run was trained again"
@@ -39,7 +39,10 @@ def test_runs_are_added_to_a_row(in_turn):
     assert both["tests"]["external"][0]["dice"] == first["tests"]["external"][0]["dice"]
     assert both["members"][0] == first["members"][0]
     assert study.load_maps(folder / "maps.npz")["external"].shape[0] == 2
-    assert not (folder / "robustness_external.json").exists()
+    names = measured.of_runs(
+        smoke(folder.parents[1]), ROW, "names", lambda workdirs: [f"new {p.name}" for p in workdirs]
+    )
+    assert names == ["member-0", "new member-1"]
     assert Segmenter.load(folder / "member-1").config.train.seed == 1
 
 
@@ -102,3 +105,34 @@ def test_rows_that_may_not_be_trained_are_shown(tmp_path):
     assert "missing" in smoke(tmp_path, only=["other"]).row(ROW)
     trained = smoke(tmp_path, only=["row"], runs=1).row(ROW)
     assert smoke(tmp_path, only=["other"]).row(ROW)["members"] == trained["members"]
+
+
+def test_a_study_goes_on_on_another_machine(in_turn, tmp_path):
+    """If broken, runs kept from another machine are trained again, or lose what was measured of them."""
+    _, _, both = in_turn
+    (tmp_path / "there" / "rows").mkdir(parents=True)
+    first = {**both, "members": both["members"][:1], "tests": {k: v[:1] for k, v in both["tests"].items()}}
+    there = tmp_path / "there" / "rows" / "row"
+    there.mkdir()
+    (there / study.ROW_FILE).write_text(json.dumps(first))
+    (there / "names.json").write_text('["kept"]')
+    kept = keep.collect(tmp_path / "there")
+
+    keep.bring(kept, tmp_path / "here")
+    here = smoke(tmp_path / "here", in_turn=True)
+    assert smoke(tmp_path / "here", report=True).row(ROW)["members"] == first["members"]
+    assert measured.of_runs(here, ROW, "unmeasured", None) == []  # no weights to measure with
+    result = here.row(ROW)
+    assert not here.workdirs(ROW)[0].exists()
+    assert result["tests"]["external"][0]["pooled"] == first["tests"]["external"][0]["pooled"]
+    assert [run["seed"] for run in result["members"]] == [0, 1]
+    for name, curve in result["members"][1]["curves"].items():
+        assert curve == pytest.approx(both["members"][1]["curves"][name])
+    assert measured.of_runs(here, ROW, "names", lambda paths: [p.name for p in paths]) == ["kept", "member-1"]
+
+    after = keep.collect(tmp_path / "here")
+    assert keep.lost(kept, after) == []
+    assert keep.lost(after, kept) == ["1 runs of row row"]
+    assert keep.lost(after, {"rows": {}}) == ["row row"]
+    keep.bring(kept, tmp_path / "here")  # what is there stays
+    assert len(here.row(ROW)["members"]) == 2

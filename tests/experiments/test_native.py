@@ -16,7 +16,7 @@ def measured(tmp_path_factory):
     of = study.Study(tmp_path_factory.mktemp("study"), SMOKE, "none", "none", "synthetic", SMOKE.external, "")
     row = rows.Row("row", "a row")
     of.row(row)
-    return of, row, native.measure(of, row, 2)
+    return of, row, native.measure(of, row)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,10 @@ def test_scores_are_kept_and_shown(measured):
     """If broken, scoring is repeated each time, or a report computes, or a table's line is that of another way."""
     of, row, found = measured
     report = study.Study(of.out, SMOKE, "none", "none", "synthetic", SMOKE.external, "", report=True)
-    assert native.measure(report, row, 2) == found
-    assert native.measure(report, rows.Row("other", "not there"), 2) == {}
+    assert native.measure(report, row) == found
+    (of.folder(row) / "native.json").rename(of.out / "away")
+    assert native.measure(report, row) == {}
+    (of.out / "away").rename(of.folder(row) / "native.json")
     table = native.table({"a row": found}, "external")
     assert [line[1:3] for line in table["rows"]] == [
         [native.AS_IT_IS, "2 seeds"],

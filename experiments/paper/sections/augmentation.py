@@ -8,9 +8,10 @@ Ten seconds on two cores of an AMD EPYC. It draws two pictures and gives no numb
 import time
 
 from experiments.paper.augmentation_sheet import draw
+from experiments.paper.command import main
 from experiments.paper.models import FINAL, FULL
 from experiments.paper.rows import Row
-from experiments.paper.study import Study, main
+from experiments.paper.study import Study
 from jaxseg import data
 from jaxseg.errors import UserError
 

@@ -6,8 +6,9 @@ At scale `cpu` 21 minutes on one core of an AMD EPYC. Expect a Dice per image of
 """
 
 from experiments.paper import rows
+from experiments.paper.command import main
 from experiments.paper.rows import Row
-from experiments.paper.study import Study, main
+from experiments.paper.study import Study
 from experiments.shared.origin import JSON
 
 ROW = Row("cross_validation", "ResNet-U-Net + focal + augmentation, folds", folds=True)

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from experiments.paper import rows
+from experiments.paper.command import main
 from experiments.paper.drawn_models import KINDS, alone_row, epochs_of, few_row, few_rows, models, share_row
 from experiments.paper.models import FINAL
 from experiments.paper.plots import lines
@@ -24,7 +25,7 @@ from experiments.paper.rows import Row, mean_sd, shown, values
 from experiments.paper.sections import robustness
 from experiments.paper.sections.generalise import cut, with_best_threshold
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, load_maps, main, save_maps
+from experiments.paper.study import Study, load_maps, save_maps
 from experiments.shared.origin import JSON
 from jaxseg import synthetic
 from jaxseg.inference.masks import THRESHOLD, Prediction

@@ -7,9 +7,10 @@ of 0.79 for ResNet50 with ImageNet weights, 0.73 for ResNet50 and 0.71 for ResNe
 """
 
 from experiments.paper import rows
+from experiments.paper.command import main
 from experiments.paper.models import FULL
 from experiments.paper.rows import Row
-from experiments.paper.study import Study, main
+from experiments.paper.study import Study
 
 NAMES = {"resnet50v2": "ResNet50V2", "resnet50": "ResNet50"}
 

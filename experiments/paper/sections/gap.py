@@ -11,27 +11,28 @@ Minutes on one core of an AMD EPYC once the rows are trained. At scale `cpu` exp
 import dataclasses
 import functools
 import itertools
-import json
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.paper import rows
+from experiments.paper.command import main
+from experiments.paper.measured import of_runs
 from experiments.paper.models import FINAL, FULL
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, load_maps, main, say
+from experiments.paper.study import Study, load_maps, say
 from experiments.shared.origin import JSON
 from jaxseg.config import Config
 from jaxseg.inference.masks import THRESHOLD
 from jaxseg.inference.threshold import GRID
 from jaxseg.metrics import COUNTS, confusion, scores
 from jaxseg.models import create_model
-from jaxseg.system.files import write_json
 
 NAME = "gap"
 
@@ -166,23 +167,22 @@ def restated(study: Study, row: Row) -> JSON:
     Returns:
       Scores by test, in the form of a row's "tests"; empty if the study only reports and they are not there.
     """
-    path = study.folder(row) / "batch_norm.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    if study.report:
-        return {}
-    say(f"batch norm: {row.title}")
-    config = study.config(row)
-    train, validation = study.splits(config)
-    steps, variables = study.restore(row)
-    statistics = steps.replicate(statistics_of(config, variables, resized(train, config)[0]))
-    variables = {**variables, "batch_stats": statistics}
-    tests = {}
-    for name, split in (("validation", validation), ("external", study.external_set(config))):
-        images, truth = resized(split, config)
-        tests[name] = [rows.score(m > THRESHOLD, truth[..., 0]) for m in predict(steps, variables, images)]
-    write_json(path, tests)
-    return tests
+
+    def measure(workdirs: Sequence[Path]) -> list[JSON]:
+        say(f"batch norm: {row.title}")
+        config = study.config(row)
+        train, validation = study.splits(config)
+        steps, variables = study.restore(row, workdirs)
+        statistics = steps.replicate(statistics_of(config, variables, resized(train, config)[0]))
+        variables = {**variables, "batch_stats": statistics}
+        tests = {}
+        for name, split in (("validation", validation), ("external", study.external_set(config))):
+            images, truth = resized(split, config)
+            tests[name] = [rows.score(m > THRESHOLD, truth[..., 0]) for m in predict(steps, variables, images)]
+        return [{name: scored[i] for name, scored in tests.items()} for i in range(len(workdirs))]
+
+    runs = of_runs(study, row, "batch_norm", measure)
+    return {name: [run[name] for run in runs] for name in runs[0]} if runs else {}
 
 
 def statistics_of(config: Config, variables: Any, images: np.ndarray) -> Any:

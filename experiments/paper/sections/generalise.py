@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from experiments.paper import rows
+from experiments.paper.command import main
 from experiments.paper.models import FINAL, FULL, STEPS, TOGETHER, left_out_rows, step_rows
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
 from experiments.paper.sections import robustness
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, load_maps, main, save_maps
+from experiments.paper.study import Study, load_maps, save_maps
 from experiments.shared.origin import JSON
 from jaxseg.inference.masks import THRESHOLD, Prediction
 from jaxseg.inference.threshold import GRID, best_of_grid

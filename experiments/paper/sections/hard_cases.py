@@ -10,12 +10,21 @@ lesion) and 0.94 (texture); the paper gives 0.909 to 0.965 for its images.
 
 import dataclasses
 import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from experiments.paper import rows
+from experiments.paper.command import main
+from experiments.paper.measured import of_runs
 from experiments.paper.models import FULL
 from experiments.paper.rows import Row
-from experiments.paper.study import Study, main
+from experiments.paper.study import Study
+from experiments.shared.origin import JSON
 from jaxseg import data
+from jaxseg.data import Example
+from jaxseg.inference.masks import THRESHOLD
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.metrics import confusion, scores
 from jaxseg.report.overlays import Case, overlay_sheet
@@ -49,36 +58,24 @@ def run(study: Study) -> None:
     """Segments the images by every run of the full model, and writes the section."""
     began, result = time.perf_counter(), study.row(FULL)
     tables, figures, missing = [], [], rows.missing([result])
+    dataset = study.external[0] if study.external[0] in IMAGES else "isic2016"
+    examples = None
     if not missing:
-        config = study.config(FULL)
-        dataset = study.external[0] if study.external[0] in IMAGES else "isic2016"
-        examples = data.open_split(dataclasses.replace(config.data, name=dataset), "train")
+        examples = data.open_split(dataclasses.replace(study.config(FULL).data, name=dataset), "train")
         absent = [name for name in IMAGES[dataset] if name not in examples.names]
         missing = [f"{name} is not among the {len(examples)} images of {dataset}" for name in absent]
     if not missing:
         chosen = [examples.load(examples.names.index(name)) for name in IMAGES[dataset]]
-        found = []
-        for i in range(len(result["members"])):
-            segmenter = Segmenter.load(study.folder(FULL) / f"member-{i}")
-            found.append([segmenter(example.image) > 0.5 for example in chosen])
-        truth = [example.mask[..., 0] > 0 for example in chosen]
-        scored = [[scores(confusion(m[None], t[None])) for m, t in zip(masks, truth, strict=True)] for masks in found]
-        lines, cases = [], []
-        for i, (kind, (dice, jaccard)) in enumerate(PAPER.items()):
-            ours = {name: [float(run[i][name][0]) for run in scored] for name in ("dice", "jaccard")}
-            cells = [rows.shown(ours[name]) for name in ours]
-            lines.append([kind, IMAGES[dataset][i], *cells, f"{dice:.3f}", f"{jaccard:.3f}"])
-            cases.append(Case(kind, chosen[i].image, truth[i], found[0][i], ours["dice"][0]))
-        overlay_sheet(cases, study.place(NAME, "cases.png"), "Hard cases", synthetic=study.synthetic)
-        head = ["Difficulty", "Image", "Dice", "Jaccard", "Paper: Dice", "Paper: Jaccard"]
-        tables = [
-            {
-                "caption": "At the images' own resolution; the paper's numbers are of other images",
-                "head": head,
-                "rows": lines,
-            }
-        ]
-        figures = [{"file": "cases.png", "caption": "Image, truth, and the first run's prediction with the truth"}]
+        runs = of_runs(study, FULL, NAME, lambda workdirs: [_scores(_masks(workdir, chosen)) for workdir in workdirs])
+        missing = [] if runs else ["some runs are not measured"]
+    if not missing:
+        tables = [_table(runs, IMAGES[dataset])]
+        here = [workdir for workdir in study.workdirs(FULL) if workdir.is_dir()]
+        if here:
+            _picture(here[0], chosen, study)
+            figures = [
+                {"file": "cases.png", "caption": f"Image, truth, and {here[0].name}'s prediction with the truth"}
+            ]
     study.section(
         NAME,
         title="Hard cases",
@@ -92,6 +89,43 @@ def run(study: Study) -> None:
         missing=missing,
         seconds=time.perf_counter() - began,
     )
+
+
+def _masks(workdir: Path, chosen: Sequence[Example]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns found and true masks, bool [H, W], at the images' own size."""
+    segmenter = Segmenter.load(workdir)
+    return [(segmenter(example.image) > THRESHOLD, example.mask[..., 0] > 0) for example in chosen]
+
+
+def _scores(masks: Sequence[tuple[np.ndarray, np.ndarray]]) -> JSON:
+    """Returns Dice and Jaccard of pairs of masks, by difficulty."""
+    scored = [scores(confusion(found[None], truth[None])) for found, truth in masks]
+    return {
+        kind: {name: float(of_image[name][0]) for name in ("dice", "jaccard")}
+        for kind, of_image in zip(PAPER, scored, strict=True)
+    }
+
+
+def _table(runs: Sequence[JSON], names: Sequence[str]) -> JSON:
+    lines = []
+    for (kind, (dice, jaccard)), name in zip(PAPER.items(), names, strict=True):
+        cells = [rows.shown([run[kind][score] for run in runs]) for score in ("dice", "jaccard")]
+        lines.append([kind, name, *cells, f"{dice:.3f}", f"{jaccard:.3f}"])
+    return {
+        "caption": "At the images' own resolution; the paper's numbers are of other images",
+        "head": ["Difficulty", "Image", "Dice", "Jaccard", "Paper: Dice", "Paper: Jaccard"],
+        "rows": lines,
+    }
+
+
+def _picture(workdir: Path, chosen: Sequence[Example], study: Study) -> None:
+    masks = _masks(workdir, chosen)
+    scored = _scores(masks)
+    cases = [
+        Case(kind, example.image, truth, found, scored[kind]["dice"])
+        for kind, example, (found, truth) in zip(PAPER, chosen, masks, strict=True)
+    ]
+    overlay_sheet(cases, study.place(NAME, "cases.png"), "Hard cases", synthetic=study.synthetic)
 
 
 if __name__ == "__main__":

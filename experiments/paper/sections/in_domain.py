@@ -5,9 +5,10 @@
 At scale `cpu` (two epochs) 15 minutes on one core of an AMD EPYC. Expect a Dice per image of 0.86 on held-out images.
 """
 
+from experiments.paper.command import main
 from experiments.paper.rows import Row
 from experiments.paper.sections.cross_validation import section
-from experiments.paper.study import Study, main
+from experiments.paper.study import Study
 
 NAME = "in_domain"
 

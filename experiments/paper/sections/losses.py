@@ -7,9 +7,10 @@ of 0.79 (focal), 0.78 (cross-entropy) and 0.77 (class-balanced), which the sprea
 """
 
 from experiments.paper import rows
+from experiments.paper.command import main
 from experiments.paper.models import FULL
 from experiments.paper.rows import Row
-from experiments.paper.study import Study, main
+from experiments.paper.study import Study
 
 BCE = Row("loss_bce", "binary cross-entropy", {"loss.name": "bce"})
 BALANCED = Row("loss_balanced", "focal, class-balanced", {"loss.class_balanced": True})

@@ -7,9 +7,10 @@ external set from 0.62 to 0.78.
 """
 
 from experiments.paper import rows
+from experiments.paper.command import main
 from experiments.paper.plots import lines
 from experiments.paper.rows import Row, mean_sd, values
-from experiments.paper.study import Study, main
+from experiments.paper.study import Study
 from experiments.shared.origin import JSON
 
 KINDS = {

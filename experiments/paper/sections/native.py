@@ -8,15 +8,18 @@ the external set of about 0.87 for the preset `generalise` as it is.
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from experiments.paper import rows
+from experiments.paper.command import main
+from experiments.paper.measured import of_runs
 from experiments.paper.models import BARE, FINAL, FULL, UNET
 from experiments.paper.rows import Row
 from experiments.paper.sections import encoders
-from experiments.paper.study import Study, main, say
+from experiments.paper.study import Study, say
 from experiments.shared.origin import JSON
 from jaxseg.data import Examples
 from jaxseg.evaluation.records import Scored, score_tables
@@ -89,7 +92,7 @@ def run(study: Study) -> None:
     results = [study.row(row) for row in models.values()]
     measured = {}
     for (title, row), result in zip(models.items(), results, strict=True):
-        if "missing" not in result and (found := measure(study, row, len(result["members"]))):
+        if "missing" not in result and (found := measure(study, row)):
             measured[title] = found
     tables = [table(measured, test) for test in ("external", "validation")] if measured else []
     study.section(
@@ -107,48 +110,66 @@ def run(study: Study) -> None:
     )
 
 
-def measure(study: Study, row: Row, runs: int) -> JSON:
+def measure(study: Study, row: Row) -> JSON:
     """Scores a row's runs, each alone and all as an ensemble, and keeps the scores in the row's folder.
 
     Args:
       study: the study.
       row: a trained row of seeds.
-      runs: number of its runs.
 
     Returns:
-      By "validation" and "external", and by way of making masks: "runs", the scores of each, and "ensemble", None for a
-      single run. Empty if the study only reports and they are not there.
+      By "validation" and "external", and by way of making masks: "runs", the scores of each, and "ensemble", those of
+      all together with their number as "runs", or None. Empty where some runs are not scored and cannot be.
     """
-    path = study.folder(row) / "native.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    if study.report:
-        return {}
     config = study.config(row)
     sets = {"validation": study.splits(config)[1], "external": study.external_set(config)}
-    folders = [study.folder(row) / f"member-{i}" for i in range(runs)]
-    result: JSON = {test: {way: {"runs": [], "ensemble": None} for way in (AS_IT_IS, CLEAN)} for test in sets}
-    for members in [*([folder] for folder in folders), *([folders] if runs > 1 else [])]:
-        what = members[0].name if len(members) == 1 else "ensemble"
-        say(f"native: {row.title}, {what}")
-        segmenter = Segmenter.load(*members)
-        for test, way, scored in _scored(segmenter, sets, study.data_dir):
-            if len(members) == 1:
-                result[test][way]["runs"].append(scored)
-            else:
-                result[test][way]["ensemble"] = scored
-    write_json(path, result)
+    runs = of_runs(study, row, "native", lambda workdirs: [_score(study, row, [one], sets) for one in workdirs])
+    if not runs:
+        return {}
+    together = _ensemble(study, row, sets)
+    return {
+        test: {
+            way: {
+                "runs": [run[test][way] for run in runs],
+                "ensemble": {"runs": together["runs"], **together[test][way]} if together else None,
+            }
+            for way in (AS_IT_IS, CLEAN)
+        }
+        for test in sets
+    }
+
+
+def _ensemble(study: Study, row: Row, sets: Mapping[str, Examples]) -> JSON:
+    """Returns the scores of all runs of a row together, and their number as "runs".
+
+    Where some have no weights here, those of the fewer runs that were together once; empty if there were none.
+    """
+    path, workdirs = study.folder(row) / "native_ensemble.json", study.workdirs(row)
+    found = json.loads(path.read_text()) if path.exists() else {}
+    can = len(workdirs) > 1 and not study.report and all(workdir.is_dir() for workdir in workdirs)
+    if can and found.get("runs") != len(workdirs):
+        found = {"runs": len(workdirs), **_score(study, row, workdirs, sets)}
+        write_json(path, found)
+    return found
+
+
+def _score(study: Study, row: Row, workdirs: Sequence[Path], sets: Mapping[str, Examples]) -> JSON:
+    """Returns the scores of one run, or of several as an ensemble, by set and way of making masks."""
+    say(f"native: {row.title}, {' + '.join(workdir.name for workdir in workdirs)}")
+    segmenter = Segmenter.load(*workdirs)
+    best = choose_threshold(segmenter, Prediction(largest_component=True, fill_holes=True), study.data_dir)
+    ways, result = {AS_IT_IS: Prediction(), CLEAN: best}, {}
+    for test, examples in sets.items():
+        scored = list(score_images(segmenter, list(ways.values()), examples, segmenter.config.data.workers))
+        result[test] = {
+            way: {
+                "threshold": prediction.threshold,
+                **numbers(of_way),
+                "native": score_tables(of_way, examples.groups, segmenter.image_size)["native"],
+            }
+            for (way, prediction), of_way in zip(ways.items(), zip(*scored, strict=True), strict=True)
+        }
     return result
-
-
-def _scored(segmenter: Segmenter, sets: dict[str, Examples], data_dir: str) -> Iterator[tuple[str, str, JSON]]:
-    """Yields the scores of a model by set and way of making masks."""
-    best = choose_threshold(segmenter, Prediction(largest_component=True, fill_holes=True), data_dir)
-    for way, prediction in ((AS_IT_IS, Prediction()), (CLEAN, best)):
-        for test, examples in sets.items():
-            scored = list(score_images(segmenter, prediction, examples, segmenter.config.data.workers))
-            native = score_tables(scored, examples.groups, segmenter.image_size)["native"]
-            yield test, way, {"threshold": prediction.threshold, **numbers(scored), "native": native}
 
 
 def numbers(scored: Sequence[Scored]) -> JSON:
@@ -178,7 +199,7 @@ def table(measured: dict[str, JSON], test: str) -> JSON:
         for way, of_way in found[test].items():
             lines.append([title, way, _runs(len(of_way["runs"])), *_cells(of_way["runs"])])
             if of_way["ensemble"]:
-                lines.append([title, way, f"ensemble of {len(of_way['runs'])}", *_cells([of_way["ensemble"]])])
+                lines.append([title, way, f"ensemble of {of_way['ensemble']['runs']}", *_cells([of_way["ensemble"]])])
     head = ["Model", "Masks", "Runs", "Dice", "Jaccard", "Thresholded Jaccard", "Failed", "Hausdorff 95", "Area"]
     captions = {"external": "External set", "validation": "Validation images"}
     return {

@@ -7,23 +7,24 @@ severity 5 of 0.58 (U-Net), 0.67 (full model) and 0.83 (`generalise`).
 """
 
 import functools
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from experiments.paper import rows
+from experiments.paper.command import main
+from experiments.paper.measured import of_runs
 from experiments.paper.models import BARE, FINAL, FULL, UNET
 from experiments.paper.plots import grid
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, mean_sd
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, main, say
+from experiments.paper.study import Study, say
 from experiments.shared.origin import JSON
 from jaxseg.augment.artefacts import ARTEFACTS, corrupt
-from jaxseg.system.files import write_json
 
 NAME = "robustness"
 
@@ -94,26 +95,25 @@ def measure(study: Study, row: Row, test: str = "external") -> dict[str, list[fl
     Returns:
       Dice of each run by "KIND SEVERITY", "hair 3" for example; empty if the study only reports and it is not there.
     """
-    path = study.folder(row) / f"robustness_{test}.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    if study.report:
-        return {}
-    say(f"robustness: {row.title}, {test}")
-    config = study.config(row)
-    steps, variables = study.restore(row)
-    images, masks = resized(study.external_set(config) if test == "external" else study.home_validation(config), config)
-    chosen = np.linspace(0, len(images) - 1, min(study.scale.test_images, len(images))).astype(int)
-    images, truth = images[chosen], masks[chosen][..., 0]
-    dice = {}
-    whole = [dice_of(found, truth) for found in predict(steps, variables, images)]
-    for kind in ARTEFACTS:
-        dice[f"{kind} 0"] = whole
-        for severity in study.scale.severities:
-            spoilt = np.asarray(spoiler(kind)(images, severity=float(severity)))
-            dice[f"{kind} {severity}"] = [dice_of(found, truth) for found in predict(steps, variables, spoilt)]
-    write_json(path, dice)
-    return dice
+
+    def measure(workdirs: Sequence[Path]) -> list[dict[str, float]]:
+        say(f"robustness: {row.title}, {test}")
+        config = study.config(row)
+        steps, variables = study.restore(row, workdirs)
+        whole = study.external_set(config) if test == "external" else study.home_validation(config)
+        images, masks = resized(whole, config)
+        chosen = np.linspace(0, len(images) - 1, min(study.scale.test_images, len(images))).astype(int)
+        images, truth = images[chosen], masks[chosen][..., 0]
+        plain = [dice_of(found, truth) for found in predict(steps, variables, images)]
+        dice = {f"{kind} 0": plain for kind in ARTEFACTS}
+        for kind in ARTEFACTS:
+            for severity in study.scale.severities:
+                spoilt = np.asarray(spoiler(kind)(images, severity=float(severity)))
+                dice[f"{kind} {severity}"] = [dice_of(found, truth) for found in predict(steps, variables, spoilt)]
+        return [{name: of_all[i] for name, of_all in dice.items()} for i in range(len(workdirs))]
+
+    runs = of_runs(study, row, f"robustness_{test}", measure)
+    return {name: [dice[name] for dice in runs] for name in runs[0]} if runs else {}
 
 
 @functools.cache

@@ -7,15 +7,12 @@ external set of 0.74 for the U-Net, and 0.81 and 0.82 for the ResNet-U-Net witho
 (`experiments/results/paper_cpu.json`); the paper gives 0.882, 0.929 and 0.938.
 """
 
-import numpy as np
-
 from experiments.paper import rows
+from experiments.paper.command import main
 from experiments.paper.models import BARE, FULL, UNET
 from experiments.paper.plots import bars, curves
-from experiments.paper.pool import resized
 from experiments.paper.rows import Row
-from experiments.paper.study import Study, load_maps, main
-from jaxseg.losses import create_loss
+from experiments.paper.study import Study
 from jaxseg.metrics import SCORES
 
 NAME = "three_models"
@@ -35,12 +32,11 @@ def run(study: Study) -> None:
     if done := rows.done(results):
         curves(done, study.place(NAME, "curves.png"), synthetic=study.synthetic)
         numbers = {
-            row.title: {
-                "loss": external_losses(study, row),
+            result["title"]: {
+                "loss": [run["loss"] for run in result["tests"]["external"]],
                 **{name: rows.values(result, "external", "pooled", name) for name in SCORES},
             }
-            for row, result in zip(models, results, strict=True)
-            if "missing" not in result
+            for result in done
         }
         paper = {row.title: rows.PAPER[row.name] for row in models}
         bars(numbers, study.place(NAME, "bars.png"), synthetic=study.synthetic, paper=paper)
@@ -69,20 +65,6 @@ def run(study: Study) -> None:
         missing=rows.missing(results),
         seconds=sum(result["seconds"] for result in done),
     )
-
-
-def external_losses(study: Study, row: Row) -> list[float]:
-    """Returns each run's focal loss on the external set, from its kept probabilities, which are in steps of 1/255.
-
-    Args:
-      study: the study.
-      row: a row that kept its probabilities.
-    """
-    config = study.config(row)
-    truth = resized(study.external_set(config), config)[1][..., 0]
-    found = np.clip(load_maps(study.folder(row) / "maps.npz")["external"], 1 / 510, 1 - 1 / 510)
-    loss = create_loss(config.loss)
-    return [float(loss(np.log(maps / (1 - maps)), truth)) for maps in found]
 
 
 if __name__ == "__main__":

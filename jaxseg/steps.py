@@ -297,13 +297,28 @@ def _mapping(devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
     return functools.partial(jax.pmap, axis_name=AXIS, devices=every)
 
 
+def _in_little_memory(train: Callable[..., Any], devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """Returns the mapped training step compiled so that on a CPU it holds as little memory at a time as XLA can.
+
+    By default XLA orders a CPU program for threads that work side by side, which the operations of a network, each
+    divided among the threads, do not need. The other order holds a fifth less, and is as fast: for ResNet50 at batch 16
+    and 224 pixels 1.07 instead of 1.39 GiB on each of two devices.
+    """
+    # Several processes hand `pmap` their own shares of a batch, which `jit` would take for whole arrays.
+    if devices[0].platform != "cpu" or jax.process_count() > 1:
+        return train
+    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    # A function of its own: of what `pmap` returns, `jit` would take over the attribute `lower`, which has no options.
+    return jax.jit(lambda *args: train(*args), donate_argnums=0, compiler_options=options)
+
+
 @functools.lru_cache(_KEPT)
 def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns the steps of training and validation, from settings of `_that_steps_read`."""
     pmap, model = _mapping(devices), create_model(config.model, axis_name=AXIS)
     train = functools.partial(train_step, model=model, optimizer=create_optimizer(config.optim), config=config)
     return (
-        pmap(train, in_axes=(None, 0, None, None), out_axes=None, donate_argnums=0),
+        _in_little_memory(pmap(train, in_axes=(None, 0, None, None), out_axes=None, donate_argnums=0), devices),
         pmap(functools.partial(eval_step, model=model, config=config), in_axes=(None, 0), out_axes=None),
     )
 

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxseg import steps as steps_module
 from jaxseg.augment import augment
 from jaxseg.config import AugmentConfig
 from jaxseg.errors import UserError
 from jaxseg.metrics import COUNTS, SCORES
 from jaxseg.models.layers import Dropout
-from jaxseg.steps import Steps, create_train_state
+from jaxseg.steps import Steps, create_train_state, state_target
 from jaxseg.system.devices import AXIS, pick_devices
 
 
@@ -217,3 +218,20 @@ def test_a_share_of_drawn_images_divides_over_devices():
     assert len(pick_devices(4, 8, 4)) == 4
     with pytest.raises(UserError, match=r"2 drawn images of a batch do not divide by 4 devices; use 0 or 0\.5"):
         pick_devices(4, 8, 2)
+
+
+def test_training_holds_less_memory_on_a_cpu(tiny, monkeypatch):
+    """If broken, XLA no longer takes the order that saves memory, or the order that it takes holds more."""
+
+    def temporary() -> int:
+        steps_module.forget_compiled()
+        steps = Steps(tiny, jax.local_devices()[:2])
+        state = state_target(tiny, steps)
+        shapes = steps.shape_of(jax.eval_shape(jax.random.key, 0)), steps.shape_of(np.float32(0))
+        compiled = steps.train.lower(state, steps.batch_shapes(tiny), *shapes).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    ours = temporary()
+    monkeypatch.setattr(steps_module, "_in_little_memory", lambda train, devices: train)
+    assert ours < temporary()
+    steps_module.forget_compiled()

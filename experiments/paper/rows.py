@@ -198,7 +198,13 @@ def tables(results: Sequence[JSON]) -> list[JSON]:
 
 def runs(result: JSON) -> str:
     """Returns how many seeds or folds a row has, in words."""
-    return f"{len(result['members'])} {'seeds' if result['members'][0]['fold'] is None else 'folds'}"
+    count = len(result["members"])
+    return seeds(count) if result["members"][0]["fold"] is None else f"{count} folds"
+
+
+def seeds(count: int) -> str:
+    """Returns a number of runs in words."""
+    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def done(results: Sequence[JSON]) -> list[JSON]:

@@ -197,7 +197,7 @@ def table(measured: dict[str, JSON], test: str) -> JSON:
     lines = []
     for title, found in measured.items():
         for way, of_way in found[test].items():
-            lines.append([title, way, _runs(len(of_way["runs"])), *_cells(of_way["runs"])])
+            lines.append([title, way, rows.seeds(len(of_way["runs"])), *_cells(of_way["runs"])])
             if of_way["ensemble"]:
                 lines.append([title, way, f"ensemble of {of_way['ensemble']['runs']}", *_cells([of_way["ensemble"]])])
     head = ["Model", "Masks", "Runs", "Dice", "Jaccard", "Thresholded Jaccard", "Failed", "Hausdorff 95", "Area"]
@@ -207,10 +207,6 @@ def table(measured: dict[str, JSON], test: str) -> JSON:
         "head": [*head, "Dice, pooled", "Jaccard, pooled"],
         "rows": lines,
     }
-
-
-def _runs(count: int) -> str:
-    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def _cells(runs: Sequence[JSON]) -> list[str]:

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,6 @@ import shapely
 from jaxseg import predict
 from jaxseg.config import DataConfig
 from jaxseg.data.folder import open_folder
-from jaxseg.data.images import resize_image
-from jaxseg.inference.contours import trace
-from jaxseg.inference.masks import Prediction
-from jaxseg.inference.segmenter import resize_probability
-from jaxseg.inference.threshold import GRID
 from tests.app.conftest import OWN_THRESHOLD
 from tests.helpers.app_server import Served
 from tests.helpers.bad_files import encoded, turned
@@ -31,9 +25,6 @@ playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 
 expect = playwright.expect
-
-HARMLESS = ("the server responded with a status of 422", "willReadFrequently")
-"""What the browser's console says of a file that is no image, and of tests that look at a canvas."""
 
 COLOURED = """(canvas) => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -84,31 +75,6 @@ def photo(number: int, width: int = 160, height: int = 120) -> bytes:
 
 
 PHOTO = photo(3)
-
-
-@pytest.fixture
-def open_page(browser, served: Served) -> Iterator:
-    """Returns a function that opens the page; after the test, fails if it asked another host or had an error."""
-    contexts, said, asked, harmless = [], [], [], [*HARMLESS]
-
-    def opened(*, expected: str = "", **options):
-        harmless.extend(filter(None, [expected]))
-        contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | options)))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(served.address)
-        expect(page.locator("body[data-ready]")).to_be_visible()
-        assert page.url == f"http://127.0.0.1:{served.port}/"  # a screenshot does not show the token
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not [text for text in said if not any(part in text for part in harmless)]
-    assert not [url for url in asked if not url.startswith((f"http://127.0.0.1:{served.port}/", "blob:"))]
 
 
 def finished(page, ready: int, failed: int = 0) -> None:
@@ -402,51 +368,3 @@ def test_a_forgotten_photograph_is_sent_again(open_page, served):
     with saved(page, "#save-table").open() as lines:
         (row,) = csv.DictReader(lines)
     assert float(row["area_mm2"]) == pytest.approx(int(row["area_pixels"]) / 100)
-
-
-def test_cleaning_and_outlines_equal_those_in_python(open_page):
-    """If broken, the page keeps another part, fills another hole, or draws another outline than predict."""
-    page = open_page()
-    random = np.random.default_rng(0)
-    program = """async ([levels, width, height, largest, holes]) => {
-      const { maskOf } = await import("/static/mask.js");
-      const { parts } = await import("/static/outline.js");
-      const mask = maskOf(Uint8Array.from(levels), width, height, { stop: 0, largest, holes }, null);
-      return [[...mask], parts(mask, width, height)];
-    }"""
-    for share in (0.2, 0.4, 0.5, 0.6, 0.8, 0.0, 1.0):
-        levels = random.random((23, 31)) < share
-        for largest in (False, True):
-            for holes in (False, True):
-                given = [levels.astype(int).ravel().tolist(), 31, 23, largest, holes]
-                mask, parts = page.evaluate(program, given)
-                expected = Prediction(0.5, None, largest, holes).mask(levels.astype(np.float32))
-                np.testing.assert_array_equal(np.reshape(mask, (23, 31)), expected)
-                ours = [shapely.Polygon(part["outer"], part["holes"]) for part in parts]
-                theirs = [shapely.Polygon(part.outer, part.holes) for part in trace(expected)]
-                assert all(polygon.exterior.is_ccw for polygon in ours)  # clockwise on screen, where y goes down
-                as_set = [shapely.MultiPolygon(polygons).normalize() for polygons in (ours, theirs)]
-                assert as_set[0] == as_set[1]
-
-
-def test_resizing_is_that_of_pillow(open_page):
-    """If broken, the model in the browser sees another picture than in Python, and its outline differs by pixels."""
-    page = open_page()
-    program = """async ([picture, width, height, map, size, stops]) => {
-      const { levelsOf, resizeMap, resizePicture } = await import("/static/resample.js");
-      const resized = resizeMap(Float32Array.from(map), size, width, height);
-      const small = resizePicture(Uint8ClampedArray.from(picture), width, height, size);
-      return [[...small], [...resized], [...levelsOf(resized, stops)]];
-    }"""
-    random = np.random.default_rng(0)
-    for height, width in ((16, 16), (61, 97), (16, 40), (9, 11), (1, 1)):
-        picture = random.integers(0, 256, (height, width, 4), dtype=np.uint8)
-        picture[: height // 2] = 255  # rounding must not run over
-        probability = random.random((16, 16), dtype=np.float32)
-        given = [picture.ravel().tolist(), width, height, probability.ravel().tolist(), 16, GRID]
-        small, resized, levels = page.evaluate(program, given)
-        np.testing.assert_array_equal(np.reshape(small, (16, 16, 3)), resize_image(picture[..., :3], (16, 16)))
-        expected = resize_probability(probability, (height, width))
-        found = np.float32(resized).reshape(height, width)
-        np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(np.reshape(levels, (height, width)), sum(found > stop for stop in GRID))

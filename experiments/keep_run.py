@@ -18,20 +18,26 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.paper.rows import seeds, shown
+from experiments.paper.sections.native import AS_IT_IS, CLEAN
 from experiments.shared.origin import JSON, RESULTS, names_alone
 from experiments.shared.tables import PAGE, README, markdown, write_between
 
 PAPER = {"dice": 0.938, "jaccard": 0.884, "sensitivity": 0.921, "specificity": 0.980}
 """The paper's full model on the 379 ISIC 2016 test images (sections 4.3 and 4.5); pooled, see RESULTS.md."""
 
+STUDY = "paper_full"
+"""The result file of the study at the paper's settings."""
+
 IN_README = {
-    "ph2_generalise_15epochs": "ResNet50, `generalise`",
-    "ph2_resnet50_25epochs": "ResNet50, the paper's recipe",
+    "resnet_augmented": ("ResNet50, the paper's recipe", [AS_IT_IS]),
+    "resnet_unaugmented": ("ResNet50, the paper's recipe without augmentation", [AS_IT_IS]),
+    "generalise_without_1": ("ResNet50, `generalise`", [AS_IT_IS, CLEAN]),
 }
-"""Runs whose evaluations README shows, and how it calls them."""
+"""Rows of that study that README shows, how it calls them, and with which ways to make masks."""
 
 DATA_SETS = {"ph2": "PH2", "isic2016": "ISIC 2016"}
 """Titles of data sets."""
@@ -136,46 +142,44 @@ def options(evaluation: JSON) -> list[str]:
     return [words for words, used in parts.items() if used]
 
 
-def short_table(results: Mapping[str, JSON], held_out: JSON) -> str:
+def short_table(study: JSON, held_out: JSON) -> str:
     """Returns README's Markdown table: the paper, our runs on the external set, and the held-out test images.
 
     Args:
-      results: runs by name.
+      study: content of the file `STUDY`; of its rows, those are shown that are scored at the images' own size.
       held_out: content of the file `HELD_OUT`.
     """
     trained = "PH2, 160 images"
     paper = ["ResNet50V2, the paper's numbers", trained, "ISIC 2016 test", "379", "not given"]
     lines = [[*paper, f"{PAPER['dice']:.3f}", f"{PAPER['jaccard']:.3f}", "not given", "the paper, 4.3 and 4.5"]]
-    for name, title in IN_README.items():
-        training = results[name]["training"]
-        trained = f"{DATA_SETS[training['dataset']]}, {training['train_images']} images"
-        for evaluation in results[name]["evaluations"]:
-            data, changes = evaluation["data"], ", ".join(options(evaluation))
-            model = f"{title}, {changes}" if changes else title
-            cells = [model, trained, data_set(data), str(data["images"]), *short_scores(evaluation["native"])]
-            lines.append([*cells, f"[{training['epochs']} epochs](experiments/results/{name}.json)"])
+    for name, (title, ways) in IN_README.items():
+        row = study["rows"].get(name, {})
+        for way in ways if "native" in row.get("measured", {}) else []:
+            external, runs = row["data"]["external"], [run["external"][way] for run in row["measured"]["native"]]
+            cells = [title if way == AS_IT_IS else f"{title}, {way}", trained, data_set(external)]
+            cells += [str(external["images"]), *short_scores([run["native"] for run in runs])]
+            lines.append([*cells, f"[{seeds(len(runs))}](experiments/results/{STUDY}.json)"])
     for changes, scores in held_out["evaluations"].items():
         model = "ResNet50, `generalise`" + ("" if changes == "as it is" else f", {changes}")
-        cells = [model, "PH2, 160 images", "ISIC 2016 test", str(scores["images"]), *short_scores(scores)]
+        cells = [model, trained, "ISIC 2016 test", str(scores["images"]), *short_scores([scores])]
         lines.append([*cells, f"[scored once](experiments/results/{HELD_OUT}.json)"])
     head = ["Model", "Trained on", "Scored on", "Images", "Dice per image", "Dice, pooled", "Jaccard, pooled"]
     return markdown([*head, "Thresholded Jaccard", "Run"], lines)
 
 
-def short_scores(scores: JSON) -> list[str]:
-    """Returns the score cells of README's table; "-" for a score that the file is too old to have."""
-    each, pooled = scores["per_image"], scores["pooled"]
-    thresholded = f"{each['thresholded_jaccard']:.3f}" if "thresholded_jaccard" in each else "-"
-    return [f"{each['dice']:.3f}", f"{pooled['dice']:.3f}", f"{pooled['jaccard']:.3f}", thresholded]
+def short_scores(runs: Sequence[JSON]) -> list[str]:
+    """Returns the score cells of README's table: mean and standard deviation over runs."""
+    each, pooled = [run["per_image"] for run in runs], [run["pooled"] for run in runs]
+    names = ((each, "dice"), (pooled, "dice"), (pooled, "jaccard"), (each, "thresholded_jaccard"))
+    return [shown([run[name] for run in scores]) for scores, name in names]
 
 
 def write_tables() -> None:
     """Writes the table of all runs into RESULTS.md, and the short one into README."""
     files = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    runs = {result["name"]: result for result in files if result.get("kind") == "run"}
-    held_out = json.loads((RESULTS / f"{HELD_OUT}.json").read_text())
-    write_between("runs", table(list(runs.values())), PAGE)
-    write_between("results", short_table(runs, held_out), README)
+    study, held_out = (json.loads((RESULTS / f"{name}.json").read_text()) for name in (STUDY, HELD_OUT))
+    write_between("runs", table([result for result in files if result.get("kind") == "run"]), PAGE)
+    write_between("results", short_table(study, held_out), README)
 
 
 def main() -> None:

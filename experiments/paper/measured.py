@@ -21,7 +21,7 @@ def of_runs(study: Study, row: Row, name: str, measure: Callable[[Sequence[Path]
       study: the study; one that only reports measures nothing.
       row: a trained row of seeds.
       name: name of the file, without its ending.
-      measure: takes the workdirs of runs, and returns an entry for each.
+      measure: takes the workdirs of runs, and returns an entry for each; or none, if the row cannot be measured so.
 
     Returns:
       An entry for each run; none at all where one is not measured and cannot be.
@@ -32,7 +32,10 @@ def of_runs(study: Study, row: Row, name: str, measure: Callable[[Sequence[Path]
     if left and (study.report or not all(workdir.is_dir() for workdir in left)):
         return []
     if left:
-        found += measure(left)
+        entries = measure(left)
+        if len(entries) < len(left):  # the row cannot be measured so
+            return []
+        found += entries
         write_json(path, found)
     return found
 

@@ -11,6 +11,7 @@ At scale `cpu` four hours on one core of an AMD EPYC, most of it for the rows wi
 import functools
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from experiments.paper import rows
 from experiments.paper.command import main
 from experiments.paper.drawn_models import KINDS, alone_row, epochs_of, few_row, few_rows, models, share_row
+from experiments.paper.measured import of_runs
 from experiments.paper.models import FINAL
 from experiments.paper.plots import lines
 from experiments.paper.pool import resized
@@ -60,7 +62,7 @@ def _done(study: Study, row: Row) -> JSON:
     result = study.row(row)
     if row.keep and "tests" in result and not study.report:
         robustness.measure(study, row, "validation")
-        maps_of(study, row)
+        measure(study, row)
     return result
 
 
@@ -72,15 +74,14 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
       results: results by the row's name.
       seconds: wall time of the section so far.
     """
-    found = {
-        title: maps
-        for title, row in models(study).items()
-        if "tests" in results.get(row.name, {}) and (maps := maps_of(study, row))
-    }
-    truth = truths(study) if found else {}
-    tables = [training_table(study, results, found, truth)]
-    if found:
-        tables += [style_table(found, truth["external"]), together_table(study, found, truth)]
+    trained = {title: row for title, row in models(study).items() if "tests" in results.get(row.name, {})}
+    measured = {title: runs for title, row in trained.items() if (runs := measure(study, row))}
+    tables = [training_table(study, results, measured)]
+    if measured:
+        tables.append(style_table(measured))
+    # Mean maps are of runs whose maps are here, not of those whose scores came from another machine.
+    if found := {title: maps for title, row in trained.items() if (maps := maps_of(study, row))}:
+        tables.append(together_table(study, found, truths(study)))
     few = few_points(study, results)
     figures = []
     if any(len(points) > 1 for points in few.values()):
@@ -90,7 +91,7 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
     tables += [few_table(study, few)] if few else []
     # The table of few images shows by itself what was not run.
     told = [results[row.name] | {"title": title} for title, row in models(study).items()]
-    unmeasured = [result["title"] for result in rows.done(told) if result["title"] not in found]
+    unmeasured = [result["title"] for result in rows.done(told) if result["title"] not in measured]
     study.section(
         NAME,
         title="What drawn images bring",
@@ -113,8 +114,36 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
     )
 
 
+def measure(study: Study, row: Row) -> list[JSON]:
+    """Returns what the tables show of each run of a row, and keeps it in the row's folder.
+
+    Args:
+      study: the study.
+      row: a trained row that kept its runs.
+
+    Returns:
+      For each run mean Dice of "validation" and "drawn", and "style" on the external set; none if some runs are not
+      measured and cannot be.
+    """
+
+    def of_maps(workdirs: Sequence[Path]) -> list[JSON]:
+        maps, truth = maps_of(study, row), truths(study)
+        if not maps:  # the row trains on the external set
+            return []
+        here = [workdir for workdir in study.workdirs(row) if workdir.is_dir()]
+        return [
+            {
+                **{name: robustness.dice_of(maps[name][i], truth[name]) for name in ("validation", "drawn")},
+                "style": style(maps["external"][i] > THRESHOLD, truth["external"]),
+            }
+            for i in map(here.index, workdirs)
+        ]
+
+    return of_runs(study, row, NAME, of_maps)
+
+
 def maps_of(study: Study, row: Row) -> dict[str, np.ndarray]:
-    """Returns a row's probabilities, and keeps those of PH2 validation and of drawn images in its folder.
+    """Returns the probabilities of a row's runs that are here, and keeps those of PH2 validation and of drawn images.
 
     Args:
       study: the study.
@@ -122,10 +151,10 @@ def maps_of(study: Study, row: Row) -> dict[str, np.ndarray]:
 
     Returns:
       Probabilities [M, N, S, S] of "external", "validation" (of PH2, whatever the row validates on) and "drawn"; empty
-      if the study only reports and they are not there, or if the row trains on the external set.
+      if the study only reports and they are not there, or if the row trains on the external set, or has no run here.
     """
     path = study.folder(row) / "maps_drawn.npz"
-    if study.report and not path.exists():
+    if not (study.folder(row) / "maps.npz").exists() or (study.report and not path.exists()):
         return {}
     if not path.exists():
         config = study.config(row)
@@ -161,43 +190,27 @@ def truths(study: Study) -> dict[str, np.ndarray]:
     }
 
 
-def dice(maps: np.ndarray, truth: np.ndarray) -> list[float]:
-    """Returns each run's mean Dice at the threshold 0.5.
-
-    Args:
-      maps: probabilities [M, N, S, S].
-      truth: masks {0, 1} [N, S, S].
-    """
-    return [robustness.dice_of(found, truth) for found in maps]
-
-
-def training_table(
-    study: Study,
-    results: Mapping[str, JSON],
-    found: Mapping[str, Mapping[str, np.ndarray]],
-    truth: Mapping[str, np.ndarray],
-) -> JSON:
+def training_table(study: Study, results: Mapping[str, JSON], measured: Mapping[str, Sequence[JSON]]) -> JSON:
     """Returns the table of all rows of whole sets: three columns to judge by, then the external set.
 
     Args:
       study: the study.
       results: results by the row's name.
-      found: probabilities by the title of the row, as `maps_of` returns them.
-      truth: masks by set.
+      measured: what `measure` returns, by the title of the row.
     """
     table = []
     for title, row in sorted(models(study).items(), key=lambda item: item[1].name.startswith("drawn_")):
-        if title not in found:
+        if title not in measured:
             table.append([title, "not run", *["-"] * 6])
             continue
-        result, maps = results[row.name], found[title]
+        result, runs = results[row.name], measured[title]
         spoilt = robustness.measure(study, row, "validation")
         table.append(
             [
                 title,
-                shown(dice(maps["validation"], truth["validation"])),
+                shown([run["validation"] for run in runs]),
                 shown(robustness.over_all(spoilt)) if spoilt else "not run",
-                shown(dice(maps["drawn"], truth["drawn"])),
+                shown([run["drawn"] for run in runs]),
                 rows.cell(result, "external", "per_image", "dice"),
                 *(rows.cell(result, "external", "pooled", name) for name in ("dice", "jaccard", "sensitivity")),
             ]
@@ -207,28 +220,19 @@ def training_table(
     return {"caption": "Training: Dice per image unless pooled", "head": head, "rows": table}
 
 
-def style_table(found: Mapping[str, Mapping[str, np.ndarray]], truth: np.ndarray) -> JSON:
+def style_table(measured: Mapping[str, Sequence[JSON]]) -> JSON:
     """Returns the table that tells style from misses on the external set, at the threshold 0.5.
 
     Args:
-      found: probabilities by the title of the row.
-      truth: masks of the external set {0, 1} [N, S, S].
+      measured: what `measure` returns, by the title of the row.
     """
-    table = [
-        [title, *style_cells([run > THRESHOLD for run in maps["external"]], truth)] for title, maps in found.items()
-    ]
+    table = [[title, *style_cells([run["style"] for run in runs])] for title, runs in measured.items()]
     return {"caption": "Style and misses on the external set", "head": ["Trained on", *MEASURES], "rows": table}
 
 
-def style_cells(masks: Sequence[np.ndarray], truth: np.ndarray) -> list[str]:
-    """Returns a row's cells under `MEASURES`.
-
-    Args:
-      masks: masks of each run, bool [N, S, S].
-      truth: masks {0, 1} [N, S, S].
-    """
-    measured = [style(found, truth) for found in masks]
-    median, mean, outside, failed = ([run[i] for run in measured] for i in range(len(MEASURES)))
+def style_cells(runs: Sequence[Sequence[float]]) -> list[str]:
+    """Returns a row's cells under `MEASURES`, from what `style` returns of each run."""
+    median, mean, outside, failed = ([run[i] for run in runs] for i in range(len(MEASURES)))
     average, sd = mean_sd([100 * share for share in failed])
     percent = f"{average:.1f} ± {sd:.1f} %" if len(failed) > 1 else f"{average:.1f} %"
     return [shown(median), shown(mean), shown(outside), percent]
@@ -286,7 +290,7 @@ def together_table(
         scored = [rows.score(run, truth["external"]) for run in masks]
         cells = [shown(own), shown([run["per_image"]["dice"] for run in scored])]
         cells += [shown([run["pooled"][name] for run in scored]) for name in ("dice", "jaccard")]
-        table.append([title, *cells, *style_cells(masks, truth["external"])])
+        table.append([title, *cells, *style_cells([style(run, truth["external"]) for run in masks])])
     head = [
         "Mean map of",
         "PH2 validation",

@@ -6,7 +6,6 @@ It imports only the standard library until it draws: processes with PyTorch and 
 import argparse
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -88,13 +87,6 @@ def peak_memory() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def resident_memory() -> int | None:
-    """Returns the memory that this process has now, bytes; None where the system does not tell."""
-    with contextlib.suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return None
 
 
 def program_memory(stats: Any) -> int:

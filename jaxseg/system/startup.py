@@ -1,20 +1,15 @@
 """What a command sets in its own process before it computes; importing jaxseg sets nothing."""
 
 import contextlib
-import ctypes
 import os
-import platform
-import sys
 
 import jax
 
 from jaxseg.errors import UserError, one_line
-from jaxseg.system import machine, processes
+from jaxseg.system import heap, machine, processes
 
 CACHE_BYTES = 2**30
 """Maximum size of the cache of compiled programs; the least recently used ones are dropped first."""
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
 
 def tune() -> None:
@@ -24,7 +19,7 @@ def tune() -> None:
       UserError: JAX has no device of the platform that the environment asks for.
     """
     keep_compiled_programs()
-    keep_freed_memory()
+    heap.keep_freed_memory()
     split_cpu()
     if processes.VARIABLE not in os.environ:  # else the process must join the others before JAX starts
         check_platform()
@@ -74,18 +69,3 @@ def keep_compiled_programs() -> None:
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
-
-
-def keep_freed_memory() -> None:
-    """Keeps memory that XLA frees for its next call. Does nothing where the C library is not glibc.
-
-    On a CPU a training step allocates gigabytes for its intermediate results and frees them at its end. By default
-    glibc returns large blocks to the kernel, which must allocate and clear every page again in the next step: one
-    seventh of a step's time.
-    """
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_ARENA_MAX, 1)  # other arenas would still map large blocks
-    libc.mallopt(_M_MMAP_MAX, 0)
-    libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never

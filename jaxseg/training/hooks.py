@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from jaxseg.runs.progress import Progress
+from jaxseg.system.heap import HeldMemory
 from jaxseg.training.run import Run
 
 PHASES = ("steps", "input", "validation", "checkpoint")
@@ -109,6 +110,17 @@ class Hooks(Hook):
         """Calls all hooks."""
         for hook in self._hooks:
             hook.on_end(summary, progress)
+
+
+class Tidying(Hook):
+    """Gives memory back between epochs that the process holds in vain."""
+
+    def __init__(self):
+        self._memory = HeldMemory()
+
+    def on_epoch(self, progress: Progress) -> None:
+        """Gives memory back if the process has grown."""
+        self._memory.tidy()
 
 
 @contextlib.contextmanager

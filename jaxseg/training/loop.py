@@ -24,7 +24,7 @@ from jaxseg.system.devices import divisible, pick_devices
 from jaxseg.system.processes import Peers
 from jaxseg.system.stop import Stop, Stopped, StopRequest
 from jaxseg.training.folder import run_folder
-from jaxseg.training.hooks import Hook, Hooks, started
+from jaxseg.training.hooks import Hook, Hooks, Tidying, started
 from jaxseg.training.run import Run, epoch_steps, summarize
 from jaxseg.training.writers import ImageList
 
@@ -120,7 +120,7 @@ def train_and_evaluate(
             record, seen = (parent.record, parent.seen) if parent else (None, None)
             run = Run(config, workdir, train_set, validation_set, peers.devices(steps.devices), record)
             listed = ImageList(images, job.train, job.validation, job.stop if peers.count == 1 else None, seen)
-            return train_job(job, run, init_key, [*folder.writers(listed), *hooks], parent)
+            return train_job(job, run, init_key, [*folder.writers(listed), Tidying(), *hooks], parent)
 
 
 def train_job(

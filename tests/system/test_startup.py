@@ -1,7 +1,6 @@
-"""What commands set in their process: the second start finds compiled programs, and freed memory is kept."""
+"""What commands set in their process: the second start finds compiled programs, and cores are devices."""
 
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -9,15 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxseg.system import machine
-
-
-def run(program: str, **environment: str) -> str:
-    """Runs a program in a process of its own, without the compilation cache of the tests; returns what it prints."""
-    inherited = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=inherited | environment, check=True, capture_output=True, text=True
-    )
-    return done.stdout
+from tests.helpers.programs import run
 
 
 def test_compiled_programs_are_found_again(tmp_path):
@@ -59,24 +50,6 @@ def test_other_processors_have_other_folders(monkeypatch):
     here = machine.cache_folder()
     monkeypatch.setattr(machine, "_processor", lambda: "another")
     assert machine.cache_folder() != here
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
-def test_freed_memory_is_kept():
-    """If broken, every training step on a CPU requests gigabytes from the kernel again."""
-    program = """if True:
-        import os, threading
-        import numpy as np
-        from jaxseg.system import startup
-        {}
-        def work():  # as XLA does: not in the main thread
-            np.ones(2**26)
-        thread = threading.Thread(target=work); thread.start(); thread.join()
-        print(int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE"))
-    """
-    block = 8 * 2**26
-    assert int(run(program.format(""))) < block
-    assert int(run(program.format("startup.keep_freed_memory()"))) > block
 
 
 def devices_of(program: str, **environment: str) -> list[int]:

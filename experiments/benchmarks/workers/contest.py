@@ -1,15 +1,16 @@
 """What the workers of `benchmarks.peer` share: each prepares one network and takes steps when asked.
 
-It imports only the standard library and `measuring`: processes without JAX use it, too.
+It imports nothing beyond the standard library: processes without JAX use it, too.
 """
 
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from experiments.benchmarks.measuring import peak_memory, resident_memory, seconds_of
+from experiments.benchmarks.measuring import peak_memory, seconds_of
 from experiments.benchmarks.worker import serve
 from experiments.shared.origin import JSON
+from jaxseg.system.heap import resident_bytes
 
 
 class Contestant(Protocol):
@@ -58,7 +59,7 @@ def answering(create: Callable[..., Contestant], **others: Callable[..., JSON]) 
         if what == "run":
             return {"seconds": seconds_of(ready[0].run, arguments["count"]) / arguments["count"]}
         if what == "memory":
-            return {"peak_process_bytes": peak_memory(), "resident_bytes": resident_memory()}
+            return {"peak_process_bytes": peak_memory(), "resident_bytes": resident_bytes()}
         return others[what](**arguments)
 
     return answer

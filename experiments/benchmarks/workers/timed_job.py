@@ -13,9 +13,10 @@ from typing import Any
 
 import jax
 
-from experiments.benchmarks.measuring import PARTS, peak_memory, resident_memory, timed_rounds
+from experiments.benchmarks.measuring import PARTS, peak_memory, timed_rounds
 from experiments.shared.origin import JSON
 from experiments.shared.tables import spread
+from jaxseg.system.heap import resident_bytes
 from jaxseg.training.hooks import Hook
 
 
@@ -90,7 +91,7 @@ class Watch(Hook):
         """Adds the phase's span, and after an epoch's steps the memory in use."""
         self.timeline.add(PART_OF[phase], self._began[phase], time.time())
         if phase == "steps":
-            self.resident_bytes.append(resident_memory())
+            self.resident_bytes.append(resident_bytes())
 
     def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
         """Waits for the first step, and stops the run there if asked to."""

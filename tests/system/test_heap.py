@@ -1,0 +1,55 @@
+"""Memory that the C library keeps is kept for the next step, and given back when it is held in vain."""
+
+import platform
+
+import pytest
+
+from jaxseg.system import heap
+from tests.helpers.programs import run
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+
+
+def test_freed_memory_is_kept():
+    """If broken, every training step on a CPU requests gigabytes from the kernel again."""
+    program = """if True:
+        import threading
+        import numpy as np
+        from jaxseg.system import heap
+        {}
+        def work():  # as XLA does: not in the main thread
+            np.ones(2**26)
+        thread = threading.Thread(target=work); thread.start(); thread.join()
+        print(heap.resident_bytes())
+    """
+    block = 8 * 2**26
+    assert int(run(program.format(""))) < block
+    assert int(run(program.format("heap.keep_freed_memory()"))) > block
+
+
+def test_memory_held_in_vain_is_given_back():
+    """If broken, a long run takes two to three times the memory that its steps need."""
+    program = """if True:
+        import numpy as np
+        from jaxseg.system import heap
+        heap.keep_freed_memory()
+        memory = heap.HeldMemory()
+        def step(mebibytes):
+            np.ones(2**17 * mebibytes)
+            before = heap.resident_bytes()
+            print(int(memory.tidy()), before >> 20, heap.resident_bytes() >> 20)
+        for mebibytes in (200, 200, 200, 600, 200):
+            step(mebibytes)
+    """
+    lines = [[int(word) for word in line.split()] for line in run(program).splitlines()]
+    # After the first epoch; not while the need stays the same; after it has grown, and then no more.
+    assert [gave for gave, _, _ in lines] == [1, 0, 0, 1, 0]
+    for gave, before, after in lines:
+        assert before - after > 150 if gave else abs(before - after) < 5
+
+
+def test_where_the_system_does_not_tell_nothing_is_done(monkeypatch):
+    """If broken, training ends in an error on macOS, or under musl."""
+    monkeypatch.setattr(heap, "_is_glibc", lambda: False)
+    assert not heap.HeldMemory().tidy()
+    assert heap.keep_freed_memory() is None

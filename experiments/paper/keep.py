@@ -79,7 +79,12 @@ def collect(study: Path, only: str | None = None) -> JSON:
 
 
 def lost(before: JSON, after: JSON) -> list[str]:
-    """Returns what would be lost of kept numbers: rows, and rows' runs and measurements, as `collect` returns them."""
+    """Returns what would be lost of kept numbers, in words: rows, runs of rows, and what is measured of them.
+
+    Args:
+      before: what is kept, as `collect` returns it.
+      after: what would replace it.
+    """
     result = []
     for name, old in before["rows"].items():
         new = after["rows"].get(name)
@@ -184,7 +189,11 @@ def charts_of(kept: JSON, name: str) -> dict[str, Path]:
 
 
 def main() -> None:
-    """Parses the command line."""
+    """Parses the command line.
+
+    Raises:
+      SystemExit: the study has no row, or lacks some of what is kept.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, nargs="?", help="folder of python -m experiments.paper")
     parser.add_argument("--scale", choices=SCALES, help="instead of a study: the scale whose kept numbers to show")

@@ -105,7 +105,14 @@ def run(study: Study) -> None:
             "true, median over images. Hausdorff 95 in percent of the image's diagonal."
         ),
         tables=[*tables, others()],
-        missing=[*rows.missing(results), *(f"{title}: not measured" for title in models if title not in measured)],
+        missing=[
+            *rows.missing(results),
+            *(
+                f"{title}: trained, not measured"
+                for title, result in zip(models, results, strict=True)
+                if "missing" not in result and title not in measured
+            ),
+        ],
         seconds=time.perf_counter() - began,
     )
 

@@ -42,24 +42,26 @@ class HeldMemory:
     """
 
     def __init__(self) -> None:
-        self._is_first, self._usual = True, 0
+        self._limit: float | None = 0.0  # None: set by the next call
 
     def tidy(self) -> bool:
         """Gives free memory back if the process has grown; to be called between epochs. Returns whether it did.
 
-        The first call always does: much of what the start took is needed no more. Whenever memory is given back, the
-        next step takes new pages, a second per two gigabytes. Nothing is done where the C library is not glibc.
+        The first call always does: much of what the start took is needed no more. Later ones compare with the epoch
+        after memory was last given back, in whose first step the process takes new pages, a second per two gigabytes.
+        Nothing is done where the C library is not glibc.
         """
         now = resident_bytes() if _is_glibc() else None
         if now is None:
             return False
-        gives = self._is_first or 0 < GROWTH * self._usual < now
-        if not self._is_first:
-            self._usual = min(now, self._usual or now)
-        self._is_first = False
-        if gives:
-            ctypes.CDLL(None).malloc_trim(0)
-        return gives
+        if self._limit is None:
+            self._limit = GROWTH * now
+            return False
+        if now <= self._limit:
+            return False
+        ctypes.CDLL(None).malloc_trim(0)
+        self._limit = None
+        return True
 
 
 def _is_glibc() -> bool:

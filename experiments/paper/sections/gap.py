@@ -100,7 +100,7 @@ def run(study: Study) -> None:
 
 
 def limit_lines(maps: np.ndarray, truth: np.ndarray) -> list[list[str]]:
-    """Returns the scores at the best thresholds, for each run and for their ensemble.
+    """Returns the scores at the best thresholds, for each run and for the ensemble of several.
 
     Args:
       maps: probabilities [M, N, S, S].
@@ -115,7 +115,8 @@ def limit_lines(maps: np.ndarray, truth: np.ndarray) -> list[list[str]]:
     for name, best in (("the best for all images", best_for_all), ("the best for each image", best_for_each)):
         scored = [best(counts) for counts in counted]
         lines.append([name, *(rows.shown([scores[how] for scores in scored[:-1]]) for how in ("per_image", "pooled"))])
-        lines.append([f"{name}, ensemble", *(rows.shown([scored[-1][how]]) for how in ("per_image", "pooled"))])
+        if len(maps) > 1:
+            lines.append([f"{name}, ensemble", *(rows.shown([scored[-1][how]]) for how in ("per_image", "pooled"))])
     return lines
 
 

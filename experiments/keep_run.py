@@ -21,26 +21,27 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.paper.rows import seeds, shown
+from experiments.paper import rows
+from experiments.paper.models import BARE, FINAL, FULL
 from experiments.paper.sections.native import AS_IT_IS, CLEAN
 from experiments.shared.origin import JSON, RESULTS, names_alone
 from experiments.shared.tables import PAGE, README, markdown, write_between
 
-PAPER = {"dice": 0.938, "jaccard": 0.884, "sensitivity": 0.921, "specificity": 0.980}
+PAPER = rows.PAPER[FULL.name]
 """The paper's full model on the 379 ISIC 2016 test images (sections 4.3 and 4.5); pooled, see RESULTS.md."""
 
 STUDY = "paper_full"
 """The result file of the study at the paper's settings."""
 
 IN_README = {
-    "resnet_augmented": ("ResNet50, the paper's recipe", [AS_IT_IS]),
-    "resnet_unaugmented": ("ResNet50, the paper's recipe without augmentation", [AS_IT_IS]),
-    "generalise_without_1": ("ResNet50, `generalise`", [AS_IT_IS, CLEAN]),
+    FULL.name: ("ResNet50, the paper's recipe", [AS_IT_IS]),
+    BARE.name: ("ResNet50, the paper's recipe without augmentation", [AS_IT_IS]),
+    FINAL.name: ("ResNet50, `generalise`", [AS_IT_IS, CLEAN]),
 }
 """Rows of that study that README shows, how it calls them, and with which ways to make masks."""
 
 RUN_IN_README = "ph2_generalise_15epochs"
-"""A single run that README shows as long as the study has not trained its row, `generalise_without_1`."""
+"""A single run that README shows as long as the study has not trained the row of the preset."""
 
 DATA_SETS = {"ph2": "PH2", "isic2016": "ISIC 2016"}
 """Titles of data sets."""
@@ -162,15 +163,13 @@ def short_table(study: JSON, run: JSON, held_out: JSON) -> str:
             external, runs = row["data"]["external"], [run["external"][way] for run in row["measured"]["native"]]
             cells = [title if way == AS_IT_IS else f"{title}, {way}", trained, data_set(external)]
             cells += [str(external["images"]), *short_scores([run["native"] for run in runs])]
-            lines.append([*cells, f"[{seeds(len(runs))}](experiments/results/{STUDY}.json)"])
-        if name == "generalise_without_1" and not row:
-            for evaluation in run["evaluations"]:
-                cells = [", ".join([title, *options(evaluation)]), trained, data_set(evaluation["data"])]
-                cells += [str(evaluation["data"]["images"]), *short_scores([evaluation["native"]])]
-                epochs = f"{run['training']['epochs']} epochs"
-                lines.append([*cells, f"[{epochs}](experiments/results/{RUN_IN_README}.json)"])
+            lines.append([*cells, f"[{rows.seeds(len(runs))}](experiments/results/{STUDY}.json)"])
+    for evaluation in run["evaluations"] if FINAL.name not in study["rows"] else []:
+        model, data = ", ".join([IN_README[FINAL.name][0], *options(evaluation)]), evaluation["data"]
+        cells = [model, trained, data_set(data), str(data["images"]), *short_scores([evaluation["native"]])]
+        lines.append([*cells, f"[{run['training']['epochs']} epochs](experiments/results/{RUN_IN_README}.json)"])
     for changes, scores in held_out["evaluations"].items():
-        model = "ResNet50, `generalise`" + ("" if changes == "as it is" else f", {changes}")
+        model = IN_README[FINAL.name][0] + ("" if changes == AS_IT_IS else f", {changes}")
         cells = [model, trained, "ISIC 2016 test", str(scores["images"]), *short_scores([scores])]
         lines.append([*cells, f"[scored once](experiments/results/{HELD_OUT}.json)"])
     head = ["Model", "Trained on", "Scored on", "Images", "Dice per image", "Dice, pooled", "Jaccard, pooled"]
@@ -181,15 +180,14 @@ def short_scores(runs: Sequence[JSON]) -> list[str]:
     """Returns the score cells of README's table: mean and standard deviation over runs."""
     each, pooled = [run["per_image"] for run in runs], [run["pooled"] for run in runs]
     names = ((each, "dice"), (pooled, "dice"), (pooled, "jaccard"), (each, "thresholded_jaccard"))
-    return [shown([run[name] for run in scores]) for scores, name in names]
+    return [rows.shown([run[name] for run in scores]) for scores, name in names]
 
 
 def write_tables() -> None:
     """Writes the table of all runs into RESULTS.md, and the short one into README."""
-    files = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    in_readme = (json.loads((RESULTS / f"{name}.json").read_text()) for name in (STUDY, RUN_IN_README, HELD_OUT))
-    write_between("runs", table([result for result in files if result.get("kind") == "run"]), PAGE)
-    write_between("results", short_table(*in_readme), README)
+    files = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    write_between("runs", table([result for result in files.values() if result.get("kind") == "run"]), PAGE)
+    write_between("results", short_table(*(files[name] for name in (STUDY, RUN_IN_README, HELD_OUT))), README)
 
 
 def main() -> None:

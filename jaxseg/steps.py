@@ -32,6 +32,8 @@ from jaxseg.system.devices import (
     all_devices,
     check_batch_size,
     divisible,
+    in_little_memory,
+    mapping,
     pick_devices,
 )
 
@@ -287,38 +289,13 @@ _KEPT = 4
 """Sets of compiled steps that a process keeps, the last ones used; a large network's take hundreds of megabytes."""
 
 
-def _mapping(devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
-    """Returns `jax.pmap` over devices.
-
-    Where an argument or result has the axis None, it is one array for all devices. JAX does not check that devices
-    agree on a result: each such value is averaged or summed over AXIS in its step.
-    """
-    every = None if jax.process_count() > 1 else list(devices)  # None: those of all processes
-    return functools.partial(jax.pmap, axis_name=AXIS, devices=every)
-
-
-def _in_little_memory(train: Callable[..., Any], devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
-    """Returns the mapped training step compiled so that on a CPU it holds as little memory at a time as XLA can.
-
-    By default XLA orders a CPU program for threads that work side by side, which the operations of a network, each
-    divided among the threads, do not need. The other order holds a fifth less, and is as fast: for ResNet50 at batch 16
-    and 224 pixels 1.07 instead of 1.39 GiB on each of two devices.
-    """
-    # Several processes hand `pmap` their own shares of a batch, which `jit` would take for whole arrays.
-    if devices[0].platform != "cpu" or jax.process_count() > 1:
-        return train
-    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-    # A function of its own: of what `pmap` returns, `jit` would take over the attribute `lower`, which has no options.
-    return jax.jit(lambda *args: train(*args), donate_argnums=0, compiler_options=options)
-
-
 @functools.lru_cache(_KEPT)
 def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns the steps of training and validation, from settings of `_that_steps_read`."""
-    pmap, model = _mapping(devices), create_model(config.model, axis_name=AXIS)
+    pmap, model = mapping(devices), create_model(config.model, axis_name=AXIS)
     train = functools.partial(train_step, model=model, optimizer=create_optimizer(config.optim), config=config)
     return (
-        _in_little_memory(pmap(train, in_axes=(None, 0, None, None), out_axes=None, donate_argnums=0), devices),
+        in_little_memory(pmap(train, in_axes=(None, 0, None, None), out_axes=None, donate_argnums=0), devices),
         pmap(functools.partial(eval_step, model=model, config=config), in_axes=(None, 0), out_axes=None),
     )
 
@@ -326,7 +303,7 @@ def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[C
 @functools.lru_cache(_KEPT)
 def _mapped_prediction(config: ModelConfig, devices: tuple[jax.Device, ...], tta: bool) -> Callable[..., Any]:
     model = create_model(config, axis_name=AXIS)
-    return _mapping(devices)(functools.partial(predict_step, model=model, tta=tta), in_axes=(None, 0), out_axes=0)
+    return mapping(devices)(functools.partial(predict_step, model=model, tta=tta), in_axes=(None, 0), out_axes=0)
 
 
 def forget_compiled() -> None:

@@ -232,6 +232,6 @@ def test_training_holds_less_memory_on_a_cpu(tiny, monkeypatch):
         return compiled.memory_analysis().temp_size_in_bytes
 
     ours = temporary()
-    monkeypatch.setattr(steps_module, "_in_little_memory", lambda train, devices: train)
+    monkeypatch.setattr(steps_module, "in_little_memory", lambda step, devices: step)
     assert ours < temporary()
     steps_module.forget_compiled()

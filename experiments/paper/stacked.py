@@ -346,7 +346,7 @@ def save_members(trained: Trained, folder: Path) -> None:
     """
     devices = pick_devices(trained.config.train.devices, trained.config.train.batch_size)
     for i, member in enumerate(trained.members):
-        workdir = folder / f"member-{i}"
+        workdir = folder / f"member-{member.number}"
         workdir.mkdir(parents=True, exist_ok=True)
         state = jax.tree.map(lambda leaf, i=i: leaf[i], trained.states)
         config, progress = trained.config.updated(member.settings), trained.progress[i]

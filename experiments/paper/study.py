@@ -201,12 +201,9 @@ class Study:
             {**rows.member_result(*run), **about_run}
             for run in zip(members, trained.progress, trained.at_best, strict=True)
         ]
-        before = 0.0
-        if earlier:  # its runs keep what is told of them
-            done = len(earlier["members"])
-            runs = earlier["members"] + runs[done - brought :]
-            tests = {test: earlier["tests"][test] + scored[done - brought :] for test, scored in tests.items()}
-            before = earlier["seconds"] * brought / done
+        seconds = trained.earlier_seconds + time.perf_counter() - began
+        if earlier:
+            runs, tests, seconds = _added(earlier, brought, runs, tests, seconds)
         result = {
             **about,
             "name": row.name,
@@ -221,7 +218,7 @@ class Study:
             "metric": f"at {config.data.image_size} px, probability above 0.5, weights of the lowest validation loss",
             "members": runs,
             "tests": tests,
-            "seconds": round(before + trained.earlier_seconds + time.perf_counter() - began, 1),
+            "seconds": round(seconds, 1),
             "sessions": trained.sessions,
             "training_seconds": round(trained.seconds, 1),
             "compile_seconds": round(trained.compile_seconds, 1),
@@ -310,6 +307,19 @@ class Study:
         path = self.out / "sections" / name / file
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def _added(
+    earlier: JSON, brought: int, runs: list[JSON], tests: dict[str, list[JSON]], seconds: float
+) -> tuple[list[JSON], dict[str, list[JSON]], float]:
+    """Returns runs, tests and seconds of a row that was added to; the runs that it had keep what is told of them."""
+    done = len(earlier["members"])
+    new = done - brought  # of the runs that are here, the first that the row did not have
+    return (
+        earlier["members"] + runs[new:],
+        {test: earlier["tests"][test] + scored[new:] for test, scored in tests.items()},
+        seconds + earlier["seconds"] * brought / done,
+    )
 
 
 def _score(config: Config, maps: np.ndarray, truth: np.ndarray) -> JSON:

@@ -1,6 +1,7 @@
-"""Local devices of a process: which to use, and how arrays are laid out on them."""
+"""Local devices of a process: which to use, how arrays are laid out on them, and how steps are mapped over them."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -110,3 +111,35 @@ def check_batch_size(batch_size: int, devices: int) -> None:
         low, high = batch_size // devices * devices, divisible(batch_size, devices)
         sizes = f"{low} or {high}" if low else str(high)
         raise UserError(f"train.batch_size = {batch_size}: does not divide by {devices} devices; use {sizes}")
+
+
+def mapping(devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """Returns `jax.pmap` over devices.
+
+    Where an argument or result has the axis None, it is one array for all devices. JAX does not check that devices
+    agree on a result: each such value is averaged or summed over AXIS in its step.
+
+    Args:
+      devices: the local devices to use.
+    """
+    every = None if jax.process_count() > 1 else list(devices)  # None: those of all processes
+    return functools.partial(jax.pmap, axis_name=AXIS, devices=every)
+
+
+def in_little_memory(step: Callable[..., Any], devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+    """Returns the mapped training step compiled so that on a CPU it holds as little memory at a time as XLA can.
+
+    By default XLA orders a CPU program for threads that work side by side, which the operations of a network, each
+    divided among the threads, do not need. The other order holds a fifth less, and is as fast: for ResNet50 at batch 16
+    and 224 pixels 1.07 instead of 1.39 GiB on each of two devices.
+
+    Args:
+      step: what `mapping` returns for a training step; its first argument, the state, is donated.
+      devices: those that it is mapped over.
+    """
+    # Several processes hand `pmap` their own shares of a batch, which `jit` would take for whole arrays.
+    if devices[0].platform != "cpu" or jax.process_count() > 1:
+        return step
+    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    # A function of its own: of what `pmap` returns, `jit` would take over the attribute `lower`, which has no options.
+    return jax.jit(lambda *args: step(*args), donate_argnums=0, compiler_options=options)

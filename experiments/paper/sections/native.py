@@ -8,7 +8,7 @@ the external set of about 0.87 for the preset `generalise` as it is.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from experiments.paper.rows import Row
 from experiments.paper.sections import encoders
 from experiments.paper.study import Study, say
 from experiments.shared.origin import JSON
-from jaxseg.data import Examples
 from jaxseg.evaluation.records import Scored, score_tables
 from jaxseg.evaluation.scoring import score_images
 from jaxseg.inference.masks import Prediction
@@ -128,12 +127,10 @@ def measure(study: Study, row: Row) -> JSON:
       By "validation" and "external", and by way of making masks: "runs", the scores of each, and "ensemble", those of
       all together with their number as "runs", or None. Empty where some runs are not scored and cannot be.
     """
-    config = study.config(row)
-    sets = {"validation": study.splits(config)[1], "external": study.external_set(config)}
-    runs = of_runs(study, row, "native", lambda workdirs: [_score(study, row, [one], sets) for one in workdirs])
+    runs = of_runs(study, row, "native", lambda workdirs: [_score(study, row, [one]) for one in workdirs])
     if not runs:
         return {}
-    together = _ensemble(study, row, sets)
+    together = _ensemble(study, row)
     return {
         test: {
             way: {
@@ -142,11 +139,11 @@ def measure(study: Study, row: Row) -> JSON:
             }
             for way in (AS_IT_IS, CLEAN)
         }
-        for test in sets
+        for test in runs[0]
     }
 
 
-def _ensemble(study: Study, row: Row, sets: Mapping[str, Examples]) -> JSON:
+def _ensemble(study: Study, row: Row) -> JSON:
     """Returns the scores of all runs of a row together, and their number as "runs".
 
     Where some have no weights here, those of the fewer runs that were together once; empty if there were none.
@@ -155,17 +152,18 @@ def _ensemble(study: Study, row: Row, sets: Mapping[str, Examples]) -> JSON:
     found = json.loads(path.read_text()) if path.exists() else {}
     can = len(workdirs) > 1 and not study.report and all(workdir.is_dir() for workdir in workdirs)
     if can and found.get("runs") != len(workdirs):
-        found = {"runs": len(workdirs), **_score(study, row, workdirs, sets)}
+        found = {"runs": len(workdirs), **_score(study, row, workdirs)}
         write_json(path, found)
     return found
 
 
-def _score(study: Study, row: Row, workdirs: Sequence[Path], sets: Mapping[str, Examples]) -> JSON:
+def _score(study: Study, row: Row, workdirs: Sequence[Path]) -> JSON:
     """Returns the scores of one run, or of several as an ensemble, by set and way of making masks."""
     say(f"native: {row.title}, {' + '.join(workdir.name for workdir in workdirs)}")
     segmenter = Segmenter.load(*workdirs)
     best = choose_threshold(segmenter, Prediction(largest_component=True, fill_holes=True), study.data_dir)
-    ways, result = {AS_IT_IS: Prediction(), CLEAN: best}, {}
+    config, ways, result = study.config(row), {AS_IT_IS: Prediction(), CLEAN: best}, {}
+    sets = {"validation": study.splits(config)[1], "external": study.external_set(config)}
     for test, examples in sets.items():
         scored = list(score_images(segmenter, list(ways.values()), examples, segmenter.config.data.workers))
         result[test] = {

@@ -25,6 +25,7 @@ from jaxseg.models import create_model
 from jaxseg.models.symmetries import SYMMETRIES, turned, turned_back
 from jaxseg.optim import average, create_optimizer
 from jaxseg.synthetic import draw
+from jaxseg.system import kept_programs
 from jaxseg.system.devices import (
     AXIS,
     CORE_BATCH,
@@ -104,7 +105,7 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
     Returns:
       The state before the first step.
     """
-    state = _random_state(key, config=_that_steps_read(config))
+    state = _initialiser(_that_steps_read(config))(jax.random.key_data(key))
     if encoder_weights is None:
         return state
     weights = {
@@ -131,11 +132,9 @@ def started_with(variables: Mapping[str, Any], config: Config) -> TrainState:
     )
 
 
-# Runs once: optimising the program would take twice as long as everything else in it.
-@functools.partial(jax.jit, static_argnames="config", compiler_options={"xla_backend_optimization_level": 0})
-def _random_state(key: jax.Array, config: Config) -> TrainState:
-    """Returns the state before the first step, with random weights."""
-    model = create_model(config.model)
+def _random_state(key_data: jax.Array, *, config: Config) -> TrainState:
+    """Returns the state before the first step, with random weights, for uint32 data of a `jax.random` key."""
+    key, model = jax.random.wrap_key_data(key_data), create_model(config.model)
     size = config.data.image_size
     variables = model.lazy_init(key, jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8), train=False)
     return TrainState(
@@ -306,9 +305,31 @@ def _mapped_prediction(config: ModelConfig, devices: tuple[jax.Device, ...], tta
     return mapping(devices)(functools.partial(predict_step, model=model, tta=tta), in_axes=(None, 0), out_axes=0)
 
 
+def _key_data() -> jax.ShapeDtypeStruct:
+    """Returns shape and type of a key's data."""
+    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+
+
+@functools.lru_cache(_KEPT)
+def _initialiser(config: Config) -> Callable[[jax.Array], TrainState]:
+    """Returns `_random_state` compiled for the default device, from settings of `_that_steps_read`."""
+    # Runs once: optimising the program would take twice as long as everything else in it.
+    options = {"xla_backend_optimization_level": 0}
+    function = jax.jit(functools.partial(_random_state, config=config), compiler_options=options)
+    devices = jax.local_devices()[:1]
+    return kept_programs.compiled("random state", config.to_dict(), function, _key_data(), devices=devices)
+
+
+@functools.lru_cache(_KEPT)
+def _shapes(config: Config) -> TrainState:
+    """Returns shapes and types of a state, from settings of `_that_steps_read`."""
+    shapes = functools.partial(jax.eval_shape, functools.partial(_random_state, config=config), _key_data())
+    return kept_programs.value("shapes of a state", config.to_dict(), shapes)
+
+
 def forget_compiled() -> None:
     """Lets go of the steps that this process keeps compiled; their memory is freed when no run holds them."""
-    for kept in (_mapped_training, _mapped_prediction, _shapes):
+    for kept in (_mapped_training, _mapped_prediction, _initialiser, _shapes):
         kept.cache_clear()
     jax.clear_caches()
 
@@ -336,16 +357,19 @@ class Steps(OnDevices):
         self.predict = _mapped_prediction(_that_steps_read(config).model, tuple(devices), tta)
 
     def compile_train(self, state: TrainState, config: Config, key: jax.Array) -> None:
-        """Compiles `train` before there is a state and a batch, so that its first call need not.
+        """Compiles `train` before there is a state and a batch, or finds it compiled by an earlier process.
 
-        Works in a job of one process only: among several, `pmap` compiles for arrays, not for shapes.
+        From then on `train` takes arrays of these shapes only. Works in a job of one process only: among several,
+        `pmap` compiles for arrays, not for shapes.
 
         Args:
           state: shapes, types and placement of the state, from `state_target`.
           config: the settings given to `Steps`.
           key: the key that `train` will be called with.
         """
-        self.train.lower(state, self.batch_shapes(config), key, self.shape_of(np.float32(0))).compile()
+        made_of, rate = _that_steps_read(config).to_dict(), self.shape_of(np.float32(0))
+        args = (state, self.batch_shapes(config), key, rate)
+        self.train = kept_programs.compiled("training step", made_of, self.train, *args, devices=self.devices)
 
     def batch_shapes(self, config: Config) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns shapes, types and placement of a batch, [devices, B / devices, ...].
@@ -377,8 +401,3 @@ def state_target(config: Config, steps: Steps) -> TrainState:
       steps: the compiled steps, whose devices hold the state.
     """
     return steps.shape_of(_shapes(_that_steps_read(config)))
-
-
-@functools.lru_cache(_KEPT)
-def _shapes(config: Config) -> TrainState:
-    return _random_state.eval_shape(jax.eval_shape(jax.random.key, 0), config=config)

@@ -21,6 +21,7 @@ import PIL
 import jaxseg
 from jaxseg.data.examples import Example, Examples
 from jaxseg.errors import refuse_unreadable
+from jaxseg.system.files import write_cache
 from jaxseg.system.machine import cache_folder, cores
 from jaxseg.system.progress_bar import progress
 
@@ -224,20 +225,3 @@ def cache_file(dataset: str, ending: str) -> Path | None:
         return cache_folder().parent / "images" / f"{hash_bytes(dataset.encode())}{ending}"
     except (OSError, RuntimeError):
         return None
-
-
-def write_cache(path: Path, content: bytes) -> None:
-    """Replaces a file of `cache_file`, if that is possible: without it the next start takes longer, and nothing else.
-
-    Args:
-      path: the file.
-      content: its new content.
-    """
-    # Several processes may write at once, each its own temporary file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from jaxseg.data.examples import Example, Examples
-from jaxseg.data.identity import Identity, cache_file, hash_bytes, write_cache
+from jaxseg.data.identity import Identity, cache_file, hash_bytes
+from jaxseg.system.files import write_cache
 from jaxseg.system.machine import cores
 
 DISTANCE = 30

@@ -150,12 +150,12 @@ def _graph_of(workdir: Path, config: Config) -> tuple[bytes, int]:
     before = fingerprint_of(workdir)
     if before:
         key = kept_graphs.key_of(before, config)
-        if content := kept_graphs.find(key):
+        if content := kept_graphs.FILES.find(key):
             return content, before.step
     content, step = _translated(workdir, config)
     # A run that is still training may have replaced its best weights meanwhile.
     if before and fingerprint_of(workdir) == before == Fingerprint(step, before.sha256):
-        kept_graphs.keep(key, content)
+        kept_graphs.FILES.keep(key, content)
     return content, step
 
 

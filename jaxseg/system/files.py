@@ -51,6 +51,23 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
+def write_cache(path: Path, content: bytes) -> None:
+    """Replaces a file of a cache, if that is possible: without it the next start takes longer, and nothing else.
+
+    Args:
+      path: the file.
+      content: its new content.
+    """
+    # Several processes may write at once, each its own temporary file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 

@@ -21,10 +21,10 @@ def cache_folder() -> Path:
     Machines with different processors may share a home folder; a program compiled for one can crash on another.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "jaxseg" / f"compiled-{platform.machine()}-{_processor()}"
+    return Path(base) / "jaxseg" / f"compiled-{platform.machine()}-{processor()}"
 
 
-def _processor() -> str:
+def processor() -> str:
     """Returns a short hash of the processor's model and features, where the system reports them."""
     about = platform.processor()
     if Path("/proc/cpuinfo").exists():

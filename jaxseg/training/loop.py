@@ -1,5 +1,6 @@
 """The training loop: start or resume, train, validate, save, until the epochs are done."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -173,19 +174,47 @@ def start_or_resume(job: Job, key: jax.Array, parent: Parent | None = None) -> t
     # weights, 4. random weights.
     target = state_target(job.config, job.steps)
     state, progress = job.checkpoints.resume(target) or (None, None)
-    if values := job.peers.json_from_first(progress and progress.to_json()):
-        return share(state, job), Progress.from_json(values)
-    if job.config.model.init_from:
-        return share(started_with(parent.variables, job.config) if parent else None, job), Progress()
-    encoder_weights = weights.load_pretrained(job.config.model.pretrained, job.config.model.encoder)
+    values = job.peers.json_from_first(progress and progress.to_json())
+    progress = Progress.from_json(values) if values else Progress()
+    model, encoder_weights = job.config.model, None
+    if not values and not model.init_from:
+        encoder_weights = weights.load_pretrained(model.pretrained, model.encoder)
+    with compiled_aside(job, progress):
+        if values:
+            state = share(state, job)
+        elif model.init_from:
+            state = share(started_with(parent.variables, job.config) if parent else None, job)
+        else:
+            state = job.steps.replicate(create_train_state(key, job.config, encoder_weights))
+    return state, progress
+
+
+@contextlib.contextmanager
+def compiled_aside(job: Job, progress: Progress) -> Iterator[None]:
+    """Compiles the training step, if one is to come, while the block, which leaves cores idle, makes the state.
+
+    Args:
+      job: what to train.
+      progress: how far the run is.
+    """
     with ThreadPoolExecutor(1) as aside:
-        # Initialisation leaves cores idle, on which the training step is compiled meanwhile.
-        ahead = job.peers.compiles_ahead
-        compiling = aside.submit(job.steps.compile_train, target, job.config, job.key) if ahead else None
-        state = job.steps.replicate(create_train_state(key, job.config, encoder_weights))
+        compiling = None
+        if job.peers.compiles_ahead and goes_on(progress, job.config):
+            target = state_target(job.config, job.steps)
+            compiling = aside.submit(job.steps.compile_train, target, job.config, job.key)
+        yield
         if compiling:
             compiling.result()
-    return state, Progress()
+
+
+def goes_on(progress: Progress, config: Config) -> bool:
+    """Returns whether epochs are left, and early stopping has not ended the run.
+
+    Args:
+      progress: how far the run is.
+      config: all settings; the number of epochs is used.
+    """
+    return not progress.early_stop.should_stop and progress.epoch < config.train.epochs
 
 
 def share(state: TrainState | None, job: Job) -> TrainState:
@@ -225,7 +254,7 @@ def run_epochs(state: TrainState, progress: Progress, job: Job, hooks: Hooks) ->
         drawn=config.drawn_per_step,
         shard=job.shard,
     )
-    while not progress.early_stop.should_stop and progress.epoch < config.train.epochs:
+    while goes_on(progress, config):
         with hooks.phase("steps"):
             state, progress = train_epoch(state, progress, batches, job, hooks)
         began = time.perf_counter()

@@ -238,20 +238,6 @@ def test_other_weights_and_settings_have_other_graphs(tiny, tiny_run, other_run,
     assert len(set(keys)) == len(keys)
 
 
-def test_kept_graphs_have_a_limit(own_graphs, monkeypatch):
-    """If broken, the cache folder grows with every run that was ever used, or loses the graphs in use."""
-    monkeypatch.setattr(kept_graphs, "MAX_BYTES", 500)
-    for i, name in enumerate("abc"):
-        kept_graphs.keep(name, bytes(180))
-        os.utime(own_graphs / name, (i, i))
-    assert {path.name for path in own_graphs.iterdir()} == {"b", "c"}
-    assert kept_graphs.find("b") == bytes(180)  # used, so that c is the older one
-    kept_graphs.keep("d", bytes(180))
-    assert {path.name for path in own_graphs.iterdir()} == {"b", "d"}
-    kept_graphs.keep("e", bytes(501))
-    assert kept_graphs.find("e") is None
-
-
 @pytest.mark.parametrize(
     "variables", [{"JAX_ENABLE_COMPILATION_CACHE": "false"}, {"JAX_COMPILATION_CACHE_DIR": "gs://b"}]
 )
@@ -261,7 +247,6 @@ def test_without_a_place_for_them_graphs_are_not_kept(tiny_run, own_graphs, monk
         monkeypatch.setenv(name, value)
     jaxseg.Segmenter.load(tiny_run, runtime="onnx")
     assert not own_graphs.exists()
-    assert kept_graphs.find("a") is None
 
 
 def test_the_fingerprint_is_of_the_weights_that_are_read(tiny_run, tmp_path):

@@ -48,7 +48,7 @@ def test_a_cache_folder_of_the_users_choice_is_kept(tmp_path):
 def test_other_processors_have_other_folders(monkeypatch):
     """If broken, a home folder that machines share gives one of them programs that crash on its processor."""
     here = machine.cache_folder()
-    monkeypatch.setattr(machine, "_processor", lambda: "another")
+    monkeypatch.setattr(machine, "processor", lambda: "another")
     assert machine.cache_folder() != here
 
 

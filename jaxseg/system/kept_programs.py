@@ -1,0 +1,110 @@
+"""Compiled programs, and shapes of arrays, kept between processes: a start that finds them traces and lowers nothing.
+
+JAX keeps programs too, but names them by what was lowered: each start traces and lowers a function to find its program.
+Here the name is a hash of jaxseg's code, of settings, versions and devices. It does not tell code that a notebook has
+put in the place of jaxseg's. So only processes that run nothing else, the commands, keep and find anything.
+
+A file is a pickle, and its program machine code: who may write into the folder can make the process run anything. That
+holds for the programs that JAX keeps there too.
+"""
+
+import dataclasses
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.experimental import serialize_executable
+
+from jaxseg.system import kept_files, machine
+
+_FILES = kept_files.KeptFiles("programs", 2**28)
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+_OWN_CODE = ("jaxseg", "experiments")
+"""Packages of whose modules a process may consist, run by `python -m`."""
+
+
+def value(name: str, parts: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """Returns what `make` returns, kept from an earlier process or newly made.
+
+    Args:
+      name: says what it is.
+      parts: what it is made of besides jaxseg's code, as JSON values.
+      make: makes it; what it returns can be pickled.
+    """
+    if not _applies():
+        return make()
+    key = _key(name, parts)
+    content = _FILES.find(key)
+    if content is not None:
+        return pickle.loads(content)
+    made = make()
+    _FILES.keep(key, pickle.dumps(made))
+    return made
+
+
+def compiled(
+    name: str, parts: Mapping[str, Any], function: Callable[..., Any], *args: Any, devices: Sequence[jax.Device]
+) -> jax.stages.Compiled:
+    """Returns a jitted function compiled for arguments, kept from an earlier process or newly compiled.
+
+    Args:
+      name: says what it is.
+      parts: what the function and its arguments' shapes are made of besides jaxseg's code, as JSON values.
+      function: what `jax.jit` or `jax.pmap` returns.
+      args: the arguments, or their shapes, types and placement.
+      devices: the devices that it is compiled for, in order.
+    """
+    if not _applies() or devices[0].platform != "cpu":  # elsewhere it has not been tried
+        return function.lower(*args).compile()
+    key = _key(name, parts | {"devices": [repr(device) for device in devices]})
+    content = _FILES.find(key)
+    if content is not None:
+        return serialize_executable.deserialize_and_load(*pickle.loads(content), execution_devices=devices)
+    with _CacheHits() as hits:
+        made = function.lower(*args).compile()
+    # XLA's CPU programs that were read from JAX's cache lack functions when they are written once more.
+    if not hits.any:
+        _FILES.keep(key, pickle.dumps(serialize_executable.serialize(made)))
+    return made
+
+
+def _applies() -> bool:
+    """Returns whether this process runs no code but the project's own."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec is not None and spec.name.split(".")[0] in _OWN_CODE and jax.process_count() == 1
+
+
+def _key(name: str, parts: Mapping[str, Any]) -> str:
+    # All of JAX's settings that may change a program. JAX also reads XLA's flags from the environment.
+    flags = {k: repr(v) for k, v in jax.config.values.items() if "cache" not in k and "transfer_guard" not in k}
+    about = {"name": name, "flags": flags, "xla": os.environ.get("XLA_FLAGS", ""), "processor": machine.processor()}
+    return kept_files.key_of({**about, **parts}, packages=_PACKAGES)
+
+
+@dataclasses.dataclass
+class _CacheHits:
+    """Tells whether this thread read a program from JAX's cache within a block.
+
+    Attributes:
+      any: whether it did.
+    """
+
+    any: bool = False
+    _thread: int = dataclasses.field(default_factory=threading.get_ident)
+
+    def __enter__(self) -> "_CacheHits":
+        jax.monitoring.register_event_listener(self._heard)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        jax.monitoring.unregister_event_listener(self._heard)
+
+    def _heard(self, event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits" and threading.get_ident() == self._thread:
+            self.any = True

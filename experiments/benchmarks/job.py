@@ -1,34 +1,29 @@
-"""Measures the whole training job: where its time goes, how it grows, how fast it starts.
+"""Measures the whole training job: where its time goes, and how it grows.
 
     python -m experiments.benchmarks.job --quick                        (about a minute: does it run?)
     python -m experiments.benchmarks.job                                (about 6 minutes on two cores of an AMD EPYC)
     python -m experiments.benchmarks.job --images 200 2000 20000        (11 minutes)
 
-Four parts. Job: `python -m jaxseg.train` with the default network on PH2, or on synthetic images if PH2 is not
+Two parts. Job: `python -m jaxseg.train` with the default network on PH2, or on synthetic images if PH2 is not
 prepared; its wall time by part, and its rate beside the bare step's (the same network on one batch that stays on the
 device, in the same process). Growth: the same command for more (synthetic) images and for more epochs, on a CPU with a
-small network, which shows what the trainer adds. Starts: seconds from the start of the process until the first step is
-done, with an empty cache of compiled programs and with that of the start before. Commands: seconds of an import and of
-`--help`. Every job and start has a separate process.
+small network, which shows what the trainer adds. Every job has a separate process.
 
 Expect 97 % of the bare step's rate inside the job on two cores of an AMD EPYC (`experiments/results/job_cpu.json`).
 """
 
-import subprocess
-import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.measuring import PARTS, TINY, parser, positive, save, say, seconds_of
+from experiments.benchmarks.measuring import PARTS, TINY, parser, positive, save, say
 from experiments.benchmarks.worker import Worker, start
-from experiments.shared.origin import JSON, ROOT, origin
-from experiments.shared.tables import markdown, number, shown, spread
+from experiments.shared.origin import JSON, origin
+from experiments.shared.tables import markdown, number, spread
 
 SMALL = {"model.encoder": "none", "model.unet_channels": [8, 16], "data.image_size": 64, "train.batch_size": 16}
 """Settings of a small network, so that most of the time is the trainer's."""
-
-COLD_OR_WARM = ("cold", "warm")
 
 
 def answer(what: str, **arguments: Any) -> JSON:
@@ -50,11 +45,19 @@ def flags(changes: JSON) -> dict[str, str]:
     return {"model.pretrained": "none", "optim.early_stop_patience": 10**6, **shown}
 
 
-def job(changes: JSON, *, cache: str | None = None, bare: tuple[int, int] | None = None, **arguments: Any) -> JSON:
+def job(
+    changes: JSON,
+    *,
+    workdir: Path | None = None,
+    cache: str | None = None,
+    bare: tuple[int, int] | None = None,
+    **arguments: Any,
+) -> JSON:
     """Runs a job in a separate process.
 
     Args:
       changes: settings of the job.
+      workdir: the run's folder; None: one that is removed afterwards.
       cache: folder of compiled programs; None: a new one.
       bare: rounds and steps in which to measure the bare step after the job; None: not at all.
       arguments: further arguments of the worker.
@@ -62,59 +65,16 @@ def job(changes: JSON, *, cache: str | None = None, bare: tuple[int, int] | None
     env = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1"}  # the default of JAX and of the command
     if cache:
         env["JAX_COMPILATION_CACHE_DIR"] = cache
-    with tempfile.TemporaryDirectory(prefix="jaxseg-job-") as workdir:
+    with tempfile.TemporaryDirectory(prefix="jaxseg-job-") as folder:
         spawned = time.time()
         with Worker("experiments.benchmarks.job", env=env) as worker:
             settings = flags(changes)
-            result = worker.ask(what="job", settings=settings, workdir=f"{workdir}/run", spawned=spawned, **arguments)
+            place = str(workdir or f"{folder}/run")
+            result = worker.ask(what="job", settings=settings, workdir=place, spawned=spawned, **arguments)
             if bare:
                 network = {name: value for name, value in changes.items() if name not in ("data.name", "train.epochs")}
                 result["bare"] = worker.ask(what="bare", changes=network, rounds=bare[0], steps=bare[1])
     return {"settings": changes, **result}
-
-
-def starts(changes: JSON, rounds: int) -> JSON:
-    """Returns the seconds to the first step with a cold and with a warm cache of compiled programs.
-
-    Args:
-      changes: settings of the job.
-      rounds: number of starts of each kind.
-    """
-    found = {name: [] for name in COLD_OR_WARM}
-    for index in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="jaxseg-cache-") as cache:
-            for name in COLD_OR_WARM:
-                found[name].append(job(changes, cache=cache, only_first_step=True)["first_step"])
-        say(f"start {index + 1}: " + ", ".join(f"{name} {seconds[-1]:.1f} s" for name, seconds in found.items()))
-    return {name: spread(seconds) for name, seconds in found.items()}
-
-
-def command_modules() -> list[str]:
-    """Returns the names of the modules that are commands."""
-    files = sorted((ROOT / "jaxseg").glob("*.py"))
-    return [f"jaxseg.{file.stem}" for file in files if "    cli.run(" in file.read_text()]
-
-
-def start_times(names: list[str], rounds: int) -> JSON:
-    """Returns the seconds of an import and of `--help` by module, measured in turns.
-
-    Args:
-      names: names of the modules.
-      rounds: rounds of each measurement.
-    """
-    ways = {"jaxseg": {"import": ["-c", "import jaxseg"]}}
-    ways |= {name: {"help": ["-m", name, "--help"], "import": ["-c", f"import {name}"]} for name in names}
-    found: dict[str, dict[str, list[float]]] = {name: {way: [] for way in by_way} for name, by_way in ways.items()}
-    for _ in range(rounds):
-        for name, by_way in ways.items():
-            for way, arguments in by_way.items():
-                found[name][way].append(seconds_of(run_python, arguments))
-    return {name: {way: spread(seconds) for way, seconds in by_way.items()} for name, by_way in found.items()}
-
-
-def run_python(arguments: list[str]) -> None:
-    """Runs this interpreter on this checkout, quietly."""
-    subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def inside_share(run: JSON) -> float:
@@ -135,18 +95,10 @@ def tables(result: JSON) -> str:
         for run in (result["job"], *result["growth"])
     ]
     head = ("Job", *(f"{part.capitalize()}, s" for part in PARTS), "All, s", "GiB after the first and last epoch")
-    begin = [(f"{name} cache", shown(run)) for name, run in result["starts"].items()]
-    help_rows = [
-        (name, shown(run["import"]), shown(run["help"]) if "help" in run else "")
-        for name, run in result["commands"].items()
-    ]
     return "\n\n".join(
         [
             markdown(head, rows),
             f"Rate inside the job, of the bare step's: {inside_share(result['job']):.1%}.",
-            markdown(("Start", "Seconds to the first step done"), begin),
-            markdown(("Module", "Import, s", "--help, s"), help_rows),
-            "Median and quartiles over rounds.",
         ]
     )
 
@@ -201,8 +153,8 @@ def grown(small: JSON, images: list[int], epochs: list[int]) -> list[JSON]:
 
 
 def main() -> None:
-    """Measures the four parts."""
-    arguments = parser(__doc__, rounds=3)
+    """Measures the two parts."""
+    arguments = parser(__doc__, rounds=None)
     arguments.add_argument("--data", metavar="D", help="data set of the job; default: ph2 if prepared, else synthetic")
     arguments.add_argument("--batch-size", type=positive, metavar="N", help="batch of the job; default: CPU 8, else 16")
     arguments.add_argument(
@@ -233,9 +185,9 @@ def main() -> None:
     }
     small = SMALL if cpu else network
     images, epochs = args.images or ([200, 2000] if cpu else [200, 2000, 20000]), args.epochs
-    rounds, length = args.rounds, 5 if cpu else 10  # epochs; in the first two or three a CPU's heap still grows
+    length = 5 if cpu else 10  # epochs; in the first two or three a CPU's heap still grows
     if args.quick:
-        network, small, images, epochs, rounds, length = TINY, TINY, [8], [1], 1, 2
+        network, small, images, epochs, length = TINY, TINY, [8], [1], 2
     from jaxseg import data
     from jaxseg.config import DataConfig
 
@@ -248,9 +200,6 @@ def main() -> None:
     for settings in grown(small, images, epochs):
         say(f"{settings['data.synthetic_train']} images, {settings['train.epochs']} epochs")
         result["growth"].append(job(settings))
-    result["starts"] = starts(changes, rounds)
-    say("the commands")
-    result["commands"] = start_times(["jaxseg.train"] if args.quick else command_modules(), rounds)
     save(args, f"job_{device['platform']}", result, tables(result), lambda ax: draw(result, ax))
 
 

@@ -8,7 +8,7 @@ A benchmark that was not run on a kind of device has a line that says so. No num
 import json
 from collections.abc import Callable, Iterator
 
-from experiments.benchmarks import ahead, job, memory, peer, step
+from experiments.benchmarks import ahead, job, memory, peer, start, step
 from experiments.benchmarks.contestants import CONTESTANTS, WHAT
 from experiments.shared.origin import JSON, RESULTS, hardware, source
 from experiments.shared.tables import PAGE, markdown, number, shown, write_between
@@ -67,7 +67,7 @@ def memory_rows(result: JSON) -> Iterator[Row]:
 
 
 def job_rows(result: JSON) -> Iterator[Row]:
-    """Yields the whole job, its growth, starts and commands."""
+    """Yields the whole job and its growth."""
     whole = result["job"]
     yield "Rate inside the job, of the bare step's", job.label(whole), f"{job.inside_share(whole):.1%}"
     for run in (whole, *result["growth"]):
@@ -75,8 +75,19 @@ def job_rows(result: JSON) -> Iterator[Row]:
         first, last = (run["epochs"][i]["resident_bytes"] / 2**30 for i in (0, -1))
         memory = f"{first:.2f} GiB after the first epoch, {last:.2f} after the last"
         yield "The whole job", job.label(run), f"{number(run['total'])} s: {parts}; {memory}"
-    for name, seconds in result["starts"].items():
-        yield "First step done", f"{name} cache of compiled programs", f"{shown(seconds)} s"
+
+
+def start_rows(result: JSON) -> Iterator[Row]:
+    """Yields the starts of training, of a prediction and of commands."""
+    for name, seconds in result["training"].items():
+        share = (
+            f", {start.warm_share(result):.0%} of the cold start; aim: {start.SHARE:.0%}" if name == start.WARM else ""
+        )
+        yield "First step done", f"{name} cache of compiled programs", f"{shown(seconds)} s{share}"
+    for runtime, by_cache in result["prediction"].items():
+        for name, seconds in by_cache.items():
+            aim = f"; aim: {number(start.SECONDS)}" if name == start.WARM else ""
+            yield "Prediction of one image done", f"{runtime}, {name} cache", f"{shown(seconds)} s{aim}"
     commands = result["commands"]
     helps = {name: seconds["help"]["median"] for name, seconds in commands.items() if "help" in seconds}
     for title, pick in (("fastest", min), ("slowest", max)):
@@ -116,6 +127,7 @@ BENCHMARKS: dict[str, Callable[[JSON], Iterator[Row]]] = {
     "peer": peer_rows,
     "memory": memory_rows,
     "job": job_rows,
+    "start": start_rows,
     "input": input_rows,
     "ahead": ahead_rows,
 }

@@ -56,7 +56,16 @@ def test_job(tmp_path):
         for part in ("compile", "checkpoint", "input wait", "validation", "step", "start-up"):
             assert job["seconds"][part] > 0, part
     assert len(result["job"]["epochs"]) == 2
-    assert set(result["starts"]) == {"cold", "warm"}
+
+
+@pytest.mark.slow
+def test_start(tmp_path):
+    """If broken, the start of training, of a prediction or of a command is not measured."""
+    result = run("start", tmp_path)
+    assert result["prediction"].keys() >= {"jax"}
+    for by_cache in (result["training"], *result["prediction"].values()):
+        assert set(by_cache) == {"cold", "warm"}
+        assert min(seconds["median"] for seconds in by_cache.values()) > 0
     assert {"import", "help"} == set(result["commands"]["jaxseg.train"])
 
 

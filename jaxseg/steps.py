@@ -305,26 +305,24 @@ def _mapped_prediction(config: ModelConfig, devices: tuple[jax.Device, ...], tta
     return mapping(devices)(functools.partial(predict_step, model=model, tta=tta), in_axes=(None, 0), out_axes=0)
 
 
-def _key_data() -> jax.ShapeDtypeStruct:
-    """Returns shape and type of a key's data."""
-    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-
-
 @functools.lru_cache(_KEPT)
 def _initialiser(config: Config) -> Callable[[jax.Array], TrainState]:
     """Returns `_random_state` compiled for the default device, from settings of `_that_steps_read`."""
     # Runs once: optimising the program would take twice as long as everything else in it.
     options = {"xla_backend_optimization_level": 0}
-    function = jax.jit(functools.partial(_random_state, config=config), compiler_options=options)
-    devices = jax.local_devices()[:1]
-    return kept_programs.compiled("random state", config.to_dict(), function, _key_data(), devices=devices)
+    function, any_key = jax.jit(functools.partial(_random_state, config=config), compiler_options=options), _any_key()
+    return kept_programs.compiled("random state", config.to_dict(), function, any_key, devices=jax.local_devices()[:1])
 
 
 @functools.lru_cache(_KEPT)
 def _shapes(config: Config) -> TrainState:
     """Returns shapes and types of a state, from settings of `_that_steps_read`."""
-    shapes = functools.partial(jax.eval_shape, functools.partial(_random_state, config=config), _key_data())
+    shapes = functools.partial(jax.eval_shape, functools.partial(_random_state, config=config), _any_key())
     return kept_programs.value("shapes of a state", config.to_dict(), shapes)
+
+
+def _any_key() -> jax.Array:
+    return jax.random.key_data(jax.random.key(0))
 
 
 def forget_compiled() -> None:
@@ -356,19 +354,18 @@ class Steps(OnDevices):
         self.train, self.evaluate = _mapped_training(_that_steps_read(config), tuple(devices))
         self.predict = _mapped_prediction(_that_steps_read(config).model, tuple(devices), tta)
 
-    def compile_train(self, state: TrainState, config: Config, key: jax.Array) -> None:
+    def compile_train(self, config: Config, key: jax.Array) -> None:
         """Compiles `train` before there is a state and a batch, or finds it compiled by an earlier process.
 
         From then on `train` takes arrays of these shapes only. Works in a job of one process only: among several,
         `pmap` compiles for arrays, not for shapes.
 
         Args:
-          state: shapes, types and placement of the state, from `state_target`.
           config: the settings given to `Steps`.
           key: the key that `train` will be called with.
         """
-        made_of, rate = _that_steps_read(config).to_dict(), self.shape_of(np.float32(0))
-        args = (state, self.batch_shapes(config), key, rate)
+        made_of = _that_steps_read(config).to_dict()
+        args = (state_target(config, self), self.batch_shapes(config), key, self.shape_of(np.float32(0)))
         self.train = kept_programs.compiled("training step", made_of, self.train, *args, devices=self.devices)
 
     def batch_shapes(self, config: Config) -> dict[str, jax.ShapeDtypeStruct]:

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from jaxseg.config import DataConfig
+from jaxseg.data.absorbers import BLOOD, DEEP_MELANIN, DENSE_MELANIN, MELANIN, SURFACE_MELANIN
 from jaxseg.data.examples import Example, Examples
 from jaxseg.errors import UserError
 
@@ -40,13 +41,6 @@ _ROOT_SEED = 20160415
 _ROWS, _COLUMNS = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
 _EXTRA_ARTEFACT = 0.15  # chance of each further artefact in an image that is not "clean"
 _AREA_RANGE = (0.022, 0.5)  # of the image, before the image's or the lens' border cuts some off
-
-# Optical density per unit of each absorber, channels R, G, B; melanin's and blood's rise towards blue and green.
-MELANIN = np.float32([0.45, 0.72, 1.0])
-SURFACE_MELANIN = np.float32([0.14, 0.45, 0.95])  # shallow pigment: orange
-DENSE_MELANIN = np.float32([0.75, 0.9, 1.0])  # much pigment: nearly black
-DEEP_MELANIN = np.float32([0.95, 0.8, 0.62])  # pigment deep in the skin looks blue-grey
-BLOOD = np.float32([0.06, 0.62, 0.5])
 _FITZPATRICK = (0.12, 0.22, 0.38, 0.65, 1.05, 1.6)  # melanin of skin types I to VI
 # Light in [0, 255] by density in steps of 1/1024; rounded, so that no machine's last digit of exp() matters.
 _STEPS = np.float32(1024)

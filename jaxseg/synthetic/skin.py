@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseg.augment.drawing import Grid, ramp
-from jaxseg.data.synthetic import BLOOD, DEEP_MELANIN, DENSE_MELANIN, MELANIN, SURFACE_MELANIN
+from jaxseg.data.absorbers import BLOOD, DEEP_MELANIN, DENSE_MELANIN, MELANIN, SURFACE_MELANIN
 from jaxseg.synthetic.fields import Draws, noise
 from jaxseg.synthetic.outline import Outline
 

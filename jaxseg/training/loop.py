@@ -172,8 +172,7 @@ def start_or_resume(job: Job, key: jax.Array, parent: Parent | None = None) -> t
     """
     # Order of initialisation: 1. this run's own latest checkpoint, 2. all weights of another run, 3. given encoder
     # weights, 4. random weights.
-    target = state_target(job.config, job.steps)
-    state, progress = job.checkpoints.resume(target) or (None, None)
+    state, progress = job.checkpoints.resume(state_target(job.config, job.steps)) or (None, None)
     values = job.peers.json_from_first(progress and progress.to_json())
     progress = Progress.from_json(values) if values else Progress()
     model, encoder_weights = job.config.model, None
@@ -200,8 +199,7 @@ def compiled_aside(job: Job, progress: Progress) -> Iterator[None]:
     with ThreadPoolExecutor(1) as aside:
         compiling = None
         if job.peers.compiles_ahead and goes_on(progress, job.config):
-            target = state_target(job.config, job.steps)
-            compiling = aside.submit(job.steps.compile_train, target, job.config, job.key)
+            compiling = aside.submit(job.steps.compile_train, job.config, job.key)
         yield
         if compiling:
             compiling.result()

@@ -28,6 +28,7 @@ from experiments.paper.sections import (
     robustness,
     stacked_speed,
     three_models,
+    thresholds,
 )
 
 SECTIONS = (
@@ -41,6 +42,7 @@ SECTIONS = (
     generalise,
     drawn,
     gap,
+    thresholds,
     in_domain,
     robustness,
     low_data,

@@ -34,6 +34,7 @@ TABLES = (
     ("native", ""),
     ("generalise", ""),
     ("gap", ""),
+    ("thresholds", ""),
     ("hard_cases", ""),
     ("low_data", ""),
     ("robustness", "Dice per image, mean over all"),

@@ -29,6 +29,7 @@ from jaxseg.system import kept_programs
 from jaxseg.system.devices import (
     AXIS,
     CORE_BATCH,
+    LITTLE_MEMORY,
     OnDevices,
     all_devices,
     check_batch_size,
@@ -293,36 +294,34 @@ def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[C
     """Returns the steps of training and validation, from settings of `_that_steps_read`."""
     pmap, model = mapping(devices), create_model(config.model, axis_name=AXIS)
     train = functools.partial(train_step, model=model, optimizer=create_optimizer(config.optim), config=config)
+    evaluate = pmap(functools.partial(eval_step, model=model, config=config), in_axes=(None, 0), out_axes=None)
     return (
         in_little_memory(pmap(train, in_axes=(None, 0, None, None), out_axes=None, donate_argnums=0), devices),
-        pmap(functools.partial(eval_step, model=model, config=config), in_axes=(None, 0), out_axes=None),
+        kept_programs.by_shape("validation step", config.to_dict(), evaluate, devices),
     )
 
 
 @functools.lru_cache(_KEPT)
 def _mapped_prediction(config: ModelConfig, devices: tuple[jax.Device, ...], tta: bool) -> Callable[..., Any]:
-    model = create_model(config, axis_name=AXIS)
-    return mapping(devices)(functools.partial(predict_step, model=model, tta=tta), in_axes=(None, 0), out_axes=0)
+    step = functools.partial(predict_step, model=create_model(config, axis_name=AXIS), tta=tta)
+    made_of = {"model": dataclasses.asdict(config), "tta": tta}
+    return kept_programs.by_shape("prediction", made_of, mapping(devices)(step, in_axes=(None, 0), out_axes=0), devices)
 
 
 @functools.lru_cache(_KEPT)
 def _initialiser(config: Config) -> Callable[[jax.Array], TrainState]:
-    """Returns `_random_state` compiled for the default device, from settings of `_that_steps_read`."""
+    """Returns `_random_state` on the default device, from settings of `_that_steps_read`."""
     # Runs once: optimising the program would take twice as long as everything else in it.
     options = {"xla_backend_optimization_level": 0}
-    function, any_key = jax.jit(functools.partial(_random_state, config=config), compiler_options=options), _any_key()
-    return kept_programs.compiled("random state", config.to_dict(), function, any_key, devices=jax.local_devices()[:1])
+    function = jax.jit(functools.partial(_random_state, config=config), compiler_options=options)
+    return kept_programs.by_shape("random state", config.to_dict(), function, jax.local_devices()[:1], options)
 
 
 @functools.lru_cache(_KEPT)
 def _shapes(config: Config) -> TrainState:
     """Returns shapes and types of a state, from settings of `_that_steps_read`."""
-    shapes = functools.partial(jax.eval_shape, functools.partial(_random_state, config=config), _any_key())
-    return kept_programs.value("shapes of a state", config.to_dict(), shapes)
-
-
-def _any_key() -> jax.Array:
-    return jax.random.key_data(jax.random.key(0))
+    any_key, function = jax.random.key_data(jax.random.key(0)), functools.partial(_random_state, config=config)
+    return kept_programs.value("shapes of a state", config.to_dict(), lambda: jax.eval_shape(function, any_key))
 
 
 def forget_compiled() -> None:
@@ -364,9 +363,10 @@ class Steps(OnDevices):
           config: the settings given to `Steps`.
           key: the key that `train` will be called with.
         """
-        made_of = _that_steps_read(config).to_dict()
+        name, made_of = "training step", _that_steps_read(config).to_dict()
         args = (state_target(config, self), self.batch_shapes(config), key, self.shape_of(np.float32(0)))
-        self.train = kept_programs.compiled("training step", made_of, self.train, *args, devices=self.devices)
+        at = {"devices": self.devices, "options": LITTLE_MEMORY}
+        self.train = kept_programs.compiled(name, made_of, self.train, *args, **at)
 
     def batch_shapes(self, config: Config) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns shapes, types and placement of a batch, [devices, B / devices, ...].

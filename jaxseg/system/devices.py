@@ -1,6 +1,7 @@
 """Local devices of a process: which to use, how arrays are laid out on them, and how steps are mapped over them."""
 
 import functools
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ AXIS = "batch"
 
 CORE_BATCH = 4
 """Minimum images per CPU device. Below this, cross-device reductions cost more than the parallelism gains."""
+
+LITTLE_MEMORY = types.MappingProxyType({"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"})
+"""XLA's options with which a program for a CPU holds little memory at a time."""
 
 
 class OnDevices:
@@ -140,6 +144,5 @@ def in_little_memory(step: Callable[..., Any], devices: tuple[jax.Device, ...]) 
     # Several processes hand `pmap` their own shares of a batch, which `jit` would take for whole arrays.
     if devices[0].platform != "cpu" or jax.process_count() > 1:
         return step
-    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
     # A function of its own: of what `pmap` returns, `jit` would take over the attribute `lower`, which has no options.
-    return jax.jit(lambda *args: step(*args), donate_argnums=0, compiler_options=options)
+    return jax.jit(lambda *args: step(*args), donate_argnums=0, compiler_options=dict(LITTLE_MEMORY))

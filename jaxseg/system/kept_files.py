@@ -73,20 +73,20 @@ class KeptFiles:
                 path.unlink()
 
 
-def key_of(parts: Mapping[str, Any], *, packages: Iterable[str], sources: Iterable[str] = ("**/*.py",)) -> str:
+def key_of(parts: Mapping[str, Any], *, packages: Iterable[str], sources: Iterable[str]) -> str:
     """Returns a hash of all that decides what is made.
 
     Args:
       parts: what it is made of, as JSON values.
-      packages: names of the installed packages that take part; their versions count, and those of Python and jaxseg.
-      sources: patterns of the files of jaxseg that take part; their content counts.
+      packages: names of the installed packages that take part; their versions count, and that of Python.
+      sources: patterns of the files of jaxseg that take part; their content counts, and jaxseg's version with it.
     """
     package = Path(jaxseg.__file__).parent
     files = sorted(path for pattern in sources for path in package.glob(pattern))
     code = hashlib.sha256()
     for path in files:
         code.update(hashlib.sha256(path.read_bytes()).digest())
-    versions = [platform.python_version(), jaxseg.__version__, *map(_version, packages)]
+    versions = [platform.python_version(), jaxseg.__version__ if files else "", *map(_version, packages)]
     whole = json.dumps({"parts": parts, "versions": versions, "sources": code.hexdigest()}, sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()
 

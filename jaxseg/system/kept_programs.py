@@ -39,9 +39,8 @@ def value(name: str, parts: Mapping[str, Any], make: Callable[[], Any]) -> Any:
     """
     if not _applies():
         return make()
-    key = _key(name, parts)
-    content = _FILES.find(key)
-    if content is not None:
+    key = _key(name, parts, sources=("**/*.py",))
+    if content := _FILES.find(key):
         return pickle.loads(content)
     made = make()
     _FILES.keep(key, pickle.dumps(made))
@@ -49,7 +48,12 @@ def value(name: str, parts: Mapping[str, Any], make: Callable[[], Any]) -> Any:
 
 
 def compiled(
-    name: str, parts: Mapping[str, Any], function: Callable[..., Any], *args: Any, devices: Sequence[jax.Device]
+    name: str,
+    parts: Mapping[str, Any],
+    function: Callable[..., Any],
+    *args: Any,
+    devices: Sequence[jax.Device],
+    options: Mapping[str, Any] | None = None,
 ) -> jax.stages.Compiled:
     """Returns a jitted function compiled for arguments, kept from an earlier process or newly compiled.
 
@@ -59,19 +63,61 @@ def compiled(
       function: what `jax.jit` or `jax.pmap` returns.
       args: the arguments, or their shapes, types and placement.
       devices: the devices that it is compiled for, in order.
+      options: the compiler's options that the function brings along.
     """
     if not _applies() or devices[0].platform != "cpu":  # elsewhere it has not been tried
         return function.lower(*args).compile()
-    key = _key(name, parts | {"devices": [repr(device) for device in devices]})
-    content = _FILES.find(key)
-    if content is not None:
-        return serialize_executable.deserialize_and_load(*pickle.loads(content), execution_devices=devices)
-    with _CacheHits() as hits:
-        made = function.lower(*args).compile()
-    # XLA's CPU programs that were read from JAX's cache lack functions when they are written once more.
-    if not hits.any:
-        _FILES.keep(key, pickle.dumps(serialize_executable.serialize(made)))
+    where = {"devices": [repr(device) for device in devices], "options": dict(options or {})}
+    key = _key(name, {**parts, **where}, sources=("**/*.py",))
+    if found := _FILES.find(key):
+        program, *trees = pickle.loads(found)
+        if content := _FILES.find(program):
+            return serialize_executable.deserialize_and_load(content, *trees, execution_devices=devices)
+    # Other code may lower to the same program: a newer jaxseg need not compile it again.
+    lowered = function.lower(*args)
+    program = _key("program", {**where, "text": lowered.as_text()}, sources=())
+    trees = lowered.in_tree, lowered.out_tree
+    if content := _FILES.find(program):
+        made = serialize_executable.deserialize_and_load(content, *trees, execution_devices=devices)
+    else:
+        with _CacheHits() as hits:
+            made = lowered.compile()
+        if hits.any:  # a program that XLA read from JAX's cache lacks functions when it is written once more
+            return made
+        content, *trees = serialize_executable.serialize(made)
+        _FILES.keep(program, content)
+    _FILES.keep(key, pickle.dumps((program, *trees)))
     return made
+
+
+def by_shape(
+    name: str,
+    parts: Mapping[str, Any],
+    function: Callable[..., Any],
+    devices: Sequence[jax.Device],
+    options: Mapping[str, Any] | None = None,
+) -> Callable[..., Any]:
+    """Returns a function that takes the compiled forms of another from earlier processes, as its calls need them.
+
+    Args:
+      name: says what it is.
+      parts: what the function and the shapes of all arguments but the last are made of besides jaxseg's code.
+      function: what `jax.jit` or `jax.pmap` returns; the shapes of its last argument may differ from call to call.
+      devices: the devices that it is compiled for, in order.
+      options: the compiler's options that the function brings along.
+    """
+    if not _applies():
+        return function
+    programs = {}
+
+    def call(*args: Any) -> Any:
+        shapes = str(jax.tree.map(lambda leaf: leaf.shape, args[-1]))
+        if shapes not in programs:
+            made_of = {**parts, "shapes": shapes}
+            programs[shapes] = compiled(name, made_of, function, *args, devices=devices, options=options)
+        return programs[shapes](*args)
+
+    return call
 
 
 def _applies() -> bool:
@@ -80,11 +126,11 @@ def _applies() -> bool:
     return spec is not None and spec.name.split(".")[0] in _OWN_CODE and jax.process_count() == 1
 
 
-def _key(name: str, parts: Mapping[str, Any]) -> str:
+def _key(name: str, parts: Mapping[str, Any], sources: Sequence[str]) -> str:
     # All of JAX's settings that may change a program. JAX also reads XLA's flags from the environment.
     flags = {k: repr(v) for k, v in jax.config.values.items() if "cache" not in k and "transfer_guard" not in k}
     about = {"name": name, "flags": flags, "xla": os.environ.get("XLA_FLAGS", ""), "processor": machine.processor()}
-    return kept_files.key_of({**about, **parts}, packages=_PACKAGES)
+    return kept_files.key_of({**about, **parts}, packages=_PACKAGES, sources=sources)
 
 
 @dataclasses.dataclass

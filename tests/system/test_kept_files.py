@@ -60,12 +60,18 @@ def test_whatever_decides_a_file_is_in_its_key(tmp_path, monkeypatch):
     code.parent.mkdir()
     code.write_text("a = 1")
     monkeypatch.setattr(jaxseg, "__file__", str(tmp_path / "__init__.py"))
-    keys = [key_of({"a": 1}, packages=["jax"]), key_of({"a": 2}, packages=["jax"]), key_of({"a": 1}, packages=["flax"])]
+
+    def key(number: int = 1, package: str = "jax", sources: str = "**/*.py") -> str:
+        return key_of({"a": number}, packages=[package], sources=[sources])
+
+    keys = [key(), key(2), key(package="flax")]
     (tmp_path / "train.py").write_text("b = 1")
-    assert key_of({"a": 1}, packages=["jax"], sources=["models/*.py"]) == keys[0]
-    keys.append(key_of({"a": 1}, packages=["jax"]))
+    assert key(sources="models/*.py") == keys[0]
+    keys.append(key())
     code.write_text("a = 2")
-    keys.append(key_of({"a": 1}, packages=["jax"]))
+    keys.append(key())
     monkeypatch.setattr(kept_files, "_version", lambda package: "9.9")
-    keys.append(key_of({"a": 1}, packages=["jax"]))
+    keys.append(key())
+    monkeypatch.setattr(jaxseg, "__version__", "9.9")
+    keys.append(key())
     assert len(set(keys)) == len(keys)

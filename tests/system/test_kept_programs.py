@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxseg
 from jaxseg.system import kept_programs
 from tests.helpers.runs import flags, results
 
@@ -48,7 +49,17 @@ def test_a_kept_program_is_used_without_tracing(folder):
     expected = first.compiled()(jnp.arange(3.0))
     np.testing.assert_array_equal(second.compiled()(jnp.arange(3.0)), expected)
     assert (first.times, second.times) == (1, 0)
-    assert len(list(folder.iterdir())) == 1
+    assert len(list(folder.iterdir())) == 2  # the program, and a name for it
+
+
+def test_code_that_lowers_to_the_same_program_need_not_compile_it(folder, monkeypatch):
+    """If broken, the first start of a newer jaxseg compiles for half a minute what the older one has left."""
+    expected = Traced().compiled()(jnp.arange(3.0))
+    newer = Traced()
+    monkeypatch.setattr(jaxseg, "__version__", "9.9")
+    monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_: pytest.fail("compiled again"))
+    np.testing.assert_array_equal(newer.compiled()(jnp.arange(3.0)), expected)
+    assert newer.times == 1
 
 
 def test_other_settings_devices_and_flags_have_other_programs(folder, monkeypatch):
@@ -74,6 +85,17 @@ def test_a_notebook_keeps_and_finds_nothing(tmp_path, monkeypatch):
     made = iter((1, 2))
     assert [kept_programs.value("number", {}, lambda: next(made)) for _ in range(2)] == [1, 2]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_program_for_each_shape(folder):
+    """If broken, a last batch of another size meets the program of the others; or each call loads a program."""
+    functions = [Traced(), Traced()]
+    devices = jax.local_devices()[:1]
+    for function in functions:
+        doubled = kept_programs.by_shape("double", {}, jax.jit(lambda x, f=function: f(x)), devices)
+        for size in (2, 3, 2, 3):
+            np.testing.assert_array_equal(doubled(jnp.ones(size)), np.full(size, 2))
+    assert [function.times for function in functions] == [2, 0]
 
 
 def test_values_are_kept(folder):
@@ -115,6 +137,7 @@ def test_the_second_run_takes_the_programs_of_the_first(tiny, tmp_path):
         call = [sys.executable, "-m", "jaxseg.train", "--workdir", str(tmp_path / name), *flags(tiny)]
         subprocess.run(call, env=environment, capture_output=True, check=True)
         kept.append({path.name: path.stat().st_size for path in (tmp_path / "cache" / "programs").iterdir()})
-    assert len(kept[0]) == 3  # the shapes of a state, its random values, the training step
+    # The shapes of a state; its random values, the steps of training and validation, each with a name.
+    assert len(kept[0]) == 1 + 2 * 3
     assert kept[1] == kept[0]
     assert results(tmp_path / "first") == results(tmp_path / "second")

@@ -95,7 +95,8 @@ def test_a_program_for_each_shape(folder):
         doubled = kept_programs.by_shape("double", {}, jax.jit(lambda x, f=function: f(x)), devices)
         for size in (2, 3, 2, 3):
             np.testing.assert_array_equal(doubled(jnp.ones(size)), np.full(size, 2))
-    assert [function.times for function in functions] == [2, 0]
+    assert doubled.lower(jnp.ones(2)).cost_analysis()
+    assert [function.times for function in functions] == [2, 1]  # once for its cost
 
 
 def test_values_are_kept(folder):

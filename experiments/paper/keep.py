@@ -80,13 +80,13 @@ def collect(study: Path, only: str | None = None) -> JSON:
 
 
 def lost(before: JSON, after: JSON) -> list[str]:
-    """Returns what would be lost of kept numbers, in words: rows, runs of rows, and what is measured of them.
+    """Returns what would be lost of kept numbers, in words: sections, rows, runs of rows, and what is measured of them.
 
     Args:
       before: what is kept, as `collect` returns it.
       after: what would replace it.
     """
-    result = []
+    result = [f"section {name}" for name in before["sections"] if name not in after["sections"]]
     for name, old in before["rows"].items():
         new = after["rows"].get(name)
         if new is None:
@@ -99,12 +99,16 @@ def lost(before: JSON, after: JSON) -> list[str]:
 
 
 def bring(kept: JSON, study: Path) -> None:
-    """Writes the kept rows into a study's folder, without their weights.
+    """Writes the kept rows and sections into a study's folder, without weights and pictures.
 
     Args:
       kept: rows and sections, as `collect` returns them.
-      study: the folder; rows that it has stay as they are.
+      study: the folder; rows and sections that it has stay as they are.
     """
+    for name, section in kept["sections"].items():
+        if not (path := study / "sections" / name / "section.json").exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, section)
     for name, row in kept["rows"].items():
         folder = study / "rows" / name
         if folder.exists():

@@ -281,7 +281,7 @@ class Study:
         Args:
           name: name of the section's folder.
           content: "title", "about", and optionally "paper" (place in the paper), "tables", "figures", "missing",
-            "seconds" (wall time of the section).
+            "seconds" (wall time of the section). Tables without rows are left out.
         """
         about = self._origin("section")
         device = about["hardware"]
@@ -294,8 +294,9 @@ class Study:
             "seconds": content.pop("seconds", 0.0),
         }
         facts = {"synthetic": self.synthetic, "scale": self.scale.name, "source": source}
-        blank = {"paper": "", "tables": [], "figures": [], "missing": []}
-        write_json(self.place(name, "section.json"), {"name": name, **blank, **content, **facts})
+        blank = {"name": name, "paper": "", "figures": [], "missing": []}
+        tables = [table for table in content.pop("tables", []) if table["rows"]]
+        write_json(self.place(name, "section.json"), {**blank, "tables": tables, **content, **facts})
 
     def place(self, name: str, file: str) -> Path:
         """Returns the path of a section's file, and makes its folder.

@@ -70,7 +70,7 @@ def run(study: Study) -> None:
             f"with each of the {len(ARTEFACTS)} artefacts at severity {SEVERITY:g}, or on "
             f"{study.scale.drawn.validation} drawn images. Masks are as they are cut."
         ),
-        tables=[{"caption": "Dice per image unless pooled", "head": head, "rows": lines}] if lines else [],
+        tables=[{"caption": "Dice per image unless pooled", "head": head, "rows": lines}],
         missing=[
             *rows.missing(list(results.values())),
             *(f"{title}: trained, not measured" for title in trained if title not in measured),

@@ -116,6 +116,9 @@ def test_a_study_goes_on_on_another_machine(in_turn, tmp_path):
     there.mkdir()
     (there / study.ROW_FILE).write_text(json.dumps(first))
     (there / "names.json").write_text('["kept"]')
+    section = tmp_path / "there" / "sections" / "gap" / "section.json"
+    section.parent.mkdir(parents=True)
+    section.write_text('{"name": "gap", "tables": [], "figures": []}')  # made where the maps were
     kept = keep.collect(tmp_path / "there")
 
     keep.bring(kept, tmp_path / "here")
@@ -133,6 +136,6 @@ def test_a_study_goes_on_on_another_machine(in_turn, tmp_path):
     after = keep.collect(tmp_path / "here")
     assert keep.lost(kept, after) == []
     assert keep.lost(after, kept) == ["1 runs of row row"]
-    assert keep.lost(after, {"rows": {}}) == ["row row"]
+    assert keep.lost(after, {"rows": {}, "sections": {}}) == ["section gap", "row row"]
     keep.bring(kept, tmp_path / "here")  # what is there stays
     assert len(here.row(ROW)["members"]) == 2

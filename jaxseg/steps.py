@@ -20,7 +20,7 @@ from jaxseg.augment import augment
 from jaxseg.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from jaxseg.data.pipeline import drawn_places
 from jaxseg.losses import create_loss
-from jaxseg.metrics import confusion, scores
+from jaxseg.metrics import COUNTS, SCORES, confusion, scores
 from jaxseg.models import create_model
 from jaxseg.models.symmetries import SYMMETRIES, turned, turned_back
 from jaxseg.optim import average, create_optimizer
@@ -295,9 +295,10 @@ def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[C
     pmap, model = mapping(devices), create_model(config.model, axis_name=AXIS)
     train = functools.partial(train_step, model=model, optimizer=create_optimizer(config.optim), config=config)
     evaluate = pmap(functools.partial(eval_step, model=model, config=config), in_axes=(None, 0), out_axes=None)
+    sums = dict.fromkeys(("images", "loss", *SCORES, *COUNTS), 0)
     return (
         in_little_memory(pmap(train, in_axes=(None, 0, None, None), out_axes=None, donate_argnums=0), devices),
-        kept_programs.by_shape("validation step", config.to_dict(), evaluate, devices),
+        kept_programs.by_shape("validation step", config.to_dict(), evaluate, result=sums, devices=devices),
     )
 
 
@@ -305,7 +306,8 @@ def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[C
 def _mapped_prediction(config: ModelConfig, devices: tuple[jax.Device, ...], tta: bool) -> Callable[..., Any]:
     step = functools.partial(predict_step, model=create_model(config, axis_name=AXIS), tta=tta)
     made_of = {"model": dataclasses.asdict(config), "tta": tta}
-    return kept_programs.by_shape("prediction", made_of, mapping(devices)(step, in_axes=(None, 0), out_axes=0), devices)
+    function = mapping(devices)(step, in_axes=(None, 0), out_axes=0)
+    return kept_programs.by_shape("prediction", made_of, function, result=0, devices=devices)
 
 
 @functools.lru_cache(_KEPT)
@@ -314,14 +316,23 @@ def _initialiser(config: Config) -> Callable[[jax.Array], TrainState]:
     # Runs once: optimising the program would take twice as long as everything else in it.
     options = {"xla_backend_optimization_level": 0}
     function = jax.jit(functools.partial(_random_state, config=config), compiler_options=options)
-    return kept_programs.by_shape("random state", config.to_dict(), function, jax.local_devices()[:1], options)
+    kinds = {"result": _shapes(config), "devices": jax.local_devices()[:1], "options": options}
+    return kept_programs.by_shape("random state", config.to_dict(), function, **kinds)
 
 
 @functools.lru_cache(_KEPT)
 def _shapes(config: Config) -> TrainState:
     """Returns shapes and types of a state, from settings of `_that_steps_read`."""
-    any_key, function = jax.random.key_data(jax.random.key(0)), functools.partial(_random_state, config=config)
-    return kept_programs.value("shapes of a state", config.to_dict(), lambda: jax.eval_shape(function, any_key))
+
+    def traced() -> Any:
+        state = jax.eval_shape(functools.partial(_random_state, config=config), jax.random.key_data(jax.random.key(0)))
+        return jax.tree.map(lambda leaf: [leaf.shape, str(leaf.dtype)], state.raw)
+
+    kept = kept_programs.value("shapes of the variables", config.to_dict(), traced)
+    variables = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(*leaf), kept, is_leaf=lambda leaf: isinstance(leaf, list)
+    )
+    return jax.eval_shape(functools.partial(started_with, config=config), variables)
 
 
 def forget_compiled() -> None:
@@ -365,8 +376,9 @@ class Steps(OnDevices):
         """
         name, made_of = "training step", _that_steps_read(config).to_dict()
         args = (state_target(config, self), self.batch_shapes(config), key, self.shape_of(np.float32(0)))
-        at = {"devices": self.devices, "options": LITTLE_MEMORY}
-        self.train = kept_programs.compiled(name, made_of, self.train, *args, **at)
+        result = args[0], dict.fromkeys(("loss", "grad_norm", *COUNTS), 0)
+        kinds = {"result": result, "devices": self.devices, "options": LITTLE_MEMORY}
+        self.train = kept_programs.compiled(name, made_of, self.train, *args, **kinds)
 
     def batch_shapes(self, config: Config) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns shapes, types and placement of a batch, [devices, B / devices, ...].

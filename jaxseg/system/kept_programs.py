@@ -4,13 +4,13 @@ JAX keeps programs too, but names them by what was lowered: each start traces an
 Here the name is a hash of jaxseg's code, of settings, versions and devices. It does not tell code that a notebook has
 put in the place of jaxseg's. So only processes that run nothing else, the commands, keep and find anything.
 
-A file is a pickle, and its program machine code: who may write into the folder can make the process run anything. That
-holds for the programs that JAX keeps there too.
+A program is machine code: who may write into the folder can make the process run anything. That holds for the programs
+that JAX keeps there too.
 """
 
 import dataclasses
+import json
 import os
-import pickle
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -35,15 +35,15 @@ def value(name: str, parts: Mapping[str, Any], make: Callable[[], Any]) -> Any:
     Args:
       name: says what it is.
       parts: what it is made of besides jaxseg's code, as JSON values.
-      make: makes it; what it returns can be pickled.
+      make: makes it, of JSON types.
     """
     if not _applies():
         return make()
     key = _key(name, parts, sources=("**/*.py",))
     if content := _FILES.find(key):
-        return pickle.loads(content)
+        return json.loads(content)
     made = make()
-    _FILES.keep(key, pickle.dumps(made))
+    _FILES.keep(key, json.dumps(made).encode())
     return made
 
 
@@ -52,6 +52,7 @@ def compiled(
     parts: Mapping[str, Any],
     function: Callable[..., Any],
     *args: Any,
+    result: Any,
     devices: Sequence[jax.Device],
     options: Mapping[str, Any] | None = None,
 ) -> jax.stages.Compiled:
@@ -62,6 +63,7 @@ def compiled(
       parts: what the function and its arguments' shapes are made of besides jaxseg's code, as JSON values.
       function: what `jax.jit` or `jax.pmap` returns.
       args: the arguments, or their shapes, types and placement.
+      result: a tree of the form that the function returns; the leaves do not matter.
       devices: the devices that it is compiled for, in order.
       options: the compiler's options that the function brings along.
     """
@@ -69,31 +71,33 @@ def compiled(
         return function.lower(*args).compile()
     where = {"devices": [repr(device) for device in devices], "options": dict(options or {})}
     key = _key(name, {**parts, **where}, sources=("**/*.py",))
-    if found := _FILES.find(key):
-        program, *trees = pickle.loads(found)
-        if content := _FILES.find(program):
-            return serialize_executable.deserialize_and_load(content, *trees, execution_devices=devices)
-    # Other code may lower to the same program: a newer jaxseg need not compile it again.
-    lowered = function.lower(*args)
-    program = _key("program", {**where, "text": lowered.as_text()}, sources=())
-    trees = lowered.in_tree, lowered.out_tree
-    if content := _FILES.find(program):
-        made = serialize_executable.deserialize_and_load(content, *trees, execution_devices=devices)
-    else:
-        with _CacheHits() as hits:
-            made = lowered.compile()
-        if hits.any:  # a program that XLA read from JAX's cache lacks functions when it is written once more
+    trees = jax.tree.structure((args, {})), jax.tree.structure(result)
+    program = _FILES.find(key)
+    content = program and _FILES.find(program.decode())
+    if not content:
+        # Other code may lower to the same program: a newer jaxseg need not compile it again.
+        lowered = function.lower(*args)
+        text = {**where, "text": lowered.as_text(), "trees": [str(tree) for tree in trees]}
+        program = _key("program", text, sources=()).encode()
+        content = _FILES.find(program.decode())
+        if not content:
+            with _CacheHits() as hits:
+                made = lowered.compile()
+            # A program that XLA read from JAX's cache lacks functions when it is written once more.
+            if not hits.any and (lowered.in_tree, lowered.out_tree) == trees:
+                _FILES.keep(program.decode(), serialize_executable.serialize(made)[0])
+                _FILES.keep(key, program)
             return made
-        content, *trees = serialize_executable.serialize(made)
-        _FILES.keep(program, content)
-    _FILES.keep(key, pickle.dumps((program, *trees)))
-    return made
+        _FILES.keep(key, program)
+    return serialize_executable.deserialize_and_load(content, *trees, execution_devices=devices)
 
 
 def by_shape(
     name: str,
     parts: Mapping[str, Any],
     function: Callable[..., Any],
+    *,
+    result: Any,
     devices: Sequence[jax.Device],
     options: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
@@ -103,6 +107,7 @@ def by_shape(
       name: says what it is.
       parts: what the function and the shapes of all arguments but the last are made of besides jaxseg's code.
       function: what `jax.jit` or `jax.pmap` returns; the shapes of its last argument may differ from call to call.
+      result: a tree of the form that the function returns; the leaves do not matter.
       devices: the devices that it is compiled for, in order.
       options: the compiler's options that the function brings along.
     """
@@ -114,7 +119,8 @@ def by_shape(
         shapes = str(jax.tree.map(lambda leaf: leaf.shape, args[-1]))
         if shapes not in programs:
             made_of = {**parts, "shapes": shapes}
-            programs[shapes] = compiled(name, made_of, function, *args, devices=devices, options=options)
+            kinds = {"result": result, "devices": devices, "options": options}
+            programs[shapes] = compiled(name, made_of, function, *args, **kinds)
         return programs[shapes](*args)
 
     call.lower = function.lower  # for those who ask what a call costs

@@ -13,8 +13,6 @@ import jaxseg
 from jaxseg.system import kept_programs
 from tests.helpers.runs import flags, results
 
-SHAPE = jax.ShapeDtypeStruct((3,), jnp.float32)
-
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -40,7 +38,7 @@ class Traced:
         at = jax.local_devices()[device]
         shape = jax.ShapeDtypeStruct((3,), jnp.float32, sharding=jax.sharding.SingleDeviceSharding(at))
         function = jax.jit(lambda x: self(x))
-        return kept_programs.compiled("double", parts or {}, function, shape, devices=[at])
+        return kept_programs.compiled("double", parts or {}, function, shape, result=0, devices=[at])
 
 
 def test_a_kept_program_is_used_without_tracing(folder):
@@ -92,7 +90,7 @@ def test_a_program_for_each_shape(folder):
     functions = [Traced(), Traced()]
     devices = jax.local_devices()[:1]
     for function in functions:
-        doubled = kept_programs.by_shape("double", {}, jax.jit(lambda x, f=function: f(x)), devices)
+        doubled = kept_programs.by_shape("double", {}, jax.jit(lambda x, f=function: f(x)), result=0, devices=devices)
         for size in (2, 3, 2, 3):
             np.testing.assert_array_equal(doubled(jnp.ones(size)), np.full(size, 2))
     assert doubled.lower(jnp.ones(2)).cost_analysis()
@@ -101,8 +99,8 @@ def test_a_program_for_each_shape(folder):
 
 def test_values_are_kept(folder):
     """If broken, the shapes of a state are traced in each start."""
-    assert kept_programs.value("shape", {}, lambda: SHAPE) == SHAPE
-    assert kept_programs.value("shape", {}, lambda: pytest.fail("made again")) == SHAPE
+    assert kept_programs.value("shape", {}, lambda: {"a": [3]}) == {"a": [3]}
+    assert kept_programs.value("shape", {}, lambda: pytest.fail("made again")) == {"a": [3]}
 
 
 def test_a_program_from_the_cache_of_jax_is_not_kept(tmp_path):
@@ -114,7 +112,7 @@ from jaxseg.system import kept_programs
 kept_programs._applies = lambda: sys.argv[1] == "keeps"
 function = jax.jit(lambda x: jnp.sort(jnp.sin(x)) @ jnp.tan(x))
 shape = jax.ShapeDtypeStruct((64,), jnp.float32)
-compiled = kept_programs.compiled("f", {}, function, shape, devices=jax.local_devices()[:1])
+compiled = kept_programs.compiled("f", {}, function, shape, result=0, devices=jax.local_devices()[:1])
 print(float(compiled(jnp.arange(64.0))))
 """
     environment = os.environ | {

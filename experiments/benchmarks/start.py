@@ -1,7 +1,7 @@
 """Measures how fast jaxseg starts: training to its first step, a prediction to its mask, imports and `--help`.
 
     python -m experiments.benchmarks.start --quick    (two minutes: does it run?)
-    python -m experiments.benchmarks.start            (15 minutes on two slow cores of an AMD EPYC)
+    python -m experiments.benchmarks.start            (8 minutes on two slow cores of an AMD EPYC)
 
 Three parts. Training: seconds from the start of the process until the first step is done, by the default network on
 PH2, or on synthetic images if PH2 is not prepared; with an empty cache of compiled programs, and with that of the start

@@ -85,6 +85,15 @@ def test_a_notebook_keeps_and_finds_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_result_of_another_form_keeps_its_names(folder):
+    """If broken, code that names a result anew gets the program kept before, with the old name."""
+    at = jax.local_devices()[:1]
+    for name in ("old", "new"):
+        function = jax.jit(lambda x, name=name: {name: 2 * x})
+        made = kept_programs.compiled(name, {}, function, jnp.ones(3), result={"old": 0}, devices=at)
+        assert list(made(jnp.ones(3))) == [name]
+
+
 def test_a_program_for_each_shape(folder):
     """If broken, a last batch of another size meets the program of the others; or each call loads a program."""
     functions = [Traced(), Traced()]

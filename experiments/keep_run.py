@@ -160,7 +160,7 @@ def short_table(study: JSON, run: JSON, held_out: JSON) -> str:
     for name, (title, ways) in IN_README.items():
         row = study["rows"].get(name, {})
         for way in ways if "native" in row.get("measured", {}) else []:
-            external, runs = row["data"]["external"], [run["external"][way] for run in row["measured"]["native"]]
+            external, runs = row["data"]["external"], [run["external"][way] for run in row["measured"]["native"] if run]
             cells = [title if way == AS_IT_IS else f"{title}, {way}", trained, data_set(external)]
             cells += [str(external["images"]), *short_scores([run["native"] for run in runs])]
             lines.append([*cells, f"[{rows.seeds(len(runs))}](experiments/results/{STUDY}.json)"])

@@ -15,11 +15,13 @@ folder, which shows them, trains what they lack (`--in-turn --runs 3` adds runs 
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.paper.measured import all_of_row
 from experiments.paper.rows import POOLED, cell, runs
@@ -93,9 +95,16 @@ def lost(before: JSON, after: JSON) -> list[str]:
             result.append(f"row {name}")
         elif len(new["members"]) < len(old["members"]):
             result.append(f"{len(old['members']) - len(new['members'])} runs of row {name}")
-        elif gone := sorted(old.get("measured", {}).keys() - new["measured"].keys()):
+        elif gone := [part for part, was in old.get("measured", {}).items() if _fewer(new["measured"].get(part), was)]:
             result.append(f"{', '.join(gone)} of row {name}")
     return result
+
+
+def _fewer(now: Any, before: Any) -> bool:
+    """Returns whether what is measured of a row's runs lacks a run's entry that it had."""
+    if not isinstance(before, list):  # of several runs together
+        return now is None
+    return any(was and not is_now for was, is_now in itertools.zip_longest(before, now or []))
 
 
 def bring(kept: JSON, study: Path) -> None:

@@ -1,6 +1,7 @@
 """What is measured of a row's runs after their training: JSON files in the row's folder, with an entry for each run.
 
-A run's entries outlive its weights: of runs trained on another machine, `keep --into` brings the entries alone.
+A run's entries outlive its weights: of runs trained on another machine, `keep --into` brings the entries alone. A run
+that was not measured there is null in the file.
 """
 
 import json
@@ -15,7 +16,7 @@ from jaxseg.system.files import write_json
 
 
 def of_runs(study: Study, row: Row, name: str, measure: Callable[[Sequence[Path]], Sequence[Any]]) -> list[Any]:
-    """Returns what is measured of each run of a row; measures the runs that have no entry yet, and keeps theirs.
+    """Returns what is measured of a row's runs; measures those that have no entry yet and are here, and keeps theirs.
 
     Args:
       study: the study; one that only reports measures nothing.
@@ -24,20 +25,20 @@ def of_runs(study: Study, row: Row, name: str, measure: Callable[[Sequence[Path]
       measure: takes the workdirs of runs, and returns an entry for each; or none, if the row cannot be measured so.
 
     Returns:
-      An entry for each run; none at all where one is not measured and cannot be.
+      An entry for each measured run, in their order: fewer than the row has where some are not measured and cannot be,
+      which tables have to say (`rows.partly`).
     """
-    path = study.folder(row) / f"{name}.json"
-    found = json.loads(path.read_text()) if path.exists() else []
-    left = study.workdirs(row)[len(found) :]
-    if left and (study.report or not all(workdir.is_dir() for workdir in left)):
-        return []
-    if left:
-        entries = measure(left)
-        if len(entries) < len(left):  # the row cannot be measured so
-            return []
-        found += entries
-        write_json(path, found)
-    return found
+    path, workdirs = study.folder(row) / f"{name}.json", study.workdirs(row)
+    kept = json.loads(path.read_text()) if path.exists() else []
+    found = kept + [None] * (len(workdirs) - len(kept))
+    left = [place for place, entry in enumerate(found) if entry is None and workdirs[place].is_dir()]
+    if left and not study.report:
+        entries = measure([workdirs[place] for place in left])
+        if len(entries) == len(left):  # else the row cannot be measured so
+            for place, entry in zip(left, entries, strict=True):
+                found[place] = entry
+            write_json(path, found)
+    return [entry for entry in found if entry is not None]
 
 
 def all_of_row(folder: Path) -> dict[str, JSON]:

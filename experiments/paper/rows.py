@@ -158,6 +158,18 @@ def shown(numbers: Sequence[float]) -> str:
     return f"{mean:.3f} ± {sd:.3f}" if len(numbers) > 1 else f"{mean:.3f}"
 
 
+def partly(text: str, count: int, result: JSON) -> str:
+    """Returns the text of a title or cell, which says where it is of fewer runs than the row has.
+
+    Args:
+      text: the text.
+      count: number of runs that it is of.
+      result: the row's result.
+    """
+    whole = len(result["members"])
+    return text if count == whole else f"{text} ({count} of {whole} runs)"
+
+
 def compared(results: Sequence[JSON]) -> JSON:
     """Returns the paper's table of 4.5: every number that it gives, our number, and the difference."""
     lines = []

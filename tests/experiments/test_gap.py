@@ -25,17 +25,20 @@ def test_the_best_thresholds():
     assert gap.best_for_all(counts)["per_image"] == pytest.approx((2 / 3 + 1) / 2)
     assert gap.best_for_all(counts)["pooled"] == pytest.approx(2 * 12 / (2 * 12 + 4))
     assert gap.best_for_each(counts) == pytest.approx({"per_image": 1.0, "pooled": 1.0})
-    cells = gap.limit_lines(np.stack([found, found]), truth)
-    assert [line[1] for line in cells] == ["0.833 ± 0.000", "0.833", "1.000 ± 0.000", "1.000"]
+    cells = gap.limit_lines([gap.limits(found, truth)] * 2)
+    assert [line[1] for line in cells] == ["0.833 ± 0.000", "1.000 ± 0.000"]
 
 
 def test_lesions_by_size():
     """If broken, small lesions count as large ones, or an area is compared with another image's."""
     truth = np.zeros((2, 10, 10), np.uint8)
     truth[0, 0, :4], truth[1, :5] = 1, 1
-    maps = np.zeros((1, 2, 10, 10), np.float32)
-    maps[0, 0, 0, :8], maps[0, 1, :5] = 1, 1
-    assert gap.size_lines(maps, truth) == [["0% to 5%", "1", "0.667", "2.000"], ["40% to 100%", "1", "1.000", "1.000"]]
+    found = np.zeros((2, 10, 10), np.float32)
+    found[0, 0, :8], found[1, :5] = 1, 1
+    assert gap.size_lines([gap.by_size(found, truth)]) == [
+        ["0% to 5%", "1", "0.667", "2.000"],
+        ["40% to 100%", "1", "1.000", "1.000"],
+    ]
 
 
 def test_statistics_are_those_that_training_would_see(tiny):

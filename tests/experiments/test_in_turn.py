@@ -132,10 +132,16 @@ def test_a_study_goes_on_on_another_machine(in_turn, tmp_path):
     for name, curve in result["members"][1]["curves"].items():
         assert curve == pytest.approx(both["members"][1]["curves"][name])
     assert measured.of_runs(here, ROW, "names", lambda paths: [p.name for p in paths]) == ["kept", "member-1"]
+    assert measured.of_runs(here, ROW, "late", lambda paths: [p.name for p in paths]) == ["member-1"]
+    assert json.loads((tmp_path / "here" / "rows" / "row" / "late.json").read_text()) == [None, "member-1"]
+    assert rows.partly("a row", 1, result) == "a row (1 of 2 runs)"
 
     after = keep.collect(tmp_path / "here")
     assert keep.lost(kept, after) == []
     assert keep.lost(after, kept) == ["1 runs of row row"]
+    unmeasured = json.loads(json.dumps(after))
+    unmeasured["rows"]["row"]["measured"]["names"][1] = None
+    assert keep.lost(after, unmeasured) == ["names of row row"]
     assert keep.lost(after, {"rows": {}, "sections": {}}) == ["section gap", "row row"]
     keep.bring(kept, tmp_path / "here")  # what is there stays
     assert len(here.row(ROW)["members"]) == 2

@@ -122,8 +122,7 @@ def measure(study: Study, row: Row) -> list[JSON]:
       row: a trained row that kept its runs.
 
     Returns:
-      For each run mean Dice of "validation" and "drawn", and "style" on the external set; none if some runs are not
-      measured and cannot be.
+      For each measured run mean Dice of "validation" and "drawn", and "style" on the external set.
     """
 
     def of_maps(workdirs: Sequence[Path]) -> list[JSON]:
@@ -204,12 +203,11 @@ def training_table(study: Study, results: Mapping[str, JSON], measured: Mapping[
             table.append([title, "not run", *["-"] * 6])
             continue
         result, runs = results[row.name], measured[title]
-        spoilt = robustness.measure(study, row, "validation")
         table.append(
             [
-                title,
+                rows.partly(title, len(runs), result),
                 shown([run["validation"] for run in runs]),
-                shown(robustness.over_all(spoilt)) if spoilt else "not run",
+                robustness.cell(study, row, result),
                 shown([run["drawn"] for run in runs]),
                 rows.cell(result, "external", "per_image", "dice"),
                 *(rows.cell(result, "external", "pooled", name) for name in ("dice", "jaccard", "sensitivity")),

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from experiments.paper import rows
 from experiments.paper.command import main
 from experiments.paper.measured import of_runs
-from experiments.paper.models import FINAL, FULL
+from experiments.paper.models import RECIPES
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
 from experiments.paper.stacked import predict
@@ -43,34 +43,40 @@ SIZES = (0.0, 0.05, 0.15, 0.4, 1.0)
 BATCH = 32
 """Images of a batch for which batch norm's statistics are computed."""
 
-TRAINING, EXTERNAL, HALVES = "of the training images", "of the external images", "halves of both kinds"
-"""Where batch norm's statistics come from instead of running averages: images as they are in training, without
-augmentation; the images to be segmented, without masks; and the mean of the running averages and of the latter."""
+STATISTICS = ("running averages", "of the training images", "of the external images", "halves of both kinds")
+"""Where batch norm's statistics come from: training, as usual; images as they are in training, without augmentation;
+the images to be segmented, without masks; and the mean of the first and the third."""
+
+FOR_ALL, FOR_EACH = "the best for all images", "the best for each image"
+"""What a threshold is the best for."""
 
 
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows."""
     del study  # the same rows at every scale
-    return [FULL, FINAL]
+    return list(RECIPES.values())
 
 
 def run(study: Study) -> None:
     """Measures what is not there yet, and writes the section."""
     began = time.perf_counter()
-    models = {"the paper's recipe": FULL, "the preset generalise": FINAL}
-    results = {title: study.row(row) for title, row in models.items()}
-    at_hand = {title: row for title, row in models.items() if (study.folder(row) / "maps.npz").exists()}
-    limits, by_size, by_statistics = [], [], []
-    for title, row in at_hand.items():
-        config = study.config(row)
-        truth = resized(study.external_set(config), config)[1][..., 0]
-        maps = load_maps(study.folder(row) / "maps.npz")
-        if "external" not in maps:
+    results = {title: study.row(row) for title, row in RECIPES.items()}
+    missing = rows.missing(list(results.values()))
+    # Of each kind of measurement: what measures, what makes lines of it, and the lines.
+    kinds = {
+        "thresholds": (limits_of_runs, limit_lines, threshold_table := []),
+        "lesions by size": (sizes_of_runs, size_lines, size_table := []),
+        "batch norm": (statistics_of_runs, statistics_lines, statistics_table := []),
+    }
+    for title, row in RECIPES.items():
+        if "external" not in results[title].get("tests", {}):
             continue
-        limits += [[title, *cells] for cells in limit_lines(maps["external"], truth)]
-        by_size += [[title, *cells] for cells in size_lines(maps["external"], truth)]
-        if scored := restated(study, row):
-            by_statistics += [[title, *cells] for cells in statistics_lines(results[title], scored)]
+        for kind, (measure, lines, table) in kinds.items():
+            if runs := measure(study, row):
+                table += [[rows.partly(title, len(runs), results[title]), *cells] for cells in lines(runs)]
+            else:
+                missing.append(f"{title}: trained, not measured: {kind}")
+        threshold_table += [[title, *cells] for cells in ensemble_lines(study, row)]
     both = ["External", "External, pooled"]
     study.section(
         NAME,
@@ -82,42 +88,93 @@ def run(study: Study) -> None:
             "of them with the same weights; those of the external images have seen these, without their masks."
         ),
         tables=[
-            {"caption": "No threshold does better: Dice", "head": ["Runs of", "Threshold", *both], "rows": limits},
+            {
+                "caption": "No threshold does better: Dice",
+                "head": ["Runs of", "Threshold", *both],
+                "rows": threshold_table,
+            },
             {
                 "caption": f"Lesions by size, threshold {THRESHOLD}",
                 "head": ["Runs of", "Share of the image", "Images", "Dice per image", "Median area, found / true"],
-                "rows": by_size,
+                "rows": size_table,
             },
             {
                 "caption": f"Batch norm's statistics: Dice, threshold {THRESHOLD}",
                 "head": ["Runs of", "Statistics", "Validation", *both],
-                "rows": by_statistics,
+                "rows": statistics_table,
             },
         ],
-        missing=rows.missing(list(results.values())),
+        missing=missing,
         seconds=time.perf_counter() - began,
     )
 
 
-def limit_lines(maps: np.ndarray, truth: np.ndarray) -> list[list[str]]:
-    """Returns the scores at the best thresholds, for each run and for the ensemble of several.
+def external_maps(study: Study, row: Row) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the probabilities [M, N, S, S] of a row's runs that are here, and the masks {0, 1} [N, S, S]."""
+    config = study.config(row)
+    truth = resized(study.external_set(config), config)[1][..., 0]
+    return load_maps(study.folder(row) / "maps.npz")["external"], truth
+
+
+def of_maps(study: Study, row: Row, name: str, measure: Callable[[np.ndarray, np.ndarray], JSON]) -> list[JSON]:
+    """Returns what is measured of each run's maps of the external set.
 
     Args:
-      maps: probabilities [M, N, S, S].
+      study: the study.
+      row: a trained row of seeds.
+      name: name of the file that keeps it.
+      measure: takes a run's probabilities [N, S, S] and the masks {0, 1} [N, S, S].
+    """
+
+    def of_workdirs(workdirs: Sequence[Path]) -> list[JSON]:
+        maps, truth = external_maps(study, row)
+        here = [workdir for workdir in study.workdirs(row) if workdir.is_dir()]
+        return [measure(maps[here.index(workdir)], truth) for workdir in workdirs]
+
+    return of_runs(study, row, name, of_workdirs)
+
+
+def limits_of_runs(study: Study, row: Row) -> list[JSON]:
+    """Returns what `limits` does, of each measured run of a row."""
+    return of_maps(study, row, "limits", limits)
+
+
+def sizes_of_runs(study: Study, row: Row) -> list[JSON]:
+    """Returns what `by_size` does, of each measured run of a row."""
+    return of_maps(study, row, "sizes", by_size)
+
+
+def limits(found: np.ndarray, truth: np.ndarray) -> JSON:
+    """Returns the scores at the best single threshold for all images, and at the best threshold of each image.
+
+    Args:
+      found: probabilities [N, S, S].
       truth: masks {0, 1} [N, S, S].
 
     Returns:
-      Lines of the table, for the best single threshold for all images and for the best threshold of each image.
+      "per_image" and "pooled" Dice under `FOR_ALL` and `FOR_EACH`.
     """
-    every = [*maps, maps.mean(axis=0)]
-    counted = [[counts_at(found, truth, threshold) for threshold in GRID] for found in every]
-    lines = []
-    for name, best in (("the best for all images", best_for_all), ("the best for each image", best_for_each)):
-        scored = [best(counts) for counts in counted]
-        lines.append([name, *(rows.shown([scores[how] for scores in scored[:-1]]) for how in ("per_image", "pooled"))])
-        if len(maps) > 1:
-            lines.append([f"{name}, ensemble", *(rows.shown([scored[-1][how]]) for how in ("per_image", "pooled"))])
-    return lines
+    counts = [counts_at(found, truth, threshold) for threshold in GRID]
+    return {FOR_ALL: best_for_all(counts), FOR_EACH: best_for_each(counts)}
+
+
+def limit_lines(runs: Sequence[JSON]) -> list[list[str]]:
+    """Returns the lines of a row from the `limits` of its runs."""
+    return [
+        [name, *(rows.shown([run[name][how] for run in runs]) for how in ("per_image", "pooled"))]
+        for name in (FOR_ALL, FOR_EACH)
+    ]
+
+
+def ensemble_lines(study: Study, row: Row) -> list[list[str]]:
+    """Returns the lines of a row's runs together, of those whose maps are here if they are several."""
+    if study.report or not (study.folder(row) / "maps.npz").exists():
+        return []
+    maps, truth = external_maps(study, row)
+    if len(maps) == 1:
+        return []
+    of = f"ensemble of {len(maps)}"
+    return [[f"{name}, {of}", *scores] for name, *scores in limit_lines([limits(maps.mean(axis=0), truth)])]
 
 
 def counts_at(found: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
@@ -145,34 +202,43 @@ def best_for_each(counts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float
     return {"per_image": float(dice.max(axis=0).mean()), "pooled": float(pooled)}
 
 
-def size_lines(maps: np.ndarray, truth: np.ndarray) -> list[list[str]]:
-    """Returns Dice and found area by the lesion's share of the image.
+def by_size(found: np.ndarray, truth: np.ndarray) -> JSON:
+    """Returns "images", mean "dice" and median "area", found over true, by the lesion's share of the image.
 
     Args:
-      maps: probabilities [M, N, S, S].
+      found: probabilities [N, S, S].
       truth: masks {0, 1} [N, S, S].
     """
-    share, lines = truth.mean(axis=(1, 2)), []
+    share, result = truth.mean(axis=(1, 2)), {}
     for low, high in itertools.pairwise(SIZES):
         chosen = (share > low) & (share <= high)
         if chosen.any():
-            cut = [found[chosen] > THRESHOLD for found in maps]
-            ratio = [float(np.median(m.mean(axis=(1, 2)) / share[chosen])) for m in cut]
-            dice = [rows.score(m, truth[chosen])["per_image"]["dice"] for m in cut]
-            lines.append([f"{low:.0%} to {high:.0%}", str(chosen.sum()), rows.shown(dice), rows.shown(ratio)])
-    return lines
+            cut = found[chosen] > THRESHOLD
+            result[f"{low:.0%} to {high:.0%}"] = {
+                "images": int(chosen.sum()),
+                "dice": rows.score(cut, truth[chosen])["per_image"]["dice"],
+                "area": float(np.median(cut.mean(axis=(1, 2)) / share[chosen])),
+            }
+    return result
 
 
-def restated(study: Study, row: Row) -> dict[str, JSON]:
-    """Scores a row's runs with other statistics of batch norm, and keeps the scores on disk.
+def size_lines(runs: Sequence[JSON]) -> list[list[str]]:
+    """Returns the lines of a row from what `by_size` says of its runs."""
+    return [
+        [size, str(of_size["images"]), *(rows.shown([run[size][name] for run in runs]) for name in ("dice", "area"))]
+        for size, of_size in runs[0].items()
+    ]
+
+
+def statistics_of_runs(study: Study, row: Row) -> list[JSON]:
+    """Scores a row's runs with their own and with other statistics of batch norm, and keeps the scores on disk.
 
     Args:
       study: the study.
       row: a trained row of seeds.
 
     Returns:
-      By where the statistics come from: scores by test, in the form of a row's "tests"; empty if the study only reports
-      and they are not there.
+      For each measured run, by where the statistics come from: scores by test, in the form of a row's "tests".
     """
 
     def measure(workdirs: Sequence[Path]) -> list[JSON]:
@@ -181,22 +247,19 @@ def restated(study: Study, row: Row) -> dict[str, JSON]:
         train, validation = study.splits(config)
         sets = {"validation": resized(validation, config), "external": resized(study.external_set(config), config)}
         steps, variables = study.restore(row, workdirs)
-        own = statistics_of(config, variables, resized(train, config)[0])
+        running = variables["batch_stats"]
+        of_training = statistics_of(config, variables, resized(train, config)[0])
         external = statistics_of(config, variables, sets["external"][0])
-        halves = jax.tree.map(lambda a, b: (a + b) / 2, variables["batch_stats"], external)
+        halves = jax.tree.map(lambda a, b: (a + b) / 2, running, external)
         found = [{} for _ in workdirs]
-        for title, statistics in ((TRAINING, own), (EXTERNAL, external), (HALVES, halves)):
+        for title, statistics in zip(STATISTICS, (running, of_training, external, halves), strict=True):
             changed = {**variables, "batch_stats": steps.replicate(statistics)}
             for name, (images, truth) in sets.items():
                 for entry, maps in zip(found, predict(steps, changed, images), strict=True):
                     entry.setdefault(title, {})[name] = rows.score(maps > THRESHOLD, truth[..., 0])
         return found
 
-    runs = of_runs(study, row, "batch_norm", measure)
-    return {
-        title: {name: [run[title][name] for run in runs] for name in of_title}
-        for title, of_title in (runs[0].items() if runs else ())
-    }
+    return of_runs(study, row, "batch_norm", measure)
 
 
 def statistics_of(config: Config, variables: Any, images: np.ndarray) -> Any:
@@ -224,19 +287,13 @@ def statistics_of(config: Config, variables: Any, images: np.ndarray) -> Any:
     return jax.tree.map(lambda *batches: sum(batches) / len(batches), *found)
 
 
-def statistics_lines(result: JSON, found: Mapping[str, JSON]) -> list[list[str]]:
-    """Returns the lines of a row as it was trained, and with other statistics.
-
-    Args:
-      result: the row's result.
-      found: scores with other statistics, as `restated` returns them.
-    """
-    lines = []
-    for name, tests in {"running averages": result["tests"], **found}.items():
-        scored = {"tests": tests}
-        cells = [rows.cell(scored, test, "per_image", "dice") for test in ("validation", "external")]
-        lines.append([name, *cells, rows.cell(scored, "external", "pooled", "dice")])
-    return lines
+def statistics_lines(runs: Sequence[JSON]) -> list[list[str]]:
+    """Returns the lines of a row from the scores of its runs, as `statistics_of_runs` returns them."""
+    columns = (("validation", "per_image"), ("external", "per_image"), ("external", "pooled"))
+    return [
+        [title, *(rows.shown([run[title][test][how]["dice"] for run in runs]) for test, how in columns)]
+        for title in STATISTICS
+    ]
 
 
 if __name__ == "__main__":

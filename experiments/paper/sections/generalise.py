@@ -85,9 +85,7 @@ def training_table(study: Study, models: Mapping[str, Row], results: Mapping[str
         if "missing" in result:
             lines.append([title, "not run", *["-"] * 5])
             continue
-        spoilt = robustness.measure(study, row, "validation")
-        line = [title, rows.cell(result, "validation", "per_image", "dice")]
-        line += [rows.shown(robustness.over_all(spoilt)) if spoilt else "not run"]
+        line = [title, rows.cell(result, "validation", "per_image", "dice"), robustness.cell(study, row, result)]
         line += [rows.cell(result, "external", "per_image", "dice")]
         lines.append([*line, *(rows.cell(result, "external", "pooled", name) for name in pooled)])
     head = ["Step", "Validation", "Validation, artefacts", "External"]

@@ -67,9 +67,12 @@ def run(study: Study) -> None:
     if not missing:
         chosen = [examples.load(examples.names.index(name)) for name in IMAGES[dataset]]
         runs = of_runs(study, FULL, NAME, lambda workdirs: [_scores(_masks(workdir, chosen)) for workdir in workdirs])
-        missing = [] if runs else ["some runs are not measured"]
+        missing = [] if runs else ["no run is measured"]
     if not missing:
-        tables = [_table(runs, IMAGES[dataset])]
+        caption = rows.partly(
+            "At the images' own resolution; the paper's numbers are of other images", len(runs), result
+        )
+        tables = [{"caption": caption, **_table(runs, IMAGES[dataset])}]
         here = [workdir for workdir in study.workdirs(FULL) if workdir.is_dir()]
         if here:
             _picture(here[0], chosen, study)
@@ -112,7 +115,6 @@ def _table(runs: Sequence[JSON], names: Sequence[str]) -> JSON:
         cells = [rows.shown([run[kind][score] for run in runs]) for score in ("dice", "jaccard")]
         lines.append([kind, name, *cells, f"{dice:.3f}", f"{jaccard:.3f}"])
     return {
-        "caption": "At the images' own resolution; the paper's numbers are of other images",
         "head": ["Difficulty", "Image", "Dice", "Jaccard", "Paper: Dice", "Paper: Jaccard"],
         "rows": lines,
     }

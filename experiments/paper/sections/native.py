@@ -117,15 +117,15 @@ def run(study: Study) -> None:
 
 
 def measure(study: Study, row: Row) -> JSON:
-    """Scores a row's runs, each alone and all as an ensemble, and keeps the scores in the row's folder.
+    """Scores a row's runs, each alone and together as an ensemble, and keeps the scores in the row's folder.
 
     Args:
       study: the study.
       row: a trained row of seeds.
 
     Returns:
-      By "validation" and "external", and by way of making masks: "runs", the scores of each, and "ensemble", those of
-      all together with their number as "runs", or None. Empty where some runs are not scored and cannot be.
+      By "validation" and "external", and by way of making masks: "runs", the scores of each that is scored, and
+      "ensemble", those of several together with their number as "runs", or None. Empty where no run is scored.
     """
     runs = of_runs(study, row, "native", lambda workdirs: [_score(study, row, [one]) for one in workdirs])
     if not runs:
@@ -144,15 +144,15 @@ def measure(study: Study, row: Row) -> JSON:
 
 
 def _ensemble(study: Study, row: Row) -> JSON:
-    """Returns the scores of all runs of a row together, and their number as "runs".
+    """Returns the scores of a row's runs together, and their number as "runs": of the most that were ever in one place.
 
-    Where some have no weights here, those of the fewer runs that were together once; empty if there were none.
+    Empty if there were never two: an ensemble takes the weights, which runs from another machine do not bring.
     """
-    path, workdirs = study.folder(row) / "native_ensemble.json", study.workdirs(row)
+    path = study.folder(row) / "native_ensemble.json"
     found = json.loads(path.read_text()) if path.exists() else {}
-    can = len(workdirs) > 1 and not study.report and all(workdir.is_dir() for workdir in workdirs)
-    if can and found.get("runs") != len(workdirs):
-        found = {"runs": len(workdirs), **_score(study, row, workdirs)}
+    here = [workdir for workdir in study.workdirs(row) if workdir.is_dir()]
+    if len(here) > max(1, found.get("runs", 1)) and not study.report:
+        found = {"runs": len(here), **_score(study, row, here)}
         write_json(path, found)
     return found
 

@@ -43,12 +43,12 @@ def run(study: Study) -> None:
     began = time.perf_counter()
     models = {row.title: row for row in (UNET, BARE, FULL)} | {"the preset generalise": FINAL}
     results = [study.row(row) for row in models.values()]
-    measured = {
-        title: measure(study, row)
-        for (title, row), result in zip(models.items(), results, strict=True)
-        if "tests" in result
-    }
-    measured = {title: dice for title, dice in measured.items() if dice}
+    measured, missing = {}, rows.missing(results)
+    for (title, row), result in zip(models.items(), results, strict=True):
+        if "tests" in result and (dice := measure(study, row)):
+            measured[rows.partly(title, len(dice[f"{ARTEFACTS[0]} 0"]), result)] = dice
+        else:
+            missing.append(f"{title}: not measured")
     severities = (0, *study.scale.severities)
     figures, tables = [], []
     if measured:
@@ -79,7 +79,7 @@ def run(study: Study) -> None:
         ),
         tables=tables,
         figures=figures,
-        missing=[*rows.missing(results), *(f"{title}: not measured" for title in models if title not in measured)],
+        missing=missing,
         seconds=time.perf_counter() - began,
     )
 
@@ -93,7 +93,7 @@ def measure(study: Study, row: Row, test: str = "external") -> dict[str, list[fl
       test: "external", or "validation" for that of the study's training set.
 
     Returns:
-      Dice of each run by "KIND SEVERITY", "hair 3" for example; empty if the study only reports and it is not there.
+      Dice of each measured run by "KIND SEVERITY", "hair 3" for example; empty if there is none.
     """
 
     def measure(workdirs: Sequence[Path]) -> list[dict[str, float]]:
@@ -122,10 +122,17 @@ def spoiler(kind: str) -> Callable[..., jax.Array]:
     return jax.jit(functools.partial(corrupt, jax.random.key(SEED), kind=kind))
 
 
-def over_all(dice: dict[str, list[float]]) -> list[float]:
-    """Returns each run's mean over all artefacts and all severities except 0."""
-    spoilt = [runs for name, runs in dice.items() if not name.endswith(" 0")]
-    return np.mean(spoilt, axis=0).tolist()
+def cell(study: Study, row: Row, result: JSON) -> str:
+    """Returns a row's Dice on validation images as tables show it: mean over all artefacts and severities except 0.
+
+    Args:
+      study: the study.
+      row: a trained row of seeds.
+      result: the row's result.
+    """
+    spoilt = [runs for name, runs in measure(study, row, "validation").items() if not name.endswith(" 0")]
+    means = np.mean(spoilt, axis=0).tolist() if spoilt else []
+    return rows.partly(rows.shown(means), len(means), result) if means else "not run"
 
 
 def dice_of(found: np.ndarray, truth: np.ndarray) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from experiments.paper import rows
 from experiments.paper.command import main
 from experiments.paper.measured import of_runs
-from experiments.paper.models import FINAL, FULL
+from experiments.paper.models import RECIPES
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, shown
 from experiments.paper.sections.drawn import drawn_images
@@ -40,19 +40,18 @@ FIXED, PLAIN, SPOILT, DRAWN = f"none: {THRESHOLD}", "validation images", "the sa
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows."""
     del study  # the same rows at every scale
-    return [FULL, FINAL]
+    return list(RECIPES.values())
 
 
 def run(study: Study) -> None:
     """Measures what is not there yet, and writes the section."""
     began = time.perf_counter()
-    models = {"the paper's recipe": FULL, "the preset generalise": FINAL}
-    results = {title: study.row(row) for title, row in models.items()}
-    trained = {title: row for title, row in models.items() if "tests" in results[title]}
+    results = {title: study.row(row) for title, row in RECIPES.items()}
+    trained = {title: row for title, row in RECIPES.items() if "tests" in results[title]}
     measured = {title: runs for title, row in trained.items() if (runs := measure(study, row))}
     lines = [
         [
-            title,
+            rows.partly(title, len(runs), results[title]),
             way,
             shown([run[way]["threshold"] for run in runs]),
             *(shown([run[way][name]["per_image"]["dice"] for run in runs]) for name in ("validation", "external")),
@@ -87,8 +86,8 @@ def measure(study: Study, row: Row) -> list[JSON]:
       row: a trained row of seeds.
 
     Returns:
-      For each run, by where the threshold comes from, "threshold" and the scores of "validation" and "external"; none
-      if some runs are not measured and cannot be.
+      For each measured run, by where the threshold comes from, "threshold" and the scores of "validation" and
+      "external".
     """
 
     def measure(workdirs: Sequence[Path]) -> list[JSON]:

@@ -8,9 +8,11 @@ checkpoints included, once with a device per core and once with one device. PyTo
 `workers/peer_torch.py`, eager and compiled, with the same network, batch and image size. Every case has a separate
 process. Its resident memory is noted after each epoch or step; its growth is that from the fifth to the last.
 
-Expect for ResNet50 4.6 GiB with spikes to 5.7, and 3.4 for PyTorch (`experiments/results/memory_cpu.json`).
+Expect for ResNet50 4.6 GiB with spikes to 5.7, and 3.4 for PyTorch (`experiments/results/memory_resnet50_cpu.json`).
+Each network has files of its own.
 """
 
+import functools
 import os
 import sys
 from typing import Any
@@ -191,16 +193,16 @@ def main() -> None:
     shape, epochs, encoders = {"batch_size": 16, "image_size": 224}, args.epochs, args.encoders
     if args.quick:
         shape, epochs, encoders = {"batch_size": 2, "image_size": 64}, 6, encoders[:1]
-    cases = []
     for encoder in encoders:
+        cases = []
         for devices, title in OURS.items():
             say(f"{encoder}: {title}")
             cases.append(ours(encoder, shape, devices, epochs))
         for name in PEERS:
             say(f"{encoder}: {CONTESTANTS[name].title}")
             cases.append(theirs(encoder, shape, name, args.peer_python, PEER_STEPS))
-    result |= {**shape, "cases": cases}
-    save(args, "memory_cpu", result, tables(result), lambda ax: draw(result, ax))
+        found = {**result, **shape, "cases": cases}
+        save(args, f"memory_{encoder}_cpu", found, tables(found), functools.partial(draw, found))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 
 from experiments.benchmarks import ahead, job, memory, peer, start, step
-from experiments.benchmarks.contestants import CONTESTANTS, WHAT
+from experiments.benchmarks.contestants import CONTESTANTS, ENCODERS, WHAT
 from experiments.shared.origin import JSON, RESULTS, hardware, source
 from experiments.shared.tables import PAGE, markdown, number, shown, write_between
 
@@ -125,13 +125,17 @@ def ahead_rows(result: JSON) -> Iterator[Row]:
 BENCHMARKS: dict[str, Callable[[JSON], Iterator[Row]]] = {
     "step": step_rows,
     "peer": peer_rows,
-    "memory": memory_rows,
+    **{f"memory_{encoder}": memory_rows for encoder in ENCODERS},
     "job": job_rows,
     "start": start_rows,
     "input": input_rows,
     "ahead": ahead_rows,
 }
-"""Functions that yield a benchmark's lines, by its module's name."""
+"""Functions that yield a benchmark's lines, by the name of its files."""
+
+OF_CPU = ("ahead", *(f"memory_{encoder}" for encoder in ENCODERS))
+"""Benchmarks for a CPU alone: one compiles there for other devices, one has the memory of a process, which they do not
+share."""
 
 
 def table() -> str:
@@ -139,16 +143,19 @@ def table() -> str:
     rows, origins = [], []
     missing = {platform: [] for platform in PLATFORMS}
     for name, rows_of in BENCHMARKS.items():
-        # "ahead" compiles on a CPU for other devices; "memory" is that of a process, which other devices do not share.
-        for platform in ("cpu",) if name in ("ahead", "memory") else PLATFORMS:
+        for platform in ("cpu",) if name in OF_CPU else PLATFORMS:
             path = RESULTS / f"{name}_{platform}.json"
             result = json.loads(path.read_text()) if path.exists() else {"quick": True}
             if result["quick"]:  # a trial of the script, whose numbers mean nothing
-                missing[platform].append(f"`benchmarks.{name}`")
+                missing[platform].append(f"`benchmarks.{name.partition('_')[0]}`")
                 continue
             rows += [(*cells, hardware(result)) for cells in rows_of(result)]
             origins.append(f"- [{path.name}]({path.name}): {source(result)}")
-    rows += [(", ".join(names), "", "not run", PLATFORMS[platform]) for platform, names in missing.items() if names]
+    rows += [
+        (", ".join(dict.fromkeys(names)), "", "not run", PLATFORMS[platform])
+        for platform, names in missing.items()
+        if names
+    ]
     return "\n".join([markdown(("Measured", "Case", "Result", "On"), rows), "", *origins]).strip()
 
 

@@ -29,7 +29,7 @@ def run(script, out, *more):
     result = json.loads(path.read_text())
     assert {"command", "commit", "date", "hardware", "versions"} < set(result)
     assert result["quick"]
-    rows = list(table.BENCHMARKS[path.stem.partition("_")[0]](result))
+    rows = list(table.BENCHMARKS[path.stem.rpartition("_")[0]](result))
     assert all(len(cells) == 3 for cells in rows), rows
     assert rows
     return result

@@ -1,6 +1,6 @@
 """Measures the memory of training on a CPU beside PyTorch's, and whether it grows.
 
-    python -m experiments.benchmarks.memory --quick                        (2 minutes: does it run?)
+    python -m experiments.benchmarks.memory --quick                        (a minute: does it run?)
     python -m experiments.benchmarks.memory --encoders resnet50            (35 minutes on two busy cores of an AMD EPYC)
 
 jaxseg's is that of the whole job, `python -m jaxseg.train` on synthetic images with one step per epoch, validation and
@@ -190,13 +190,14 @@ def main() -> None:
     os.environ.update(JAX_PLATFORMS="cpu", CUDA_VISIBLE_DEVICES="")  # of the workers
     with Worker(CONTESTANTS["jaxseg"].module) as worker:
         result = origin("benchmark_memory", worker.ask(what="device"))
-    shape, epochs, encoders = {"batch_size": 16, "image_size": 224}, args.epochs, args.encoders
+    shape, epochs = {"batch_size": 16, "image_size": 224}, args.epochs
+    encoders, splits = args.encoders, list(OURS)
     if args.quick:
-        shape, epochs, encoders = {"batch_size": 2, "image_size": 64}, 6, encoders[:1]
+        shape, epochs, encoders, splits = {"batch_size": 2, "image_size": 64}, 6, encoders[:1], splits[:1]
     for encoder in encoders:
         cases = []
-        for devices, title in OURS.items():
-            say(f"{encoder}: {title}")
+        for devices in splits:
+            say(f"{encoder}: {OURS[devices]}")
             cases.append(ours(encoder, shape, devices, epochs))
         for name in PEERS:
             say(f"{encoder}: {CONTESTANTS[name].title}")

@@ -97,6 +97,11 @@ def _operation(graph: Graph, eqn: Any, inputs: list[_Value]) -> list[_Value]:
     inner = next((p for p in eqn.params.values() if isinstance(p, ClosedJaxpr)), None)
     if inner is not None and kind in _CALLS:
         return _run(graph, inner.jaxpr, inner.consts, inputs)
+    if kind == "platform_index":  # of what `jax.lax.platform_dependent` chooses from: the plain form, given last
+        return [np.asarray(len(eqn.params["platforms"]) - 1)]
+    if kind == "cond" and not isinstance(inputs[0], Tensor):
+        chosen = eqn.params["branches"][int(inputs[0])]
+        return _run(graph, chosen.jaxpr, chosen.consts, inputs[1:])
     if not any(isinstance(value, Tensor) for value in inputs):
         return [_computed(eqn, inputs)]
     if kind not in _TRANSLATIONS:

@@ -18,6 +18,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxseg.models import winograd
+
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -145,7 +147,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
     Plain form: `_convolve`, `jax.lax.conv_general_dilated`. Under `jax.vmap` over kernels, when networks are trained
     together, XLA derives one convolution with groups, which is slow on a CPU. Here there is one convolution per
-    network. Gain: 9 for 3 networks on 2 images of 8 px (16 channels).
+    network. Gain: 9 for 3 networks on 2 images of 8 px (16 channels). On a CPU, 3x3 convolutions of many channels
+    take fewer products (`winograd`). Gain: 1.3 to 2.0 (7 to 56 px, 64 to 1,280 channels), in all three convolutions.
 
     Args:
       x: [B, H, W, C].
@@ -155,7 +158,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Returns:
       [B, ceil(H / stride), ceil(W / stride), F].
     """
-    return _unrolled(functools.partial(_convolve, stride=stride))(x, kernel)
+    direct = functools.partial(_convolve, stride=stride)
+    return _unrolled(_on_cpu(winograd.convolve, direct) if winograd.suits(kernel, stride) else direct)(x, kernel)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -163,6 +167,11 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=_DIMENSIONS
     )
+
+
+def _on_cpu(function: Callable[..., jax.Array], elsewhere: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Returns a function that is one of two, by the platform that it is compiled for."""
+    return lambda *args: jax.lax.platform_dependent(*args, cpu=function, default=elsewhere)
 
 
 def _unrolled(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -192,6 +201,10 @@ def _convolve_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: ja
     def by_kernel(x: jax.Array, grad: jax.Array) -> jax.Array:
         return jax.linear_transpose(lambda kernel: _convolve(x, kernel, stride), kernel_shape)(grad)[0]
 
+    if winograd.suits(kernel_shape, stride):
+        by_input = _on_cpu(winograd.gradient_by_input, by_input)
+    if winograd.suits_gradient_by_kernel(kernel_shape, stride):
+        by_kernel = _on_cpu(functools.partial(winograd.gradient_by_kernel, sum_of_outer=_sum_of_outer), by_kernel)
     return _unrolled(by_input)(kernel, grad), _unrolled(by_kernel)(x, grad)
 
 

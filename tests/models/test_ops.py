@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxseg.models import ops
+from jaxseg.models import ops, winograd
 
 RNG = np.random.default_rng(0)
 
@@ -57,6 +57,39 @@ def test_convolve(size, stride):
     assert_same(lambda x, kernel: ops.convolve(x, kernel, stride), plain, x, kernel)
 
 
+@pytest.mark.parametrize(("size", "channels", "features"), [((6, 8), 64, 64), ((7, 5), 128, 144), ((1, 2), 136, 128)])
+def test_convolve_with_fewer_products(size, channels, features, monkeypatch):
+    """If broken, a tile's pixels are exchanged, an odd side's last ones are lost, or images of another chunk are."""
+    monkeypatch.setattr(winograd, "CHUNK_BYTES", 4 * size[0] * size[1] * max(channels, features) * 4 * 2)  # two images
+    kernel = normal(3, 3, channels, features) / 3 / channels**0.5
+    assert winograd.suits(kernel, 1)
+    assert winograd.suits_gradient_by_kernel(kernel, 1) == (channels > 64)
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    assert_same(ops.convolve, plain, normal(6, *size, channels), kernel)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3, 64, 64), 2), ((1, 1, 64, 64), 1), ((3, 3, 63, 64), 1)])
+def test_other_convolutions_stay_direct(kernel, stride):
+    """If broken, a stride or a kernel for which the tiles are not made is convolved by them."""
+    assert not winograd.suits(jax.ShapeDtypeStruct(kernel, jnp.float32), stride)
+    assert not winograd.suits(jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.bfloat16), 1)
+
+
+def test_fewer_products_are_for_cpus():
+    """If broken, a GPU or TPU, whose library chooses among such algorithms itself, gets the one made for CPUs."""
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 6, 6, 128), (3, 3, 128, 128))]
+
+    def gradients(x, kernel):
+        return jax.grad(lambda x, kernel: ops.convolve(x, kernel).sum(), argnums=(0, 1))(x, kernel)
+
+    traced = jax.jit(gradients).trace(*shapes)
+    count = {p: traced.lower(lowering_platforms=(p,)).as_text().count("stablehlo.convolution") for p in ("cpu", "tpu")}
+    assert count == {"cpu": 0, "tpu": 2}  # without the value, which the gradients do not need
+
+
 def plain_max_pool(x: jax.Array) -> jax.Array:
     return nn.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), strides=(2, 2), padding="VALID")
 
@@ -85,10 +118,10 @@ def test_under_vmap():
         np.testing.assert_allclose(together[i], alone(x[i], kernels[i]), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(("features", "stride"), [(8, 1), (8, 2)])
-def test_convolve_under_vmap(features, stride):
+@pytest.mark.parametrize(("channels", "features", "stride"), [(3, 8, 1), (3, 8, 2), (128, 128, 1)])
+def test_convolve_under_vmap(channels, features, stride):
     """If broken, networks that share their images get each other's gradients, or a sum of all."""
-    x, kernels = normal(2, 7, 6, 3), normal(3, 3, 3, 3, features)
+    x, kernels = normal(2, 7, 6, channels), normal(3, 3, 3, channels, features) / channels
 
     def loss(x, kernel):
         return (ops.convolve(x, kernel, stride) ** 2).sum()

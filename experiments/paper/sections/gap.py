@@ -110,7 +110,12 @@ def run(study: Study) -> None:
 
 
 def external_maps(study: Study, row: Row) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the probabilities [M, N, S, S] of a row's runs that are here, and the masks {0, 1} [N, S, S]."""
+    """Returns the probabilities [M, N, S, S] of a row's runs that are here, and the masks {0, 1} [N, S, S].
+
+    Args:
+      study: the study.
+      row: a trained row of seeds.
+    """
     config = study.config(row)
     truth = resized(study.external_set(config), config)[1][..., 0]
     return load_maps(study.folder(row) / "maps.npz")["external"], truth
@@ -135,12 +140,22 @@ def of_maps(study: Study, row: Row, name: str, measure: Callable[[np.ndarray, np
 
 
 def limits_of_runs(study: Study, row: Row) -> list[JSON]:
-    """Returns what `limits` does, of each measured run of a row."""
+    """Returns what `limits` does, of each measured run of a row.
+
+    Args:
+      study: the study.
+      row: a trained row of seeds.
+    """
     return of_maps(study, row, "limits", limits)
 
 
 def sizes_of_runs(study: Study, row: Row) -> list[JSON]:
-    """Returns what `by_size` does, of each measured run of a row."""
+    """Returns what `by_size` does, of each measured run of a row.
+
+    Args:
+      study: the study.
+      row: a trained row of seeds.
+    """
     return of_maps(study, row, "sizes", by_size)
 
 
@@ -167,7 +182,12 @@ def limit_lines(runs: Sequence[JSON]) -> list[list[str]]:
 
 
 def ensemble_lines(study: Study, row: Row) -> list[list[str]]:
-    """Returns the lines of a row's runs together, of those whose maps are here if they are several."""
+    """Returns the lines of a row's runs together, of those whose maps are here if they are several.
+
+    Args:
+      study: the study.
+      row: a trained row of seeds.
+    """
     if study.report or not (study.folder(row) / "maps.npz").exists():
         return []
     maps, truth = external_maps(study, row)

@@ -125,7 +125,7 @@ def by_shape(
             programs[shapes] = compiled(name, made_of, function, *args, **kinds)
         return programs[shapes](*args)
 
-    call.lower = function.lower  # for those who ask what a call costs
+    call.lower, call.trace = function.lower, jax.jit(function).trace  # for those who ask what a call costs
     return call
 
 

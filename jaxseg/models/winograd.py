@@ -31,7 +31,7 @@ FEWEST_CHANNELS = 64
 FEWEST_FOR_KERNEL = 128 * 128
 """The same for the gradient by the kernel: input channels times output channels."""
 
-CHUNK_BYTES = 2**25
+CHUNK_BYTES = 2**24
 """Images of which the elements of all tiles take no more are handled at once; more would only take memory."""
 
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseg.models import ops
+from jaxseg.system import heap
 
 REPEATS = 7
 
@@ -70,6 +71,18 @@ def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     return ops.batch_norm(x, scale, bias, 1e-3, jnp.float32, None)[0]
 
 
+def convolution(side: int, channels: int, features: int) -> Case:
+    """Returns the case of a 3x3 convolution of 8 square images.
+
+    Args:
+      side: of the images, pixels.
+      channels: of the input.
+      features: channels of the result.
+    """
+    shapes = ((8, side, side, channels), (3, 3, channels, features))
+    return Case(f"convolve, {channels} to {features} channels, {side} px", ops.convolve, plain_convolve, shapes)
+
+
 CASES = (
     Case("matmul, 256 to 64 channels", ops.matmul, jnp.dot, ((8, 56, 56, 256), (256, 64))),
     Case("matmul, 64 to 256 channels", ops.matmul, jnp.dot, ((8, 56, 56, 64), (64, 256))),
@@ -80,6 +93,12 @@ CASES = (
         jax.vmap(plain_convolve),
         ((3, 2, 8, 8, 16), (3, 3, 3, 16, 16)),
     ),
+    convolution(56, 64, 64),
+    convolution(28, 128, 128),
+    convolution(14, 256, 256),
+    convolution(7, 512, 512),
+    convolution(56, 320, 64),
+    convolution(14, 1280, 256),
     Case("batch_norm", batch_norm, plain_batch_norm, ((8, 112, 112, 64), (64,), (64,))),
 )
 
@@ -129,6 +148,7 @@ def measure(case: Case) -> tuple[float, float]:
 def main() -> None:
     """Measures every case and prints a table."""
     argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
+    heap.keep_freed_memory()  # as in training
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, processor time, best of {REPEATS}, milliseconds")
     print("| Operation | By hand | Derived | Derived / by hand |\n| --- | --- | --- | --- |")
     for case in CASES:

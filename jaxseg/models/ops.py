@@ -148,7 +148,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Plain form: `_convolve`, `jax.lax.conv_general_dilated`. Under `jax.vmap` over kernels, when networks are trained
     together, XLA derives one convolution with groups, which is slow on a CPU. Here there is one convolution per
     network. Gain: 9 for 3 networks on 2 images of 8 px (16 channels). On a CPU, 3x3 convolutions of many channels
-    take fewer products (`winograd`). Gain: 1.3 to 2.0 (7 to 56 px, 64 to 1,280 channels), in all three convolutions.
+    take fewer products (`winograd`). Gain: 1.1 to 1.7 (7 to 56 px, 64 to 1,280 channels).
 
     Args:
       x: [B, H, W, C].

@@ -133,21 +133,19 @@ BENCHMARKS: dict[str, Callable[[JSON], Iterator[Row]]] = {
 }
 """Functions that yield a benchmark's lines, by the name of its files."""
 
-OF_CPU = ("ahead", *(f"memory_{encoder}" for encoder in ENCODERS))
-"""Benchmarks for a CPU alone: one compiles there for other devices, one has the memory of a process, which they do not
-share."""
-
 
 def table() -> str:
     """Returns the Markdown table and the origin of its rows."""
     rows, origins = [], []
     missing = {platform: [] for platform in PLATFORMS}
     for name, rows_of in BENCHMARKS.items():
-        for platform in ("cpu",) if name in OF_CPU else PLATFORMS:
+        script = name.partition("_")[0]
+        # "ahead" compiles on a CPU for other devices; "memory" is that of a process, which other devices do not share.
+        for platform in ("cpu",) if script in ("ahead", "memory") else PLATFORMS:
             path = RESULTS / f"{name}_{platform}.json"
             result = json.loads(path.read_text()) if path.exists() else {"quick": True}
             if result["quick"]:  # a trial of the script, whose numbers mean nothing
-                missing[platform].append(f"`benchmarks.{name.partition('_')[0]}`")
+                missing[platform].append(f"`benchmarks.{script}`")
                 continue
             rows += [(*cells, hardware(result)) for cells in rows_of(result)]
             origins.append(f"- [{path.name}]({path.name}): {source(result)}")

@@ -136,6 +136,10 @@ class Study:
         runs = len(json.loads((self.folder(row) / ROW_FILE).read_text())["members"])
         return [self.folder(row) / f"member-{i}" for i in range(runs)]
 
+    def workdirs_here(self, row: Row) -> list[Path]:
+        """Returns the workdirs of those runs of a finished row that were trained on this machine."""
+        return [workdir for workdir in self.workdirs(row) if workdir.is_dir()]
+
     def row(self, row: Row) -> JSON:
         """Returns a row's result, and trains the row if it is not there.
 

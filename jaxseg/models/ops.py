@@ -204,7 +204,7 @@ def _convolve_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: ja
     if winograd.suits(kernel_shape, stride):
         by_input = _on_cpu(winograd.gradient_by_input, by_input)
     if winograd.suits_gradient_by_kernel(kernel_shape, stride):
-        by_kernel = _on_cpu(functools.partial(winograd.gradient_by_kernel, sum_of_outer=_sum_of_outer), by_kernel)
+        by_kernel = _on_cpu(winograd.gradient_by_kernel, by_kernel)
     return _unrolled(by_input)(kernel, grad), _unrolled(by_kernel)(x, grad)
 
 

@@ -96,25 +96,22 @@ def gradient_by_input(kernel: jax.Array, grad: jax.Array) -> jax.Array:
     return _convolved(grad, turned, kernel.shape[2], lambda tile, part: jnp.dot(tile, part.T))
 
 
-def gradient_by_kernel(
-    x: jax.Array, grad: jax.Array, sum_of_outer: Callable[[jax.Array, jax.Array], jax.Array]
-) -> jax.Array:
+def gradient_by_kernel(x: jax.Array, grad: jax.Array) -> jax.Array:
     """Returns the gradient by `convolve`'s `kernel`.
 
     Args:
       x: float32 [B, H, W, C].
       grad: gradient of the result, float32 [B, H, W, F].
-      sum_of_outer: the product of [N, A], transposed, and [N, B]; its first factor is the one with fewer channels.
 
     Returns:
       float32 [3, 3, C, F].
     """
     channels, features = x.shape[3], grad.shape[3]
-    narrow_first = channels <= features
+    narrow_first = channels <= features  # XLA transposes the first factor in memory, as `ops.matmul` tells
 
     def add(sums: list[jax.Array], part: tuple[jax.Array, jax.Array]) -> tuple[list[jax.Array], None]:
         pairs = zip(_of_tiles(part[0]), _of_grads(part[1]), strict=True)
-        outer = [sum_of_outer(*(pair if narrow_first else pair[::-1])) for pair in pairs]
+        outer = [jnp.einsum("na,nb->ab", *(pair if narrow_first else pair[::-1])) for pair in pairs]
         return [total + one for total, one in zip(sums, outer, strict=True)], None
 
     shape = (channels, features) if narrow_first else (features, channels)
@@ -142,9 +139,8 @@ def _chunks(shape: Sequence[int], features: int) -> int:
     """Returns into how many equal parts to split images of the shape [B, H, W, C]."""
     batch, height, width, channels = shape
     bytes_per_image = 4 * height * width * max(channels, features) * 4  # four elements of a tile for each pixel
-    return next(
-        n for n in range(1, batch + 1) if batch % n == 0 and (batch // n * bytes_per_image <= CHUNK_BYTES or n == batch)
-    )
+    counts = (n for n in range(1, batch) if batch % n == 0 and batch // n * bytes_per_image <= CHUNK_BYTES)
+    return next(counts, batch)
 
 
 def _split(x: jax.Array, chunks: int) -> jax.Array:
@@ -157,31 +153,26 @@ def _of_kernel(kernel: jax.Array) -> jax.Array:
 
 
 def _of_tiles(x: jax.Array) -> list[jax.Array]:
-    """Returns the elements of B^T d B, each [tiles, C]; the last tiles of odd sides reach over the border."""
-    _, height, width, channels = x.shape
-    x = jnp.pad(x, ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
-
-    def combined(d: Sequence[jax.Array]) -> list[jax.Array]:
-        return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
-
-    rows = combined([x[:, i : i + height : 2] for i in range(4)])
-    return [
-        _apart(e.reshape(-1, channels))
-        for row in rows
-        for e in combined([row[:, :, j : j + width : 2] for j in range(4)])
-    ]
+    """Returns the elements of B^T d B, each [tiles, C]."""
+    return _elements(x, 1, lambda d: [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]])
 
 
 def _of_grads(grad: jax.Array) -> list[jax.Array]:
     """Returns the elements of A g A^T, each [tiles, F]."""
-    _, height, width, features = grad.shape
-    grad = jnp.pad(grad, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    return _elements(grad, 0, lambda g: [g[0], g[0] + g[1], g[0] - g[1], -g[1]])
 
-    def combined(g: Sequence[jax.Array]) -> list[jax.Array]:
-        return [g[0], g[0] + g[1], g[0] - g[1], -g[1]]
 
-    rows = combined([grad[:, i::2] for i in range(2)])
-    return [_apart(e.reshape(-1, features)) for row in rows for e in combined([row[:, :, j::2] for j in range(2)])]
+def _elements(x: jax.Array, border: int, combined: Callable[[Sequence[jax.Array]], list[jax.Array]]) -> list[jax.Array]:
+    """Returns what `combined` makes of the rows, and then of the columns, of all squares, each element [squares, C].
+
+    The squares have 2x2 pixels of `x` and `border` more on every side; the last of odd sides reach over the edge.
+    """
+    _, height, width, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (border, border + height % 2), (border, border + width % 2), (0, 0)))
+    places = range(2 + 2 * border)
+    rows = combined([x[:, i : i + height : 2] for i in places])
+    columns = [combined([row[:, :, j : j + width : 2] for j in places]) for row in rows]
+    return [_apart(element.reshape(-1, channels)) for row in columns for element in row]
 
 
 def _untiled(products: Sequence[jax.Array], shape: Sequence[int]) -> jax.Array:

@@ -62,7 +62,7 @@ class Bare:
             # FLOPs before compilation: on a GPU, compiled convolutions are calls into a library, whose work is not
             # counted, and work that the compiler adds is no floor. Those of direct convolutions, as everybody counts
             # them: a CPU takes fewer (`jaxseg.models.winograd`). Bytes after compilation, of the fused program.
-            "flops": _direct(step).trace(*args).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+            "flops": _traceable(step).trace(*args).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
             * self.devices,
             "compiled_flops": compiled.cost_analysis()["flops"] * self.devices,
             "bytes": compiled.cost_analysis()["bytes accessed"] * self.devices,
@@ -89,7 +89,7 @@ class Bare:
         return self._steps.predict, (self._state.variables, self._batch["image"])
 
 
-def _direct(step: Any) -> Any:
+def _traceable(step: Any) -> Any:
     """Returns a step as something that can be lowered for another platform than its devices', which `pmap` cannot."""
     return step if hasattr(step, "trace") else jax.jit(step)
 

@@ -129,7 +129,7 @@ def measure(study: Study, row: Row) -> list[JSON]:
         maps, truth = maps_of(study, row), truths(study)
         if not maps:  # the row trains on the external set
             return []
-        here = [workdir for workdir in study.workdirs(row) if workdir.is_dir()]
+        here = study.workdirs_here(row)
         return [
             {
                 **{name: robustness.dice_of(maps[name][i], truth[name]) for name in ("validation", "drawn")},

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +62,22 @@ def run(study: Study) -> None:
     began = time.perf_counter()
     results = {title: study.row(row) for title, row in RECIPES.items()}
     missing = rows.missing(list(results.values()))
-    # Of each kind of measurement: what measures, what makes lines of it, and the lines.
-    kinds = {
-        "thresholds": (limits_of_runs, limit_lines, threshold_table := []),
-        "lesions by size": (sizes_of_runs, size_lines, size_table := []),
-        "batch norm": (statistics_of_runs, statistics_lines, statistics_table := []),
-    }
+    thresholds, sizes, statistics = [], [], []
     for title, row in RECIPES.items():
         if "external" not in results[title].get("tests", {}):
             continue
-        for kind, (measure, lines, table) in kinds.items():
-            if runs := measure(study, row):
-                table += [[rows.partly(title, len(runs), results[title]), *cells] for cells in lines(runs)]
-            else:
-                missing.append(f"{title}: trained, not measured: {kind}")
-        threshold_table += [[title, *cells] for cells in ensemble_lines(study, row)]
+        if runs := maps_measured(study, row):
+            of = rows.partly(title, len(runs), results[title])
+            thresholds += [[of, *cells] for cells in limit_lines([run["limits"] for run in runs])]
+            sizes += [[of, *cells] for cells in size_lines([run["sizes"] for run in runs])]
+        else:
+            missing.append(f"{title}: trained, not measured: thresholds and sizes")
+        thresholds += [[title, *cells] for cells in ensemble_lines(study, row)]
+        if runs := statistics_measured(study, row):
+            of = rows.partly(title, len(runs), results[title])
+            statistics += [[of, *cells] for cells in statistics_lines(runs)]
+        else:
+            missing.append(f"{title}: trained, not measured: batch norm")
     both = ["External", "External, pooled"]
     study.section(
         NAME,
@@ -91,17 +92,17 @@ def run(study: Study) -> None:
             {
                 "caption": "No threshold does better: Dice",
                 "head": ["Runs of", "Threshold", *both],
-                "rows": threshold_table,
+                "rows": thresholds,
             },
             {
                 "caption": f"Lesions by size, threshold {THRESHOLD}",
                 "head": ["Runs of", "Share of the image", "Images", "Dice per image", "Median area, found / true"],
-                "rows": size_table,
+                "rows": sizes,
             },
             {
                 "caption": f"Batch norm's statistics: Dice, threshold {THRESHOLD}",
                 "head": ["Runs of", "Statistics", "Validation", *both],
-                "rows": statistics_table,
+                "rows": statistics,
             },
         ],
         missing=missing,
@@ -121,42 +122,20 @@ def external_maps(study: Study, row: Row) -> tuple[np.ndarray, np.ndarray]:
     return load_maps(study.folder(row) / "maps.npz")["external"], truth
 
 
-def of_maps(study: Study, row: Row, name: str, measure: Callable[[np.ndarray, np.ndarray], JSON]) -> list[JSON]:
-    """Returns what is measured of each run's maps of the external set.
+def maps_measured(study: Study, row: Row) -> list[JSON]:
+    """Returns "limits" and "sizes", of the functions `limits` and `by_size`, of each measured run of a row.
 
     Args:
       study: the study.
       row: a trained row of seeds.
-      name: name of the file that keeps it.
-      measure: takes a run's probabilities [N, S, S] and the masks {0, 1} [N, S, S].
     """
 
-    def of_workdirs(workdirs: Sequence[Path]) -> list[JSON]:
+    def measure(workdirs: Sequence[Path]) -> list[JSON]:
         maps, truth = external_maps(study, row)
-        here = [workdir for workdir in study.workdirs(row) if workdir.is_dir()]
-        return [measure(maps[here.index(workdir)], truth) for workdir in workdirs]
+        places = map(study.workdirs_here(row).index, workdirs)
+        return [{"limits": limits(maps[i], truth), "sizes": by_size(maps[i], truth)} for i in places]
 
-    return of_runs(study, row, name, of_workdirs)
-
-
-def limits_of_runs(study: Study, row: Row) -> list[JSON]:
-    """Returns what `limits` does, of each measured run of a row.
-
-    Args:
-      study: the study.
-      row: a trained row of seeds.
-    """
-    return of_maps(study, row, "limits", limits)
-
-
-def sizes_of_runs(study: Study, row: Row) -> list[JSON]:
-    """Returns what `by_size` does, of each measured run of a row.
-
-    Args:
-      study: the study.
-      row: a trained row of seeds.
-    """
-    return of_maps(study, row, "sizes", by_size)
+    return of_runs(study, row, NAME, measure)
 
 
 def limits(found: np.ndarray, truth: np.ndarray) -> JSON:
@@ -188,7 +167,7 @@ def ensemble_lines(study: Study, row: Row) -> list[list[str]]:
       study: the study.
       row: a trained row of seeds.
     """
-    if study.report or not (study.folder(row) / "maps.npz").exists():
+    if not (study.folder(row) / "maps.npz").exists():
         return []
     maps, truth = external_maps(study, row)
     if len(maps) == 1:
@@ -250,7 +229,7 @@ def size_lines(runs: Sequence[JSON]) -> list[list[str]]:
     ]
 
 
-def statistics_of_runs(study: Study, row: Row) -> list[JSON]:
+def statistics_measured(study: Study, row: Row) -> list[JSON]:
     """Scores a row's runs with their own and with other statistics of batch norm, and keeps the scores on disk.
 
     Args:
@@ -308,7 +287,7 @@ def statistics_of(config: Config, variables: Any, images: np.ndarray) -> Any:
 
 
 def statistics_lines(runs: Sequence[JSON]) -> list[list[str]]:
-    """Returns the lines of a row from the scores of its runs, as `statistics_of_runs` returns them."""
+    """Returns the lines of a row from the scores of its runs, as `statistics_measured` returns them."""
     columns = (("validation", "per_image"), ("external", "per_image"), ("external", "pooled"))
     return [
         [title, *(rows.shown([run[title][test][how]["dice"] for run in runs]) for test, how in columns)]

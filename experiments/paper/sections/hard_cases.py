@@ -73,7 +73,7 @@ def run(study: Study) -> None:
             "At the images' own resolution; the paper's numbers are of other images", len(runs), result
         )
         tables = [{"caption": caption, **_table(runs, IMAGES[dataset])}]
-        here = [workdir for workdir in study.workdirs(FULL) if workdir.is_dir()]
+        here = study.workdirs_here(FULL)
         if here:
             _picture(here[0], chosen, study)
             figures = [

@@ -150,7 +150,7 @@ def _ensemble(study: Study, row: Row) -> JSON:
     """
     path = study.folder(row) / "native_ensemble.json"
     found = json.loads(path.read_text()) if path.exists() else {}
-    here = [workdir for workdir in study.workdirs(row) if workdir.is_dir()]
+    here = study.workdirs_here(row)
     if len(here) > max(1, found.get("runs", 1)) and not study.report:
         found = {"runs": len(here), **_score(study, row, here)}
         write_json(path, found)

@@ -294,11 +294,10 @@ def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[C
     """Returns the steps of training and validation, from settings of `_that_steps_read`."""
     pmap, model = mapping(devices), create_model(config.model, axis_name=AXIS)
     train = functools.partial(train_step, model=model, optimizer=create_optimizer(config.optim), config=config)
-    evaluate = pmap(functools.partial(eval_step, model=model, config=config), in_axes=(None, 0), out_axes=None)
-    sums = dict.fromkeys(("images", "loss", *SCORES, *COUNTS), 0)
+    evaluate = functools.partial(eval_step, model=model, config=config)
     return (
         in_little_memory(pmap(train, in_axes=(None, 0, None, None), out_axes=None, donate_argnums=0), devices),
-        kept_programs.by_shape("validation step", config.to_dict(), evaluate, result=sums, devices=devices),
+        pmap(evaluate, in_axes=(None, 0), out_axes=None),
     )
 
 
@@ -364,29 +363,49 @@ class Steps(OnDevices):
         self.train, self.evaluate = _mapped_training(_that_steps_read(config), tuple(devices))
         self.predict = _mapped_prediction(_that_steps_read(config).model, tuple(devices), tta)
 
-    def compile_train(self, config: Config, key: jax.Array) -> None:
+    def compile_train(self, config: Config, elsewhere: Callable[[], None] | None = None) -> None:
         """Compiles `train` before there is a state and a batch, or finds it compiled by an earlier process.
 
-        From then on `train` takes arrays of these shapes only. Works in a job of one process only: among several,
-        `pmap` compiles for arrays, not for shapes.
+        From then on `train` takes arrays of these shapes only, and key data instead of a key. Works in a job of one
+        process only: among several, `pmap` compiles for arrays, not for shapes.
 
         Args:
           config: the settings given to `Steps`.
-          key: the key that `train` will be called with.
+          elsewhere: has the step compiled in another process, see `kept_programs.compiled`.
         """
-        name, made_of = "training step", _that_steps_read(config).to_dict()
-        args = (state_target(config, self), self.batch_shapes(config), key, self.shape_of(np.float32(0)))
-        result = args[0], dict.fromkeys(("loss", "grad_norm", *COUNTS), 0)
-        kinds = {"result": result, "devices": self.devices, "options": LITTLE_MEMORY}
-        self.train = kept_programs.compiled(name, made_of, self.train, *args, **kinds)
+        state, key = state_target(config, self), jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+        batch = self.batch_shapes(config, config.train.batch_size)
+        args = (state, batch, *map(self.shape_of, (key, np.float32(0))))
+        result = state, dict.fromkeys(("loss", "grad_norm", *COUNTS), 0)
+        kinds = {"result": result, "options": LITTLE_MEMORY, "elsewhere": elsewhere}
+        self.train = self._compiled("training step", config, self.train, args, **kinds)
 
-    def batch_shapes(self, config: Config) -> dict[str, jax.ShapeDtypeStruct]:
+    def compile_evaluate(self, config: Config, batch_size: int, elsewhere: Callable[[], None] | None = None) -> None:
+        """Compiles `evaluate` for batches of one size, as `compile_train` does; does nothing if it is compiled already.
+
+        Args:
+          config: the settings given to `Steps`.
+          batch_size: images per batch over all devices.
+          elsewhere: has the step compiled in another process, see `kept_programs.compiled`.
+        """
+        if isinstance(self.evaluate, jax.stages.Compiled):
+            return
+        args = state_target(config, self).variables, self.batch_shapes(config, batch_size)
+        kinds = {"result": dict.fromkeys(("images", "loss", *SCORES, *COUNTS), 0), "elsewhere": elsewhere}
+        self.evaluate = self._compiled(f"validation step of {batch_size}", config, self.evaluate, args, **kinds)
+
+    def _compiled(self, name: str, config: Config, function: Callable[..., Any], args: tuple, **kinds: Any) -> Any:
+        made_of = _that_steps_read(config).to_dict()
+        return kept_programs.compiled(name, made_of, function, *args, devices=self.devices, **kinds)
+
+    def batch_shapes(self, config: Config, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns shapes, types and placement of a batch, [devices, B / devices, ...].
 
         Args:
           config: the settings given to `Steps`.
+          batch_size: images per batch over all devices.
         """
-        leading = (len(self.devices), config.train.batch_size // len(self.devices))
+        leading = (len(self.devices), batch_size // len(self.devices))
         size = config.data.image_size
         shapes = {"image": ((size, size, 3), np.uint8), "mask": ((size, size, 1), np.uint8), "valid": ((), np.bool_)}
         return {

@@ -228,7 +228,7 @@ def test_training_holds_less_memory_on_a_cpu(tiny, monkeypatch):
         steps = Steps(tiny, jax.local_devices()[:2])
         state = state_target(tiny, steps)
         shapes = steps.shape_of(jax.eval_shape(jax.random.key, 0)), steps.shape_of(np.float32(0))
-        compiled = steps.train.lower(state, steps.batch_shapes(tiny), *shapes).compile()
+        compiled = steps.train.lower(state, steps.batch_shapes(tiny, tiny.train.batch_size), *shapes).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     ours = temporary()

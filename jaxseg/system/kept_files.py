@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,6 +31,15 @@ class KeptFiles:
 
     def __init__(self, kind: str, max_bytes: int):
         self._kind, self._max_bytes = kind, max_bytes
+
+    def usable(self) -> bool:
+        """Returns whether there is a folder for files, or one can be made."""
+        folder = programs_folder()
+        if folder is None:
+            return False
+        with contextlib.suppress(OSError):
+            (folder / self._kind).mkdir(parents=True, exist_ok=True)
+        return os.access(folder / self._kind, os.W_OK)
 
     def find(self, key: str) -> bytes | None:
         """Returns what was kept under a key; None where there is nothing, or its file is damaged."""

@@ -55,6 +55,7 @@ def compiled(
     result: Any,
     devices: Sequence[jax.Device],
     options: Mapping[str, Any] | None = None,
+    elsewhere: Callable[[], None] | None = None,
 ) -> jax.stages.Compiled:
     """Returns a jitted function compiled for arguments, kept from an earlier process or newly compiled.
 
@@ -66,14 +67,18 @@ def compiled(
       result: a tree of the form that the function returns; the leaves do not matter.
       devices: the devices that it is compiled for, in order.
       options: the compiler's options that the function brings along.
+      elsewhere: has another process call this function, before it returns. It is called if nothing is kept yet; should
+        nothing be kept afterwards either, this process compiles.
     """
     if not _applies() or devices[0].platform != "cpu":  # elsewhere it has not been tried
         return function.lower(*args).compile()
     where = {"devices": [repr(device) for device in devices], "options": dict(options or {})}
     key = _key(name, {**parts, **where}, sources=("**/*.py",))
     trees = jax.tree.structure((args, {})), jax.tree.structure(result)
-    program = _FILES.find(key)
-    content = program and _FILES.find(program.decode())
+    content = _kept(key)
+    if not content and elsewhere and _FILES.usable():
+        elsewhere()
+        content = _kept(key)
     if not content:
         # Other code may lower to the same program: a newer jaxseg need not compile it again.
         lowered = function.lower(*args)
@@ -92,6 +97,12 @@ def compiled(
             return made
         _FILES.keep(key, program)
     return serialize_executable.deserialize_and_load(content, *trees, execution_devices=devices)
+
+
+def _kept(key: str) -> bytes | None:
+    """Returns the program that a key names."""
+    program = _FILES.find(key)
+    return _FILES.find(program.decode()) if program else None
 
 
 def by_shape(
@@ -127,6 +138,11 @@ def by_shape(
 
     call.lower, call.trace = function.lower, jax.jit(function).trace  # for those who ask what a call costs
     return call
+
+
+def surroundings() -> str:
+    """Returns a hash of what takes part in every name: processes with another one share no programs."""
+    return _key("surroundings", {}, sources=("**/*.py",))
 
 
 def _applies() -> bool:

@@ -24,6 +24,7 @@ from jaxseg.system import processes
 from jaxseg.system.devices import divisible, pick_devices
 from jaxseg.system.processes import Peers
 from jaxseg.system.stop import Stop, Stopped, StopRequest
+from jaxseg.training import apart
 from jaxseg.training.folder import run_folder
 from jaxseg.training.hooks import Hook, Hooks, Tidying, started
 from jaxseg.training.run import Run, epoch_steps, summarize
@@ -199,7 +200,8 @@ def compiled_aside(job: Job, progress: Progress) -> Iterator[None]:
     with ThreadPoolExecutor(1) as aside:
         compiling = None
         if job.peers.compiles_ahead and goes_on(progress, job.config):
-            compiling = aside.submit(job.steps.compile_train, job.config, job.key)
+            elsewhere = apart.compiler("train", job.config, job.steps, job.config.train.batch_size)
+            compiling = aside.submit(job.steps.compile_train, job.config, elsewhere)
         yield
         if compiling:
             compiling.result()
@@ -348,6 +350,10 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
     devices, images = len(job.steps.devices) * job.peers.count, len(job.validation)
     batch_size = divisible(min(job.config.train.batch_size, images), devices)
     batches = pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size, shard=job.shard)
+    if job.peers.compiles_ahead:
+        job.steps.compile_evaluate(
+            job.config, batch_size, apart.compiler("evaluate", job.config, job.steps, batch_size)
+        )
     sums = []
     for batch in batches:
         if job.stop.requested():

@@ -4,7 +4,7 @@ For the benchmarks' workers: importing this module starts JAX.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from jaxseg.config import Config
 from jaxseg.steps import Steps, create_train_state
 from jaxseg.system import startup
 from jaxseg.system.devices import pick_devices
+from jaxseg.training import apart
 
 startup.tune()  # like the commands, before the first computation
 
@@ -47,11 +48,16 @@ class Bare:
         self._batch = steps.shard({"image": image, "mask": mask, "valid": np.ones(self.batch_size, bool)})
         self._state = steps.replicate(create_train_state(jax.random.key(0), config))
         self.parameters = sum(value.size for value in jax.tree.leaves(self._state.params))
-        self._rest = steps.replicate(jax.random.key(1)), steps.replicate(np.float32(config.optim.learning_rate))
+        key = jax.random.key_data(jax.random.key(1))
+        self._rest = steps.replicate(key), steps.replicate(np.float32(config.optim.learning_rate))
+        self._config, self._plain = config, {"train": steps.train, "predict": steps.predict}
 
     def cost(self, what: str) -> JSON:
-        """Compiles "train" or "predict"; returns its seconds of compilation, and FLOPs and bytes over all devices."""
-        step, args = self._call(what)
+        """Compiles "train" or "predict"; returns its seconds of compilation, and FLOPs and bytes over all devices.
+
+        To be asked after `run`, which this process's compilation would slow down: see `jaxseg.training.apart`.
+        """
+        step, args = self._plain[what], self._args(what)
         began = time.perf_counter()
         lowered = step.lower(*args)
         traced = time.perf_counter()
@@ -76,17 +82,23 @@ class Bare:
           what: "train" or "predict".
           count: number of steps.
         """
+        step = self._compiled(what)
         for _ in range(count):
-            step, args = self._call(what)
-            result = step(*args)
+            result = step(*self._args(what))
             if what == "train":
                 self._state = result[0]
         jax.block_until_ready(result)
 
-    def _call(self, what: str) -> tuple[Any, tuple]:
+    def _compiled(self, what: str) -> Callable[..., Any]:
+        steps = self._steps
+        if what == "train" and steps.train is self._plain["train"]:
+            steps.compile_train(self._config, apart.compiler("train", self._config, steps, self.batch_size))
+        return getattr(steps, what)
+
+    def _args(self, what: str) -> tuple:
         if what == "train":
-            return self._steps.train, (self._state, self._batch, *self._rest)
-        return self._steps.predict, (self._state.variables, self._batch["image"])
+            return self._state, self._batch, *self._rest
+        return self._state.variables, self._batch["image"]
 
 
 def _traceable(step: Any) -> Any:
@@ -104,9 +116,9 @@ def measure(changes: Mapping[str, Any], rounds: int, steps: int) -> JSON:
     """
     bare, result = Bare(changes), {}
     for what in ("train", "predict"):
-        cost = bare.cost(what)
-        times = timed_rounds(lambda count, what=what: bare.run(what, count), rounds, steps)
-        result[what] = {**cost, "seconds": spread(times)}
+        result[what] = {"seconds": spread(timed_rounds(lambda count, what=what: bare.run(what, count), rounds, steps))}
+    for what, measured in result.items():
+        measured |= bare.cost(what)
     stats = jax.local_devices()[0].memory_stats() or {}
     return {**result, "peak_process_bytes": peak_memory(), "peak_device_bytes": stats.get("peak_bytes_in_use")}
 

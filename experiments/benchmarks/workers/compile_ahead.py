@@ -99,7 +99,7 @@ def compiled(target: str, changes: Mapping[str, Any]) -> JSON:
     config = Config().updated({**changes, "model.pretrained": "none"})
     accelerator = TARGETS[target]
     steps = Steps(config, accelerator.devices(config.train.devices))
-    state, batch = state_target(config, steps), steps.batch_shapes(config)
+    state, batch = state_target(config, steps), steps.batch_shapes(config, config.train.batch_size)
     result = {}
     for what, args in {
         "train": (state, batch, steps.shape_of(jax.random.key(0)), steps.shape_of(np.float32(0))),

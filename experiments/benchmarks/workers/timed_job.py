@@ -17,6 +17,7 @@ from experiments.benchmarks.measuring import PARTS, peak_memory, timed_rounds
 from experiments.shared.origin import JSON
 from experiments.shared.tables import spread
 from jaxseg.system.heap import resident_bytes
+from jaxseg.training import apart
 from jaxseg.training.hooks import Hook
 
 
@@ -102,7 +103,8 @@ class Watch(Hook):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     def _compiled(self, event: str, seconds: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile"):  # in any thread: the step compiles beside the initialisation
+        # In any thread: the step compiles beside the initialisation.
+        if event.startswith("/jax/core/compile") or event == apart.EVENT:
             self.timeline.add("compile", time.time() - seconds, time.time())
 
 

@@ -207,8 +207,8 @@ def tables(result: JSON) -> str:
         [
             markdown(("Step", "Network", "Beside", "Their fastest", "jaxseg's rate / its", "Aim"), ratios),
             markdown(head, rows),
-            f"Median and quartiles over {result['rounds']} rounds of {result['steps_per_round']['train']} training or "
-            f"{result['steps_per_round']['predict']} inference steps; batch {result['batch_size']}, "
+            f"Median and quartiles over {result['rounds']} rounds of {result['steps_per_round']} steps; batch "
+            f"{result['batch_size']}, "
             f"{result['image_size']} px, {result['dtype']}. Memory of the process, or of the GPU. Peers: "
             + ", ".join(f"{name} {version}" for name, version in versions.items()),
         ]
@@ -273,9 +273,10 @@ def main() -> None:
     result = origin("benchmark_peer", device)
     dtype, rounds = args.dtype or ("float32" if cpu else "bfloat16"), args.rounds
     shape = {"dtype": dtype, "batch_size": args.batch_size or (8 if cpu else 64), "image_size": args.image_size}
-    encoders, steps = args.encoders or ENCODERS, {"train": 1, "predict": 3} if cpu else {"train": 20, "predict": 20}
+    encoders = args.encoders or ENCODERS
+    steps = 3 if cpu else 20  # the first step after the others' turns meets their caches and sleeping threads
     if args.quick:
-        shape, rounds, steps = {**shape, "batch_size": 2, "image_size": 64}, 2, dict.fromkeys(WHAT, 1)
+        shape, rounds, steps = {**shape, "batch_size": 2, "image_size": 64}, 2, 1
         encoders = args.encoders or ENCODERS[:1]
     chosen = [OURS, *(name for name in CONTESTANTS if name in args.peers)]
     missing = {name: CONTESTANTS[name].missing(args.peer_python) for name in chosen if name != OURS} | {OURS: []}
@@ -283,7 +284,7 @@ def main() -> None:
     for encoder in encoders:
         for step in WHAT:
             names = [name for name in chosen if CONTESTANTS[name].takes_part(step, encoder, dtype, platform)]
-            played = match(step, {**shape, "encoder": encoder}, names, missing, args.peer_python, rounds, steps[step])
+            played = match(step, {**shape, "encoder": encoder}, names, missing, args.peer_python, rounds, steps)
             matches.append(judged(played, shape["batch_size"]))
     result |= {**shape, "rounds": rounds, "steps_per_round": steps, "matches": matches}
     save(args, f"peer_{platform}", result, tables(result), lambda ax: draw(result, ax))

@@ -65,7 +65,7 @@ def test_tables_have_a_line_for_what_was_not_measured():
         "image_size": 224,
         "dtype": "float32",
         "rounds": 2,
-        "steps_per_round": {"train": 1, "predict": 3},
+        "steps_per_round": 3,
         "matches": [peer.judged(match, 8)],
     }
     lines = peer.tables(result).splitlines()

@@ -59,11 +59,11 @@ def _ask(request: Mapping[str, Any]) -> None:
     text = json.dumps({**request, "surroundings": kept_programs.surroundings()})
     # In a session of its own Ctrl-C does not reach it: the run saves and leaves as it does when it compiles itself.
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    began = time.monotonic()
-    with subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, text=True, **quiet) as process:
-        with contextlib.suppress(BrokenPipeError):  # it has ended already
-            process.stdin.write(text + "\n")
-            process.stdin.flush()
+    call, began = [sys.executable, "-m", __name__], time.monotonic()
+    # It may not start, or end before it has read the request.
+    with contextlib.suppress(OSError), subprocess.Popen(call, stdin=subprocess.PIPE, text=True, **quiet) as process:
+        process.stdin.write(text + "\n")
+        process.stdin.flush()
         process.wait()
     jax.monitoring.record_event_duration_secs(EVENT, time.monotonic() - began)
 

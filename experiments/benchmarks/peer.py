@@ -208,9 +208,8 @@ def tables(result: JSON) -> str:
             markdown(("Step", "Network", "Beside", "Their fastest", "jaxseg's rate / its", "Aim"), ratios),
             markdown(head, rows),
             f"Median and quartiles over {result['rounds']} rounds of {result['steps_per_round']} steps; batch "
-            f"{result['batch_size']}, "
-            f"{result['image_size']} px, {result['dtype']}. Memory of the process, or of the GPU. Peers: "
-            + ", ".join(f"{name} {version}" for name, version in versions.items()),
+            f"{result['batch_size']}, {result['image_size']} px, {result['dtype']}. Memory of the process, or of the "
+            "GPU. Peers: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         ]
     )
 

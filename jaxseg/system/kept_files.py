@@ -34,12 +34,12 @@ class KeptFiles:
 
     def usable(self) -> bool:
         """Returns whether there is a folder for files, or one can be made."""
-        folder = programs_folder()
+        folder = self._folder()
         if folder is None:
             return False
         with contextlib.suppress(OSError):
-            (folder / self._kind).mkdir(parents=True, exist_ok=True)
-        return os.access(folder / self._kind, os.W_OK)
+            folder.mkdir(parents=True, exist_ok=True)
+        return os.access(folder, os.W_OK)
 
     def find(self, key: str) -> bytes | None:
         """Returns what was kept under a key; None where there is nothing, or its file is damaged."""
@@ -72,8 +72,12 @@ class KeptFiles:
             self._drop_old(path.parent)
 
     def _path(self, key: str) -> Path | None:
+        folder = self._folder()
+        return folder / key if folder else None
+
+    def _folder(self) -> Path | None:
         folder = programs_folder()
-        return folder / self._kind / key if folder else None
+        return folder / self._kind if folder else None
 
     def _drop_old(self, folder: Path) -> None:
         total = 0

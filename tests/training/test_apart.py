@@ -60,9 +60,9 @@ def small(tiny) -> Config:
 def test_another_process_compiles_the_same_program(tmp_path, small):
     """If broken, the process that trains compiles, and its steps take up to 20 % longer; or its numbers change."""
     here = answers(tmp_path / "a", small, "kept_programs._applies = lambda: False")
-    apart = answers(tmp_path / "b", small)
-    assert (here[0], apart[0]) == (2, 0)
-    assert apart[1:] == here[1:]
+    there = answers(tmp_path / "b", small)
+    assert (here[0], there[0]) == (2, 0)
+    assert there[1:] == here[1:]
 
 
 @pytest.mark.parametrize(

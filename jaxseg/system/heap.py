@@ -9,6 +9,8 @@ from pathlib import Path
 GROWTH = 1.25
 """Factor by which a process may grow before memory is given back."""
 
+_GROUPS = Path("/sys/fs/cgroup")
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
 
@@ -34,6 +36,35 @@ def resident_bytes() -> int | None:
         return None
 
 
+def available_bytes() -> int | None:
+    """Returns the memory that the process could still take; None where the system does not tell.
+
+    That of the machine, or of the control group (a container, or a service) with the least left if that is less.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        left = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+        groups = [line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
+    except OSError:
+        return None
+    for group in groups:
+        place = _GROUPS / group.lstrip("/")
+        left += [_left_of_group(folder) for folder in (place, *place.parents) if folder.is_relative_to(_GROUPS)]
+    return min((value for value in left if value is not None), default=None)
+
+
+def _left_of_group(folder: Path) -> int | None:
+    """Returns what a control group of version 2 has left of its memory; None for one without limit."""
+    try:
+        limit = int((folder / "memory.max").read_text())
+        used = int((folder / "memory.current").read_text())
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        cached = int(counts["inactive_file"])  # of files, which the kernel drops before it refuses memory
+    except (OSError, ValueError, KeyError):  # not there, or "max"
+        return None
+    return max(limit - used + cached, 0)
+
+
 class HeldMemory:
     """Gives memory back that is held in vain.
 
@@ -42,7 +73,8 @@ class HeldMemory:
     """
 
     def __init__(self) -> None:
-        self._limit: float | None = 0.0  # None: set by the next call
+        self._limit: float | None = 0.0  # of `tidy`; None: set by the next call
+        self._relieved = 0.0  # of `relieve`
 
     def tidy(self) -> bool:
         """Gives free memory back if the process has grown; to be called between epochs. Returns whether it did.
@@ -61,6 +93,23 @@ class HeldMemory:
             return False
         ctypes.CDLL(None).malloc_trim(0)
         self._limit = None
+        return True
+
+    def relieve(self) -> bool:
+        """Gives free memory back if less is left than the process has; to be called while a step runs.
+
+        The step's own blocks are in use then and stay. What goes are blocks of earlier steps, up to twice as much,
+        which some later step would use again: it then takes new pages, and a tenth to a quarter longer. So this is done
+        only where memory is short, and the process has grown since. Returns whether it was done.
+        """
+        now = resident_bytes() if _is_glibc() else None
+        if now is None or now <= self._relieved:
+            return False
+        available = available_bytes()
+        if available is None or available >= now:
+            return False
+        ctypes.CDLL(None).malloc_trim(0)
+        self._relieved = GROWTH * (resident_bytes() or now)
         return True
 
 

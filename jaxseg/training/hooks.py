@@ -113,10 +113,14 @@ class Hooks(Hook):
 
 
 class Tidying(Hook):
-    """Gives memory back between epochs that the process holds in vain."""
+    """Gives memory back that the process holds in vain: between epochs, and at each step where memory is short."""
 
     def __init__(self):
         self._memory = HeldMemory()
+
+    def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Gives memory back if little is left; the step has just begun."""
+        self._memory.relieve()
 
     def on_epoch(self, progress: Progress) -> None:
         """Gives memory back if the process has grown."""

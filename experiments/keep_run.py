@@ -163,7 +163,7 @@ def short_table(study: JSON, run: JSON, held_out: JSON) -> str:
             external, runs = row["data"]["external"], [run["external"][way] for run in row["measured"]["native"] if run]
             cells = [title if way == AS_IT_IS else f"{title}, {way}", trained, data_set(external)]
             cells += [str(external["images"]), *short_scores([run["native"] for run in runs])]
-            lines.append([*cells, f"[{rows.seeds(len(runs))}](experiments/results/{STUDY}.json)"])
+            lines.append([*cells, f"[{rows.counted(len(runs), folds=False)}](experiments/results/{STUDY}.json)"])
     for evaluation in run["evaluations"] if FINAL.name not in study["rows"] else []:
         model, data = ", ".join([IN_README[FINAL.name][0], *options(evaluation)]), evaluation["data"]
         cells = [model, trained, data_set(data), str(data["images"]), *short_scores([evaluation["native"]])]

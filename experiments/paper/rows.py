@@ -210,13 +210,17 @@ def tables(results: Sequence[JSON]) -> list[JSON]:
 
 def runs(result: JSON) -> str:
     """Returns how many seeds or folds a row has, in words."""
-    count = len(result["members"])
-    return seeds(count) if result["members"][0]["fold"] is None else f"{count} folds"
+    return counted(len(result["members"]), folds=result["members"][0]["fold"] is not None)
 
 
-def seeds(count: int) -> str:
-    """Returns a number of runs in words."""
-    return f"{count} seed{'s' if count > 1 else ''}"
+def counted(count: int, *, folds: bool) -> str:
+    """Returns a number of seeds or folds in words.
+
+    Args:
+      count: the number.
+      folds: whether they are folds.
+    """
+    return f"{count} {'fold' if folds else 'seed'}{'s' if count > 1 else ''}"
 
 
 def done(results: Sequence[JSON]) -> list[JSON]:

@@ -6,7 +6,7 @@ import pytest
 
 from experiments.paper import rows, study
 from experiments.paper.scales import SMOKE
-from experiments.paper.sections import native
+from experiments.paper.sections import in_domain, native
 from jaxseg import evaluate
 
 
@@ -61,3 +61,22 @@ def test_scores_are_kept_and_shown(measured):
     assert all(len(line) == len(table["head"]) for line in table["rows"])
     dice = [run["native"]["per_image"]["dice"] for run in found["external"][native.AS_IT_IS]["runs"]]
     assert table["rows"][0][3] == rows.shown(dice)
+
+
+def test_folds_are_scored_on_the_images_that_they_held_out(tmp_path):
+    """If broken, a model's score in its own domain is that of images that it was trained on."""
+    of = study.Study(tmp_path, SMOKE, "none", "none", "synthetic", SMOKE.external, "", runs=2)
+    row = in_domain.rows_of(of)[1]
+    members = of.row(row)["members"]
+    found = native.measure(of, row)
+    assert list(found) == ["validation"]
+    assert list(found["validation"]) == [native.AS_IT_IS]
+    for fold, run in enumerate(found["validation"][native.AS_IT_IS]["runs"]):
+        workdir = of.folder(row) / f"member-{fold}"
+        evaluate.main(["--workdir", str(workdir), "--split", "validation", "--out", str(tmp_path / str(fold))])
+        theirs = json.loads((tmp_path / str(fold) / "metrics.json").read_text())
+        lines = (tmp_path / str(fold) / "per_image.csv").read_text().splitlines()
+        assert len(lines) - 1 == members[fold]["validation_images"]
+        assert run["native"]["per_image"] == pytest.approx(theirs["native"]["per_image"])
+    (table,) = native.tables_of_folds(of, [row])
+    assert [line[1:3] for line in table["rows"]] == [[native.AS_IT_IS, "2 folds"]]

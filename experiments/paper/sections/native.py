@@ -6,6 +6,7 @@ Three minutes per run at scale `full` on two cores of an AMD EPYC, for 746 exter
 the external set of about 0.87 for the preset `generalise` as it is.
 """
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from experiments.paper.rows import Row
 from experiments.paper.sections import encoders
 from experiments.paper.study import Study, say
 from experiments.shared.origin import JSON
+from jaxseg import data
 from jaxseg.evaluation.records import Scored, score_tables
 from jaxseg.evaluation.scoring import score_images
 from jaxseg.inference.masks import Prediction
@@ -121,7 +123,7 @@ def measure(study: Study, row: Row) -> JSON:
 
     Args:
       study: the study.
-      row: a trained row of seeds.
+      row: a trained row; one of folds is scored on validation images alone, cut at 0.5, as nothing else is held out.
 
     Returns:
       By "validation" and "external", and by way of making masks: "runs", the scores of each that is scored, and
@@ -130,17 +132,28 @@ def measure(study: Study, row: Row) -> JSON:
     runs = of_runs(study, row, "native", lambda workdirs: [_score(study, row, [one]) for one in workdirs])
     if not runs:
         return {}
-    together = _ensemble(study, row)
+    together = {} if row.folds else _ensemble(study, row)  # each fold has images that the others trained on
     return {
         test: {
             way: {
                 "runs": [run[test][way] for run in runs],
                 "ensemble": {"runs": together["runs"], **together[test][way]} if together else None,
             }
-            for way in (AS_IT_IS, CLEAN)
+            for way in runs[0][test]
         }
         for test in runs[0]
     }
+
+
+def tables_of_folds(study: Study, models: Sequence[Row]) -> list[JSON]:
+    """Returns a table of rows of folds, each scored on the images that it held out; none if no run is scored.
+
+    Args:
+      study: the study.
+      models: trained rows of folds.
+    """
+    measured = {row.title: found for row in models if (found := measure(study, row))}
+    return [table(measured, "validation", folds=True)] if measured else []
 
 
 def _ensemble(study: Study, row: Row) -> JSON:
@@ -161,9 +174,12 @@ def _score(study: Study, row: Row, workdirs: Sequence[Path]) -> JSON:
     """Returns the scores of one run, or of several as an ensemble, by set and way of making masks."""
     say(f"native: {row.title}, {' + '.join(workdir.name for workdir in workdirs)}")
     segmenter = Segmenter.load(*workdirs)
-    best = choose_threshold(segmenter, Prediction(largest_component=True, fill_holes=True), study.data_dir)
-    config, ways, result = study.config(row), {AS_IT_IS: Prediction(), CLEAN: best}, {}
-    sets = {"validation": study.splits(config)[1], "external": study.external_set(config)}
+    where = dataclasses.replace(segmenter.config.data, data_dir=study.data_dir)
+    ways, sets = {AS_IT_IS: Prediction()}, {"validation": data.training_splits(where)[1]}
+    if not row.folds:
+        ways[CLEAN] = choose_threshold(segmenter, Prediction(largest_component=True, fill_holes=True), study.data_dir)
+        sets["external"] = study.external_set(study.config(row))
+    result = {}
     for test, examples in sets.items():
         scored = list(score_images(segmenter, list(ways.values()), examples, segmenter.config.data.workers))
         result[test] = {
@@ -192,23 +208,24 @@ def numbers(scored: Sequence[Scored]) -> JSON:
     return {"failed": float(np.mean(failed)), "area": float(np.median(areas)) if areas else 0.0}
 
 
-def table(measured: dict[str, JSON], test: str) -> JSON:
+def table(measured: dict[str, JSON], test: str, *, folds: bool = False) -> JSON:
     """Returns a table with a line per row and way of making masks, single runs and ensemble.
 
     Args:
       measured: scores by the row's title, as `measure` returns them.
       test: "validation" or "external".
+      folds: whether the rows' runs are folds.
     """
     lines = []
     for title, found in measured.items():
         for way, of_way in found[test].items():
-            lines.append([title, way, rows.seeds(len(of_way["runs"])), *_cells(of_way["runs"])])
+            lines.append([title, way, rows.counted(len(of_way["runs"]), folds=folds), *_cells(of_way["runs"])])
             if of_way["ensemble"]:
                 lines.append([title, way, f"ensemble of {of_way['ensemble']['runs']}", *_cells([of_way["ensemble"]])])
     head = ["Model", "Masks", "Runs", "Dice", "Jaccard", "Thresholded Jaccard", "Failed", "Hausdorff 95", "Area"]
     captions = {"external": "External set", "validation": "Validation images"}
     return {
-        "caption": f"{captions[test]}: per image unless pooled",
+        "caption": f"{captions[test]}{', at their own size' * folds}: per image unless pooled",
         "head": [*head, "Dice, pooled", "Jaccard, pooled"],
         "rows": lines,
     }

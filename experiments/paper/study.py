@@ -257,7 +257,7 @@ class Study:
         """
         config = self.config(row)
         steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size), tta=tta)
-        return steps, restore(steps, config, workdirs or sorted(self.folder(row).glob("member-*")))
+        return steps, restore(steps, config, workdirs or self.workdirs_here(row))
 
     def _origin(self, kind: str) -> JSON:
         first = jax.local_devices()[0]

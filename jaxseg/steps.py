@@ -380,6 +380,15 @@ class Steps(OnDevices):
         kinds = {"result": result, "options": LITTLE_MEMORY, "elsewhere": elsewhere}
         self.train = self._compiled("training step", config, self.train, args, **kinds)
 
+    def train_bytes(self) -> int | None:
+        """Returns the memory of a CPU that `train` takes beside its arguments while it runs, over all devices.
+
+        None before `compile_train`, and on other devices, which refuse by themselves what is too much.
+        """
+        if not isinstance(self.train, jax.stages.Compiled) or self.devices[0].platform != "cpu":
+            return None
+        return len(self.devices) * self.train.memory_analysis().temp_size_in_bytes
+
     def compile_evaluate(self, config: Config, batch_size: int, elsewhere: Callable[[], None] | None = None) -> None:
         """Compiles `evaluate` for batches of one size, as `compile_train` does; does nothing if it is compiled already.
 

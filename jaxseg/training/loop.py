@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from jaxseg.runs.progress import Progress, add_step, after_epoch, check_finite, 
 from jaxseg.steps import Steps, TrainState, create_train_state, started_with, state_target
 from jaxseg.system import processes
 from jaxseg.system.devices import divisible, pick_devices
+from jaxseg.system.heap import available_bytes
 from jaxseg.system.processes import Peers
 from jaxseg.system.stop import Stop, Stopped, StopRequest
 from jaxseg.training import apart
@@ -29,6 +31,8 @@ from jaxseg.training.folder import run_folder
 from jaxseg.training.hooks import Hook, Hooks, Tidying, started
 from jaxseg.training.run import Run, epoch_steps, summarize
 from jaxseg.training.writers import ImageList
+
+log = logging.getLogger("jaxseg.train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +190,24 @@ def start_or_resume(job: Job, key: jax.Array, parent: Parent | None = None) -> t
             state = share(started_with(parent.variables, job.config) if parent else None, job)
         else:
             state = job.steps.replicate(create_train_state(key, job.config, encoder_weights))
+    warn_if_memory_is_short(job)
     return state, progress
+
+
+def warn_if_memory_is_short(job: Job) -> None:
+    """Warns where the training step will take more memory than is left: a CPU's system ends such a process in silence.
+
+    Args:
+      job: what to train, its training step compiled.
+    """
+    needed, left = job.steps.train_bytes(), available_bytes()
+    if needed is not None and left is not None and needed > left:
+        log.warning(
+            "a training step takes %.1f GiB of memory, and %.1f are left: the system may end this training without a "
+            "word; end other programs, or try a lower --train.batch-size or --data.image-size",
+            needed / 2**30,
+            left / 2**30,
+        )
 
 
 @contextlib.contextmanager

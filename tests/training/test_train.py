@@ -18,7 +18,7 @@ from jaxseg.errors import RunError, UserError
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.runs.checkpoint import Checkpoints
 from jaxseg.system.stop import Stopped, StopRequest
-from jaxseg.training import writers
+from jaxseg.training import loop, writers
 from jaxseg.training.folder import resolve
 from jaxseg.training.hooks import Hook
 from tests.helpers.runs import AskedAt, flags
@@ -163,6 +163,18 @@ def test_the_step_is_compiled_once(tiny, tmp_path):
     assert first.ended[0] == first.started + 1
     assert set(first.stepped[3:]) | set(first.ended) == {first.ended[0]}
     assert {*resumed.stepped, *resumed.ended} == {resumed.started}
+
+
+def test_a_step_that_is_too_large_for_the_machine_is_told_beforehand(tiny, tmp_path, monkeypatch, heard):
+    """If broken, a training ends with the word "Killed" alone, or every training says that it might."""
+    once = tiny.updated({"train.epochs": 1})
+    monkeypatch.setattr(loop, "available_bytes", lambda: 2**40)
+    train.train_and_evaluate(once, tmp_path / "run")
+    assert "GiB" not in heard.text
+    monkeypatch.setattr(loop, "available_bytes", lambda: 2**10)
+    train.train_and_evaluate(once, tmp_path / "larger")
+    assert "and 0.0 are left" in heard.text
+    assert "lower --train.batch-size" in heard.text
 
 
 def test_resume_on_more_devices(tiny, tiny_run, tmp_path):

@@ -1,6 +1,6 @@
 """Measures the memory of training on a CPU beside PyTorch's, and whether it grows.
 
-    python -m experiments.benchmarks.memory --quick                        (a minute: does it run?)
+    python -m experiments.benchmarks.memory --quick                        (half a minute: does it run?)
     python -m experiments.benchmarks.memory --encoders resnet50            (35 minutes on two busy cores of an AMD EPYC)
 
 jaxseg's is that of the whole job, `python -m jaxseg.train` on synthetic images with one step per epoch, validation and
@@ -19,7 +19,7 @@ from typing import Any
 
 from experiments.benchmarks.contestants import CONTESTANTS, ENCODERS
 from experiments.benchmarks.job import job
-from experiments.benchmarks.measuring import parser, positive, save, say
+from experiments.benchmarks.measuring import TINY, parser, positive, save, say
 from experiments.benchmarks.worker import Worker, WorkerError
 from experiments.shared.origin import JSON, module_name, origin
 from experiments.shared.tables import markdown
@@ -37,12 +37,12 @@ OURS = {0: "jaxseg.train, a device per core", 1: "jaxseg.train, one device"}
 """Titles of jaxseg's cases by `train.devices`."""
 
 
-def ours(encoder: str, shape: JSON, devices: int, epochs: int) -> JSON:
+def ours(encoder: str, network: JSON, devices: int, epochs: int) -> JSON:
     """Trains and returns the memory after each epoch.
 
     Args:
-      encoder: name of the encoder.
-      shape: "batch_size" and "image_size".
+      encoder: name of the encoder, for the tables.
+      network: settings of network, image size and batch.
       devices: value of `train.devices`.
       epochs: number of epochs of one step.
 
@@ -50,12 +50,10 @@ def ours(encoder: str, shape: JSON, devices: int, epochs: int) -> JSON:
       "encoder", "title", "steps" taken, "resident_bytes" after each of the last of them, and "peak_process_bytes".
     """
     changes = {
-        "model.encoder": encoder,
+        **network,
         "data.name": "synthetic",
-        "data.image_size": shape["image_size"],
-        "data.synthetic_train": shape["batch_size"],
-        "data.synthetic_eval": shape["batch_size"],
-        "train.batch_size": shape["batch_size"],
+        "data.synthetic_train": network["train.batch_size"],
+        "data.synthetic_eval": network["train.batch_size"],
         "train.devices": devices,
         "train.epochs": epochs,
     }
@@ -193,12 +191,15 @@ def main() -> None:
     shape, epochs = {"batch_size": 16, "image_size": 224}, args.epochs
     encoders, splits = args.encoders, list(OURS)
     if args.quick:
-        shape, epochs, encoders, splits = {"batch_size": 2, "image_size": 64}, 6, encoders[:1], splits[:1]
+        shape = {"batch_size": TINY["train.batch_size"], "image_size": TINY["data.image_size"]}
+        epochs, encoders, splits = 6, encoders[:1], splits[:1]
     for encoder in encoders:
+        network = {"data.image_size": shape["image_size"], "train.batch_size": shape["batch_size"]}
+        network = TINY if args.quick else {**network, "model.encoder": encoder}
         cases = []
         for devices in splits:
             say(f"{encoder}: {OURS[devices]}")
-            cases.append(ours(encoder, shape, devices, epochs))
+            cases.append(ours(encoder, network, devices, epochs))
         for name in PEERS:
             say(f"{encoder}: {CONTESTANTS[name].title}")
             cases.append(theirs(encoder, shape, name, args.peer_python, PEER_STEPS))

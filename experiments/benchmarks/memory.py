@@ -194,8 +194,8 @@ def main() -> None:
         shape = {"batch_size": TINY["train.batch_size"], "image_size": TINY["data.image_size"]}
         epochs, encoders, splits = 6, encoders[:1], splits[:1]
     for encoder in encoders:
-        network = {"data.image_size": shape["image_size"], "train.batch_size": shape["batch_size"]}
-        network = TINY if args.quick else {**network, "model.encoder": encoder}
+        usual = {"data.image_size": shape["image_size"], "train.batch_size": shape["batch_size"]}
+        network = {"model.encoder": encoder, **usual, **(TINY if args.quick else {})}
         cases = []
         for devices in splits:
             say(f"{encoder}: {OURS[devices]}")

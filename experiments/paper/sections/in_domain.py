@@ -2,8 +2,8 @@
 
     python -m experiments.paper.sections.in_domain --out runs/paper --scale cpu
 
-At scale `cpu` (two epochs) 15 minutes a row on one core of an AMD EPYC. Expect a Dice per image of 0.86 on held-out
-images for the full model.
+At scale `cpu` (two epochs) 15 minutes for the full model on one core of an AMD EPYC; the preset was not timed. Expect a
+Dice per image of 0.86 on held-out images for the full model.
 """
 
 from experiments.paper.command import main

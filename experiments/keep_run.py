@@ -26,6 +26,7 @@ from experiments.paper.models import BARE, FINAL, FULL
 from experiments.paper.sections.native import AS_IT_IS, CLEAN
 from experiments.shared.origin import JSON, RESULTS, names_alone
 from experiments.shared.tables import PAGE, README, markdown, write_between
+from jaxseg.config.datasets import data_set
 
 PAPER = rows.PAPER[FULL.name]
 """The paper's full model on the 379 ISIC 2016 test images (sections 4.3 and 4.5); pooled, see RESULTS.md."""
@@ -42,9 +43,6 @@ IN_README = {
 
 RUN_IN_README = "ph2_generalise_15epochs"
 """A single run that README shows as long as the study has not trained the row of the preset."""
-
-DATA_SETS = {"ph2": "PH2", "isic2016": "ISIC 2016"}
-"""Titles of data sets."""
 
 HELD_OUT = "isic2016_test_319_generalise"
 """The result file of test images that were scored once, apart from all development."""
@@ -77,9 +75,9 @@ def collect(name: str, workdir: Path, evaluations: Sequence[Path], command: str)
     return names_alone(content)
 
 
-def data_set(data: JSON) -> str:
+def described(data: JSON) -> str:
     """Returns a split in words, "ISIC 2016 test" for example."""
-    return f"{DATA_SETS.get(data['dataset'], data['dataset'])} {data['split']}"
+    return f"{data_set(data['dataset']).title or data['dataset']} {data['split']}"
 
 
 def model_of(result: JSON) -> str:
@@ -105,7 +103,7 @@ def table(results: Sequence[JSON]) -> str:
         lines.append(
             [
                 model,
-                f"{DATA_SETS[training['dataset']]} validation, {result['settings']['data']['image_size']} px",
+                f"{data_set(training['dataset']).title} validation, {result['settings']['data']['image_size']} px",
                 str(training["validation_images"]),
                 f"{best['val_dice']:.3f}",
                 *(f"{best[f'val_{score}_pooled']:.3f}" for score in PAPER),
@@ -117,7 +115,7 @@ def table(results: Sequence[JSON]) -> str:
             lines.append(
                 [
                     model,
-                    f"{data_set(data)}, native",
+                    f"{described(data)}, native",
                     str(data["images"]),
                     f"{native['per_image']['dice']:.3f} ± {native['per_image_sd']['dice']:.3f}",
                     *(f"{native['pooled'][score]:.3f}" for score in PAPER),
@@ -139,7 +137,7 @@ def options(evaluation: JSON) -> list[str]:
         f"ensemble with {', '.join(others)}": bool(others),
         "test-time augmentation": prediction["test_time_augmentation"],
         threshold: prediction["threshold"] != 0.5 and not chosen,
-        f"{threshold} from {data_set(chosen)}" if chosen else "": bool(chosen),
+        f"{threshold} from {described(chosen)}" if chosen else "": bool(chosen),
         "largest component": prediction["largest_component"],
         "holes filled": prediction["fill_holes"],
     }
@@ -161,12 +159,12 @@ def short_table(study: JSON, run: JSON, held_out: JSON) -> str:
         row = study["rows"].get(name, {})
         for way in ways if "native" in row.get("measured", {}) else []:
             external, runs = row["data"]["external"], [run["external"][way] for run in row["measured"]["native"] if run]
-            cells = [title if way == AS_IT_IS else f"{title}, {way}", trained, data_set(external)]
+            cells = [title if way == AS_IT_IS else f"{title}, {way}", trained, described(external)]
             cells += [str(external["images"]), *short_scores([run["native"] for run in runs])]
             lines.append([*cells, f"[{rows.counted(len(runs), folds=False)}](experiments/results/{STUDY}.json)"])
     for evaluation in run["evaluations"] if FINAL.name not in study["rows"] else []:
         model, data = ", ".join([IN_README[FINAL.name][0], *options(evaluation)]), evaluation["data"]
-        cells = [model, trained, data_set(data), str(data["images"]), *short_scores([evaluation["native"]])]
+        cells = [model, trained, described(data), str(data["images"]), *short_scores([evaluation["native"]])]
         lines.append([*cells, f"[{run['training']['epochs']} epochs](experiments/results/{RUN_IN_README}.json)"])
     for changes, scores in held_out["evaluations"].items():
         model = IN_README[FINAL.name][0] + ("" if changes == AS_IT_IS else f", {changes}")

@@ -14,12 +14,16 @@ import typing
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxseg.config import PRESETS, Config, DataConfig, preset, settings_file
 from jaxseg.config.near_misses import nearest_flag
 from jaxseg.errors import RunError, UserError
 from jaxseg.pretrained.place import NAME
+
+if TYPE_CHECKING:
+    from jaxseg.inference.masks import Prediction
+    from jaxseg.inference.segmenter import Segmenter
 
 
 class Parser(argparse.ArgumentParser):
@@ -197,6 +201,35 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
         help="fill holes that a mask encloses, after --largest-component (default: off)",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="folder of the prepared TFDS data sets; default: the run's")
+
+
+def segmenter_from(args: argparse.Namespace) -> "tuple[Segmenter, Prediction]":
+    """Loads the model and decides how masks are made, by the arguments of a command.
+
+    Args:
+      args: parsed arguments, among them those of `add_model_arguments` and `add_mask_arguments`; `--batch-size`,
+        `--runtime` and `--data` are used where the command has them.
+
+    Returns:
+      The model, and how its probabilities become masks.
+
+    Raises:
+      UserError: a folder holds no run, or the validation images that `--threshold auto` needs are not available.
+    """
+    from jaxseg.inference.masks import Prediction
+    from jaxseg.inference.segmenter import Segmenter
+    from jaxseg.inference.threshold import choose_threshold
+
+    given = {name: value for name, value in vars(args).items() if name in ("batch_size", "runtime")}
+    segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta, **given)
+    prediction = Prediction(
+        threshold=segmenter.threshold, largest_component=args.largest_component, fill_holes=args.fill_holes
+    )
+    if args.threshold == "auto":
+        prediction = choose_threshold(segmenter, prediction, args.data_dir, vars(args).get("data"))
+    elif args.threshold is not None:
+        prediction = dataclasses.replace(prediction, threshold=args.threshold)
+    return segmenter, prediction
 
 
 def changes_from(args: argparse.Namespace) -> dict[str, Any]:

@@ -17,7 +17,8 @@ def _parser() -> argparse.ArgumentParser:
         "images' own resolution and at the network's. Writes metrics.json, per_image.csv, cases.png, overlays/ and the "
         "page report.html.",
         "[--workdir W] [--data D] [--split S] [--out DIR] [--overwrite] [--batch-size N] [--ensemble W ...] [--tta] "
-        "[--threshold VALUE|auto] [--largest-component] [--fill-holes] [--data-dir DIR]",
+        "[--threshold VALUE|auto] [--largest-component] [--fill-holes] [--data-dir DIR] [--data.groups FILE] "
+        "[--data.mask-lesion VALUE] [--data.mask-invert BOOL] [--data.mask-orientation HOW]",
     )
     cli.add_model_arguments(result)
     cli.add_batch_argument(result)
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.evaluation.folder import check_may_replace, folder_of
     from jaxseg.evaluation.packaged import show_packaged_model
     from jaxseg.evaluation.scoring import evaluate
-    from jaxseg.inference.threshold import describe_masks, from_args
+    from jaxseg.inference.threshold import describe_masks
     from jaxseg.pretrained import place
     from jaxseg.runs import workdir as files
     from jaxseg.runs.reading import with_reading_of
@@ -70,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     examples = open_split(workdir, config, data_config, args.split or data.default_split(name))
     check_masks([examples])
     # Nothing is written into the package.
-    out = Path(args.out) if args.out else folder_of(Path(place.shown(workdir)), examples)
+    out = Path(args.out) if args.out else folder_of(Path(place.display_name(workdir)), examples)
     with lock.held(out, "--out"):
-        segmenter, prediction = from_args(args)
+        segmenter, prediction = cli.segmenter_from(args)
         if not args.overwrite:
             check_may_replace(out, examples, data_config, describe_masks(segmenter, prediction))
         evaluate(segmenter, prediction, examples, data_config, out)

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         help="web: the npm package that runs the model in browsers, its folder or its .tgz file (default: "
         "node_modules/onnxruntime-web)",
     )
-    result.add_argument("--overwrite", action="store_true", help="replace the file if it is there already")
+    result.add_argument("--overwrite", action="store_true", help="replace the file if it is there already; not for web")
     return result
 
 
@@ -75,6 +75,8 @@ def _format_of(args: argparse.Namespace) -> str:
     if args.onnxruntime_web and args.format != "web":
         raise UserError("--onnxruntime-web is for --format web; add that")
     if args.format == "web":
+        if args.overwrite:
+            raise UserError("--overwrite is for a file; --format web writes a new folder, give its name to --output")
         if output.suffix.lower() in (*_FORMATS.values(), *_OTHER_FORMATS) and output.suffix:
             raise UserError(f"--output {output}: web writes a folder; give a name without {output.suffix}")
         return "web"

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxseg import cli
+from jaxseg.config import ENCODER_TITLES
 from jaxseg.errors import RunError, UserError, suggestion
 
 if TYPE_CHECKING:
     from jaxseg.weights import Tensor, Variables
 
-_ENCODERS = ("resnet50v2", "resnet50")
+_ENCODERS = tuple(ENCODER_TITLES)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

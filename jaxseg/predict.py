@@ -192,7 +192,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs.refuse_to_overwrite(images)
 
     from jaxseg.inference.folder import maker_of, predict
-    from jaxseg.inference.threshold import from_args
     from jaxseg.system import lock
 
     if args.runtime == JAX:  # the other does without
@@ -201,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         startup.tune()
     with lock.held(inputs.folder_to_lock(source, output), "--output"):
         extras = _extras(args, source, output)
-        segmenter, prediction = from_args(args)
+        segmenter, prediction = cli.segmenter_from(args)
         if args.skip_existing:
             left = inputs.without_finished(images, maker_of(segmenter, prediction), extras.records)
             log.info("%d of %d images were segmented before and are kept", len(images) - len(left), len(images))

@@ -113,7 +113,7 @@ def create_train_state(key: jax.Array, config: Config, encoder_weights: Mapping[
         name: part | {"encoder": jax.tree.map(jnp.asarray, encoder_weights[name])} for name, part in state.raw.items()
     }
     # Copied, because both are donated to the first step.
-    return state.replace(**weights, averaged=state.averaged and jax.tree.map(jnp.copy, weights))
+    return state.replace(**weights, averaged=jax.tree.map(jnp.copy, weights) if config.optim.ema else None)
 
 
 def started_with(variables: Mapping[str, Any], config: Config) -> TrainState:

@@ -18,9 +18,10 @@ Expect at most 6,074 images per second for a training step on an H100 at batch 1
 import argparse
 from typing import Any
 
-from experiments.benchmarks.measuring import TINY, parser, positive, save, say
+from experiments.benchmarks.measuring import TINY, parser, positive, save
 from experiments.benchmarks.step import label
 from experiments.benchmarks.worker import Worker, WorkerError, start
+from experiments.shared.console import say
 from experiments.shared.origin import JSON, origin
 from experiments.shared.tables import markdown, number
 

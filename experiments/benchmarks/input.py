@@ -20,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.measuring import parser, positive, save, say, seconds_of, timed_rounds
+from experiments.benchmarks.measuring import parser, positive, save, seconds_of, timed_rounds
 from experiments.benchmarks.worker import Worker, start
+from experiments.shared.console import say
 from experiments.shared.origin import JSON, origin
 from experiments.shared.tables import markdown, per_second, shown, spread
 

@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.measuring import PARTS, TINY, parser, positive, save, say
+from experiments.benchmarks.measuring import PARTS, TINY, parser, positive, save
 from experiments.benchmarks.worker import Worker, start
+from experiments.shared.console import say
 from experiments.shared.origin import JSON, origin
 from experiments.shared.tables import markdown, number, spread
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments.shared.console import say
 from experiments.shared.origin import JSON, RESULTS, ROOT, source
 
 TINY = {"model.encoder": "none", "model.unet_channels": [4, 8], "data.image_size": 32, "train.batch_size": 4}
@@ -128,8 +129,3 @@ def axes(path: Path) -> Iterator[Any]:
     FigureCanvasAgg(figure)
     yield figure.add_subplot()
     figure.savefig(path, dpi=100)
-
-
-def say(text: str) -> None:
-    """Prints a line with the time on stderr."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -19,8 +19,9 @@ from typing import Any
 
 from experiments.benchmarks.contestants import CONTESTANTS, ENCODERS
 from experiments.benchmarks.job import job
-from experiments.benchmarks.measuring import TINY, parser, positive, save, say
+from experiments.benchmarks.measuring import TINY, parser, positive, save
 from experiments.benchmarks.worker import Worker, WorkerError
+from experiments.shared.console import say
 from experiments.shared.origin import JSON, module_name, origin
 from experiments.shared.tables import markdown
 

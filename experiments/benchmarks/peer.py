@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.contestants import CONTESTANTS, ENCODERS, OURS, RIVALS, WHAT
-from experiments.benchmarks.measuring import parser, positive, save, say
+from experiments.benchmarks.measuring import parser, positive, save
 from experiments.benchmarks.worker import Worker, WorkerError
+from experiments.shared.console import say
 from experiments.shared.origin import JSON, module_name, origin
 from experiments.shared.tables import markdown, number, per_second, shown, spread
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.job import job
-from experiments.benchmarks.measuring import TINY, parser, positive, save, say, seconds_of
+from experiments.benchmarks.measuring import TINY, parser, positive, save, seconds_of
 from experiments.benchmarks.worker import Worker, WorkerError
+from experiments.shared.console import say
 from experiments.shared.origin import JSON, ROOT, module_name, origin
 from experiments.shared.tables import markdown, shown, spread
 

@@ -18,8 +18,9 @@ Expect 6.6 images per second for a training step of ResNet50V2 at 224 pixels and
 import argparse
 from typing import Any
 
-from experiments.benchmarks.measuring import TINY, parser, positive, save, say
+from experiments.benchmarks.measuring import TINY, parser, positive, save
 from experiments.benchmarks.worker import Worker, WorkerError, start
+from experiments.shared.console import say
 from experiments.shared.origin import JSON, origin
 from experiments.shared.tables import markdown, number, per_second, shown
 

@@ -11,7 +11,7 @@ pooled Dice of 0.82 on the external set for the full model; the paper gives 0.93
 
 import dataclasses
 
-from experiments.paper import command, study
+from experiments.paper import command
 from experiments.paper.page import write_page
 from experiments.paper.sections import (
     augmentation,
@@ -30,6 +30,7 @@ from experiments.paper.sections import (
     three_models,
     thresholds,
 )
+from experiments.shared.console import say
 
 SECTIONS = (
     augmentation,
@@ -66,10 +67,10 @@ def main() -> None:
         whole, planned=tuple(row for row in rows.values() if not args.rows or row.name in args.rows)
     )
     for section in chosen:
-        study.say(f"section {section.NAME}")
+        say(f"section {section.NAME}")
         section.run(whole)
         page = write_page(whole.out, names)
-    study.say(f"look at {page}")
+    say(f"look at {page}")
 
 
 if __name__ == "__main__":

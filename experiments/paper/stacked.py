@@ -76,6 +76,11 @@ class Trained:
     earlier_seconds: float
 
 
+def devices_of(config: Config) -> list[jax.Device]:
+    """Returns the devices that runs of some settings are computed on."""
+    return pick_devices(config.train.devices, config.train.batch_size, config.drawn_per_step)
+
+
 class StackedSteps(OnDevices):
     """The compiled steps for several runs at once, mapped over the devices like those of `jaxseg.steps.Steps`.
 
@@ -141,7 +146,7 @@ def train_together(
       RunError: a loss is not finite.
       UserError: other runs are under way in the folder.
     """
-    steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size))
+    steps = StackedSteps(config, devices_of(config))
     pool = load_pool(config, [split for m in members for split in (m.train, m.validation)], steps)
     keys = [jax.random.split(jax.random.key(m.seed)) for m in members]
     job = _Job(config, members, steps, pool, steps.replicate(jnp.stack([train_key for _, train_key in keys])))
@@ -344,7 +349,7 @@ def save_members(trained: Trained, folder: Path) -> None:
       trained: the runs.
       folder: the row's folder.
     """
-    devices = pick_devices(trained.config.train.devices, trained.config.train.batch_size)
+    devices = devices_of(trained.config)
     for i, member in enumerate(trained.members):
         workdir = folder / f"member-{member.number}"
         workdir.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ were brought from another machine (`keep --into`) have no workdir.
 import dataclasses
 import itertools
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,16 @@ from experiments.paper.in_turn import train_in_turn
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
 from experiments.paper.scales import Scale
-from experiments.paper.stacked import Member, StackedSteps, predict, restore, save_members, train_together
+from experiments.paper.stacked import (
+    Member,
+    StackedSteps,
+    devices_of,
+    predict,
+    restore,
+    save_members,
+    train_together,
+)
+from experiments.shared.console import say
 from experiments.shared.origin import JSON, command_line, hardware, names_alone, origin
 from jaxseg import data
 from jaxseg.config import Config, preset
@@ -31,7 +39,6 @@ from jaxseg.data import Examples
 from jaxseg.errors import RunError, UserError
 from jaxseg.losses import create_loss
 from jaxseg.system import lock
-from jaxseg.system.devices import pick_devices
 from jaxseg.system.files import replacing, write_json
 
 ROW_FILE = "row.json"
@@ -256,7 +263,7 @@ class Study:
           tta: whether `predict` averages over the symmetries of the square.
         """
         config = self.config(row)
-        steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size), tta=tta)
+        steps = StackedSteps(config, devices_of(config), tta=tta)
         return steps, restore(steps, config, workdirs or self.workdirs_here(row))
 
     def _origin(self, kind: str) -> JSON:
@@ -349,8 +356,3 @@ def load_maps(path: Path) -> dict[str, np.ndarray]:
     """Returns the probabilities that `save_maps` wrote, float32 in [0, 1]."""
     with np.load(path) as stored:
         return {name: stored[name].astype(np.float32) / 255 for name in stored.files}
-
-
-def say(text: str) -> None:
-    """Prints a line with the time on stderr."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -70,11 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with serving.listen(args.host, args.port) as socket:
         from jaxseg.app.model import PageModel
         from jaxseg.app.server import create_app
-        from jaxseg.inference.threshold import from_args
         from jaxseg.system import startup
 
         startup.tune()
-        model = PageModel(*from_args(args))
+        model = PageModel(*cli.segmenter_from(args))
         model.warm_up()
         app = create_app(model, serving.gate_for(args.host, socket))
         if serving.is_public(socket):

@@ -1,4 +1,4 @@
-"""Random changes of one training example, in their order: geometry, light, artefacts."""
+"""Random changes of one training example, in their order: geometry, artefacts, light."""
 
 import functools
 
@@ -11,7 +11,7 @@ from jaxseg.augment.artefacts import MAX_SEVERITY, soil_one
 from jaxseg.augment.light import changes_light, relight
 from jaxseg.config import AugmentConfig
 
-ARTEFACTS = ("ruler", "hair", "sticker", "gel_bubble", "blur", "dark_corner")
+TRAINING_ARTEFACTS = ("ruler", "hair", "sticker", "gel_bubble", "blur", "dark_corner")
 """The artefacts that the setting `augment.artefacts` draws, in their order from the skin to the camera."""
 
 
@@ -79,7 +79,7 @@ def _augment_one(
 
 def _soil(key: jax.Array, image: jax.Array, mask: jax.Array, probability: float) -> tuple[jax.Array, jax.Array]:
     """Draws every artefact on one example with the given probability and a severity uniform in [0, MAX_SEVERITY]."""
-    for i, kind in enumerate(ARTEFACTS):
+    for i, kind in enumerate(TRAINING_ARTEFACTS):
         own_key, chance, degree = jax.random.split(jax.random.fold_in(key, i), 3)
         severity = jax.random.uniform(degree, maxval=MAX_SEVERITY) * jax.random.bernoulli(chance, probability)
         image, mask = soil_one(own_key, image, mask, kind, severity)

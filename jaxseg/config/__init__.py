@@ -3,6 +3,7 @@
 from jaxseg.config.fields import Section, setting
 from jaxseg.config.presets import PRESETS, demo, generalise, paper, preset
 from jaxseg.config.sections import (
+    ENCODER_TITLES,
     LOSSES,
     SCHEMA_VERSION,
     AugmentConfig,
@@ -12,9 +13,11 @@ from jaxseg.config.sections import (
     ModelConfig,
     OptimConfig,
     TrainConfig,
+    network_title,
 )
 
 __all__ = [
+    "ENCODER_TITLES",
     "LOSSES",
     "PRESETS",
     "SCHEMA_VERSION",
@@ -28,6 +31,7 @@ __all__ = [
     "TrainConfig",
     "demo",
     "generalise",
+    "network_title",
     "paper",
     "preset",
     "setting",

@@ -23,6 +23,8 @@ class DataSet:
       pool: split that cross-validation folds are made of.
       has_validation: true if the set has validation images of its own; else a fifth of the pool is held out.
       builder: "module:Class" of the TFDS builder of a published set; empty for a set that is not prepared.
+      origin: the archive that its images come from; sets of different origins share no image.
+      whole_train: true if "train" always opens all training images as published, also those that runs hold out.
       groups: what the groups of its images are, as a heading of reports; empty if images have none.
       next_step: command to give once the set is prepared; `{split}` stands for a prepared split.
       next_flag: flag by which that command takes the folder of the prepared sets.
@@ -35,6 +37,8 @@ class DataSet:
     pool: str
     has_validation: bool = False
     builder: str = ""
+    origin: str = ""
+    whole_train: bool = False
     groups: str = ""
     next_step: str = ""
     next_flag: str = "--data.data-dir"
@@ -53,6 +57,7 @@ _ALL = (
         pool="all",
         has_validation=True,
         builder=f"{_BUILDERS}.ph2:Ph2",
+        origin="PH2",
         groups="diagnosis",
         next_step=_TRAIN,
     ),
@@ -63,6 +68,8 @@ _ALL = (
         default_split="test",
         pool="train",
         builder=f"{_BUILDERS}.isic2016:Isic2016",
+        origin="ISIC archive",
+        whole_train=True,
         groups="diagnosis",
         next_step=_EVALUATE,
         next_flag="--data-dir",
@@ -75,6 +82,7 @@ _ALL = (
         pool="train",
         has_validation=True,
         builder=f"{_BUILDERS}.isic2017:Isic2017",
+        origin="ISIC archive",
         next_step=_TRAIN,
     ),
     DataSet(
@@ -85,6 +93,7 @@ _ALL = (
         pool="train",
         has_validation=True,
         builder=f"{_BUILDERS}.isic2018:Isic2018",
+        origin="ISIC archive",
         next_step=_TRAIN,
     ),
     DataSet(
@@ -94,6 +103,7 @@ _ALL = (
         default_split="validation",
         pool="all",
         builder=f"{_BUILDERS}.ham10000:Ham10000",
+        origin="ISIC archive",
         groups="diagnosis",
         next_step=_TRAIN,
     ),
@@ -104,6 +114,7 @@ _ALL = (
         default_split="test",
         pool="train",
         has_validation=True,
+        origin="generator",
     ),
 )
 

@@ -155,6 +155,15 @@ class AugmentConfig(Section):
             )
 
 
+ENCODER_TITLES = {"resnet50v2": "ResNet50V2", "resnet50": "ResNet50"}
+"""Titles of the encoders by the name that `--model.encoder` takes; `jaxseg.models.resnet` has their networks."""
+
+
+def network_title(encoder: str) -> str:
+    """Returns what reports call the network with an encoder, or without one ("none"), as "ResNet50-U-Net"."""
+    return f"{ENCODER_TITLES[encoder]}-U-Net" if encoder in ENCODER_TITLES else "plain U-Net"
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Section):
     """The network (paper, 3.1 to 3.3.2)."""
@@ -162,7 +171,7 @@ class ModelConfig(Section):
     encoder: str = setting(
         "resnet50v2",
         "resnet50v2 (the paper's), resnet50 (v1), or none: the plain U-Net baseline",
-        choices=("resnet50v2", "resnet50", "none"),
+        choices=(*ENCODER_TITLES, "none"),
     )
     pretrained: str = setting("imagenet", "encoder weights: imagenet (Keras' cache or download), none, or a file")
     init_from: str = setting(

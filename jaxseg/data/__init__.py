@@ -4,6 +4,7 @@ from jaxseg.data.examples import Example, Examples
 from jaxseg.data.registry import (
     absolute,
     default_split,
+    is_part_of_run,
     is_there,
     open_split,
     resolve_name,
@@ -16,6 +17,7 @@ __all__ = [
     "Examples",
     "absolute",
     "default_split",
+    "is_part_of_run",
     "is_there",
     "open_split",
     "resolve_name",

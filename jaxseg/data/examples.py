@@ -64,7 +64,7 @@ class Examples:
           split: name of the part.
         """
         picked = [int(i) for i in indices]
-        load_mask = self.load_mask
+        load_mask, read_image, stamp = self.load_mask, self.read_image, self.stamp
         return dataclasses.replace(
             self,
             split=split,
@@ -73,8 +73,8 @@ class Examples:
             load=lambda i: self.load(picked[i]),
             kept_together=tuple(self.kept_together[i] for i in picked) if self.kept_together else (),
             load_mask=(lambda i: load_mask(picked[i])) if load_mask else None,
-            read_image=self.read_image and (lambda i: self.read_image(picked[i])),
-            stamp=self.stamp and (lambda i: self.stamp(picked[i])),
+            read_image=(lambda i: read_image(picked[i])) if read_image else None,
+            stamp=(lambda i: stamp(picked[i])) if stamp else None,
         )
 
     def followed_by(self, other: "Examples", split: str) -> "Examples":

@@ -27,7 +27,7 @@ Just below the size from which Pillow itself warns of a decompression bomb (a sm
 
 
 _LEAST_OPAQUE = 32
-"""Opacity, of 255, that no pixel of a picture exceeds which would be little but white paper."""
+"""Opacity, of 255, that some pixel must exceed; a picture below it would be little but white paper."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)

@@ -32,7 +32,7 @@ On smooth skin noise decides the bits of a hash. Of 447,000 pairs of PH2 and ISI
 """
 
 BRIGHTER = 0.05
-"""How much brighter than the skin around it, of 1, a lesion is doubted to be one."""
+"""Minimum excess of a lesion's brightness over the skin around it, of 1, from which its mask is doubted."""
 
 TURNED_SAME = 0.9972
 """Correlation from which small grey pictures are the same, turned or mirrored.

@@ -213,7 +213,7 @@ def _of_colours(values: np.ndarray) -> np.ndarray:
         third = _names_of(colours[strange][:1])
         raise UnclearMaskError(f"more than two colours ({', '.join([*names, *third])}); {WAY_OUT}")
     table = np.zeros(2**24, np.uint8)
-    table[_pack(colours)] = np.clip(np.rint(position * 255), 0, 255).astype(np.uint8)
+    table[_packed(colours)] = np.clip(np.rint(position * 255), 0, 255).astype(np.uint8)
     scaled = table[packed]
     if _third_levels(scaled, np.bincount(scaled.ravel(), minlength=256), 0, 255, few=len(colours) <= _FEW):
         raise UnclearMaskError(f"more than two levels between the colours {names[0]} and {names[1]}; {WAY_OUT}")
@@ -277,13 +277,9 @@ def _blocks(level: np.ndarray) -> int:
     return int((level[1:, 1:] & level[1:, :-1] & level[:-1, 1:] & level[:-1, :-1]).sum())
 
 
-def _pack(colours: np.ndarray) -> np.ndarray:
+def _packed(colours: np.ndarray) -> np.ndarray:
     red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
     return (red << 16) | (green << 8) | blue
-
-
-def _packed(values: np.ndarray) -> np.ndarray:
-    return _pack(values)
 
 
 def _common_colours(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -335,7 +331,7 @@ def opaque_part(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
         return colour, False
     if (np.ptp(inside, axis=0) <= _NEAR).all():
         return np.where(solid, np.uint8(255), np.uint8(0)), True
-    colours, counts = _common_colours(_pack(inside))
+    colours, counts = _common_colours(_packed(inside))
     if len(colours) > _FEW and counts[:_FEW].sum() < _COMMON * len(inside):
         raise UnclearMaskError("a photograph with transparent parts; save its opacity as the mask, in black and white")
     if (inside.max(axis=-1) <= _DARKEST).sum() > _LEAST_SHARE * opacity.size:

@@ -91,6 +91,16 @@ def default_split(name: str) -> str:
     return data_set(name).default_split
 
 
+def is_part_of_run(name: str, split: str) -> bool:
+    """Returns whether a split is what a run trains on or validates on, rather than one that is stored as published.
+
+    Args:
+      name: resolved name of the set, or a folder.
+      split: one of its splits.
+    """
+    return split in SIDES and not (split == "train" and data_set(name).whole_train)
+
+
 def open_split(config: DataConfig, split: str) -> Examples:
     """Opens a split of a set; no image is decoded.
 
@@ -113,7 +123,7 @@ def open_split(config: DataConfig, split: str) -> Examples:
         raise UserError(
             f"--split {split}: {name} has no such split (there are: {', '.join(known)}){suggestion(split, known)}"
         )
-    if split in ("train", "validation") and (name, split) != ("isic2016", "train"):
+    if is_part_of_run(name, split):
         train, validation = training_splits(config)
         return train if split == "train" else validation
     return _stored(config, name, split)
@@ -137,8 +147,8 @@ def training_splits(config: DataConfig) -> tuple[Examples, Examples]:
         folder that is not as it should be.
     """
     name = resolve_name(config)
-    own = data_set(name).has_validation or (name not in DATA_SETS and has_own_validation(name))
-    if own and not config.folds:
+    has_validation = data_set(name).has_validation or (name not in DATA_SETS and has_own_validation(name))
+    if has_validation and not config.folds:
         train, validation = (_stored(config, name, side) for side in SIDES)
         if train.kept_together and validation.kept_together:
             train_groups, validation_groups = (

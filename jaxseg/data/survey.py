@@ -73,7 +73,7 @@ class Row:
             "group": self.group,
             "width": self.width,
             "height": self.height,
-            "lesion_share": self.mask and round(self.mask.share, 6),
+            "lesion_share": round(self.mask.share, 6) if self.mask else None,
             "contrast": None if self.contrast is None else round(self.contrast, 4),
             "doubt": self.doubt,
         }

@@ -124,20 +124,16 @@ def _fits(folder: Path, dataset: str | None, split: str | None, like: dict[str, 
     metrics = _read_metrics(folder)
     data = metrics["data"]
     # A folder's name is recorded as its whole path.
-    called = (dataset, dataset and str(Path(dataset).expanduser().resolve()))
-    return (
-        (dataset is None or data["dataset"] in called)
-        and split in (None, data["split"])
-        and (like is None or _of_the_same(like, metrics))
-    )
+    named_so = dataset is None or data["dataset"] in (dataset, str(Path(dataset).expanduser().resolve()))
+    return named_so and split in (None, data["split"]) and (like is None or _of_the_same(like, metrics))
 
 
 def _of_the_same(first: dict[str, Any], second: dict[str, Any]) -> bool:
     """Tells whether two metrics are of the same images: by content, or by fingerprint where an older one has none."""
     identities = [metrics.get("identity") for metrics in (first, second)]
     if all(isinstance(identity, dict) for identity in identities):
-        one, other = identities
-        return any(one.get(key) is not None and one.get(key) == other.get(key) for key in ("pixels", "files"))
+        of_first, of_second = identities
+        return any(of_first.get(k) is not None and of_first.get(k) == of_second.get(k) for k in ("pixels", "files"))
     return first["data"]["fingerprint"] == second["data"]["fingerprint"]
 
 

@@ -25,7 +25,7 @@ from jaxseg.inference.segmenter import Segmenter, resize_probability
 from jaxseg.inference.threshold import describe_masks, validation_images
 from jaxseg.inference.trust import trust_of
 from jaxseg.metrics import LEAST_JACCARD
-from jaxseg.pretrained.place import shown
+from jaxseg.pretrained.place import display_name
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import write_page
 from jaxseg.runs.copies import find as find_copies
@@ -75,7 +75,7 @@ def evaluate(
         },
         "identity": {**hash_all(recognised.identities), "validated_on": recognised.validated_on, "copies": copies},
         "model": {
-            "workdir": shown(segmenter.members[0].workdir),
+            "workdir": display_name(segmenter.members[0].workdir),
             "step": segmenter.step,
             "trained_on": segmenter.config.data.name,
         },

@@ -36,7 +36,7 @@ _DARKEST = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class Loaded:
+class LoadedImage:
     """An image in memory.
 
     Attributes:
@@ -111,7 +111,7 @@ def predict(
     dark: list[str] = []
     maker, trust = maker_of(segmenter, prediction), trust_of(segmenter)
 
-    def load(files: InputImage) -> tuple[Loaded, np.ndarray] | str:
+    def load(files: InputImage) -> tuple[LoadedImage, np.ndarray] | str:
         try:
             pixels = decode_image(files.source)
             if header_of(files.source).pictures > 1:
@@ -122,7 +122,7 @@ def predict(
             dark.append(files.source.name)
         # Few products need the pixels again: large photographs of a whole batch would fill the memory.
         kept = pixels if "overlay" in files.products or extras.measure else None
-        return Loaded(files, pixels.shape[:2], kept), segmenter.resize(pixels)
+        return LoadedImage(files, pixels.shape[:2], kept), segmenter.resize(pixels)
 
     workers = segmenter.config.data.workers
     loaded = _readable(read_ahead(load, images, workers), failures)
@@ -151,8 +151,8 @@ def predict(
 
 
 def _readable(
-    results: Iterable[tuple[Loaded, np.ndarray] | str], failures: list[str]
-) -> Iterator[tuple[Loaded, np.ndarray]]:
+    results: Iterable[tuple[LoadedImage, np.ndarray] | str], failures: list[str]
+) -> Iterator[tuple[LoadedImage, np.ndarray]]:
     """Yields the images that could be read, and adds the others' lines to the failures."""
     for result in results:
         if isinstance(result, str):
@@ -183,7 +183,12 @@ def _tell_of_dark(names: Sequence[str]) -> None:
 
 
 def write(
-    loaded: Loaded, probability: np.ndarray, prediction: Prediction, maker: str, trust: Trust, extras: Extras = Extras()
+    loaded: LoadedImage,
+    probability: np.ndarray,
+    prediction: Prediction,
+    maker: str,
+    trust: Trust,
+    extras: Extras = Extras(),
 ) -> None:
     """Writes an image's products, and its line in the table.
 

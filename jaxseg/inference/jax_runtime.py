@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxseg.config import Config
-from jaxseg.inference.runtime import JAX, Loaded
+from jaxseg.inference.runtime import JAX, LoadedModel
 from jaxseg.runs.checkpoint import restore_best
 from jaxseg.steps import Steps, state_target
 from jaxseg.system.devices import all_devices
@@ -51,7 +51,7 @@ class JaxRuntime:
         return lambda: jax.device_get(probabilities).reshape(images.shape[:3])
 
 
-def load(workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool, batch_size: int) -> Loaded:
+def load(workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool, batch_size: int) -> LoadedModel:
     """Loads the best weights of runs onto the devices.
 
     Args:
@@ -68,4 +68,4 @@ def load(workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool, batc
         variables, step = restore_best(workdir, state_target(config, steps).variables)
         networks.append(Network(steps, variables))
         taken.append(step)
-    return Loaded(JaxRuntime(networks), tuple(taken))
+    return LoadedModel(JaxRuntime(networks), tuple(taken))

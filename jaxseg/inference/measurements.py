@@ -109,7 +109,7 @@ class Measurements:
             value = getattr(self, field.name)
             if field.name.startswith(("inside_", "around_")):
                 place, statistic = field.name.split("_")
-                row |= {f"{place}_{c}_{statistic}": value and value[i] for i, c in enumerate(_CHANNELS)}
+                row |= {f"{place}_{c}_{statistic}": value[i] if value else None for i, c in enumerate(_CHANNELS)}
             elif field.name != "pixels_per_mm":
                 row[field.name] = value
         if scale := self.pixels_per_mm:

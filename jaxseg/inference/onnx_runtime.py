@@ -14,7 +14,7 @@ import numpy as np
 from jaxseg.config import Config
 from jaxseg.errors import UserError
 from jaxseg.inference import kept_graphs
-from jaxseg.inference.runtime import Loaded
+from jaxseg.inference.runtime import LoadedModel
 from jaxseg.inference.segmenter import Member, Segmenter
 from jaxseg.runs.fingerprint import Fingerprint, fingerprint_of
 from jaxseg.system.machine import cores
@@ -120,7 +120,7 @@ def _mean(maps: Sequence[np.ndarray]) -> np.ndarray:
     return sum(maps[1:], maps[0]) / np.float32(len(maps))
 
 
-def load(workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool) -> Loaded:
+def load(workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool) -> LoadedModel:
     """Loads the best weights of runs onto the fastest library that is installed.
 
     Args:
@@ -135,7 +135,7 @@ def load(workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool) -> L
     log.info("network runs on %s %s, %d threads", library.package, library.version, cores())
     found = [_graph_of(workdir, config) for workdir, config in zip(workdirs, configs, strict=True)]
     graphs = [library.compiled(content) for content, _ in found]
-    return Loaded(GraphRuntime(library.package, graphs, tta=tta), tuple(step for _, step in found))
+    return LoadedModel(GraphRuntime(library.package, graphs, tta=tta), tuple(step for _, step in found))
 
 
 def _fastest() -> OpenVino | OnnxRuntime:

@@ -40,7 +40,7 @@ class Runtime(Protocol):
         """
 
 
-class Loaded(NamedTuple):
+class LoadedModel(NamedTuple):
     """Runs on a runtime.
 
     Attributes:
@@ -52,7 +52,7 @@ class Loaded(NamedTuple):
     steps: tuple[int, ...]
 
 
-def load(name: str, workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool, batch_size: int) -> Loaded:
+def load(name: str, workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool, batch_size: int) -> LoadedModel:
     """Loads the best weights of runs onto a runtime.
 
     Args:

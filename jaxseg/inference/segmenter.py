@@ -113,7 +113,7 @@ class Segmenter:
         for folder, config, step in zip(workdirs, configs, loaded.steps, strict=True):
             about = read_json(folder / place.CARD) if place.is_packed(folder) else {}
             if about:
-                log.info("model %s: %s", place.shown(folder), card.line(about))
+                log.info("model %s: %s", place.display_name(folder), card.line(about))
             members.append(Member(folder, config, step, about.get("threshold", THRESHOLD)))
         return cls(members, loaded.runtime, tta=tta, batch_size=batch_size)
 

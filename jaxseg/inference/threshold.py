@@ -7,7 +7,6 @@ In Python:
     mask = prediction.mask(segmenter(image))
 """
 
-import argparse
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from jaxseg.inference.masks import THRESHOLD, Prediction
 from jaxseg.inference.runtime import JAX
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.metrics import confusion, scores
-from jaxseg.pretrained.place import shown
+from jaxseg.pretrained.place import display_name
 from jaxseg.runs.images import find, fingerprints_of, read, without_lost_groups
 from jaxseg.runs.workdir import run_id
 from jaxseg.system.progress_bar import progress
@@ -35,30 +34,6 @@ log = logging.getLogger(__name__)
 
 GRID = tuple(percent / 100 for percent in range(1, 100))
 """Thresholds to try."""
-
-
-def from_args(args: argparse.Namespace) -> tuple[Segmenter, Prediction]:
-    """Loads the model and decides how masks are made, by the arguments of a command.
-
-    Args:
-      args: parsed arguments, among them those of `cli.add_model_arguments` and `cli.add_mask_arguments`.
-
-    Returns:
-      The model, and how its probabilities become masks.
-
-    Raises:
-      UserError: a folder holds no run, or the validation images that `--threshold auto` needs are not available.
-    """
-    given = {name: getattr(args, name) for name in ("batch_size", "runtime") if hasattr(args, name)}
-    segmenter = Segmenter.load(args.workdir, *args.ensemble, tta=args.tta, **given)
-    prediction = Prediction(
-        threshold=segmenter.threshold, largest_component=args.largest_component, fill_holes=args.fill_holes
-    )
-    if args.threshold == "auto":
-        prediction = choose_threshold(segmenter, prediction, args.data_dir, getattr(args, "data", None))
-    elif args.threshold is not None:
-        prediction = dataclasses.replace(prediction, threshold=args.threshold)
-    return segmenter, prediction
 
 
 def describe_masks(segmenter: Segmenter, prediction: Prediction) -> dict[str, Any]:
@@ -71,7 +46,7 @@ def describe_masks(segmenter: Segmenter, prediction: Prediction) -> dict[str, An
     how = {
         "test_time_augmentation": segmenter.tta,
         "ensemble": [
-            {"workdir": shown(m.workdir), "step": m.step, "run": run_id(m.workdir)} for m in segmenter.members
+            {"workdir": display_name(m.workdir), "step": m.step, "run": run_id(m.workdir)} for m in segmenter.members
         ],
         **dataclasses.asdict(prediction),
     }

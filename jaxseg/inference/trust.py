@@ -68,7 +68,7 @@ class Trust:
     def lesion(self, probability: np.ndarray) -> np.ndarray:
         """Returns the probability of lesion that the network's output stands for, float32 [...] in [0, 1].
 
-        Of an ensemble, the mean of what its members' losses would make of the mean output.
+        For an ensemble, the mean output is converted once for each member's loss, and the results are averaged.
 
         Args:
           probability: float [...], the model's output in [0, 1].

@@ -62,7 +62,7 @@ def signed_distance(prediction: np.ndarray, truth: np.ndarray) -> float:
     Returns:
       A share of the true mask's equivalent diameter; NaN if either mask is empty.
     """
-    from scipy.spatial import KDTree  # not at the top: training calls `outline` and need not wait for SciPy
+    from scipy.spatial import KDTree  # not at the top: `predict` calls `outline` and need not wait for SciPy
 
     if not (prediction.any() and truth.any()):
         return math.nan
@@ -83,7 +83,7 @@ def _cropped(*masks: np.ndarray) -> list[np.ndarray]:
 
 def _hausdorff(a: np.ndarray, b: np.ndarray, percentile: float = 95) -> float:
     """Returns the larger of the two directed distances' percentiles, pixels; neither mask may be empty."""
-    from scipy.spatial import KDTree  # not at the top: training calls `outline` and need not wait for SciPy
+    from scipy.spatial import KDTree  # not at the top: `predict` calls `outline` and need not wait for SciPy
 
     points = [np.argwhere(outline(mask)) for mask in (a, b)]
     forward, backward = (KDTree(target).query(source)[0] for source, target in (points, points[::-1]))

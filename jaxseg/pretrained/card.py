@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jaxseg.config import network_title
+
 Card = Mapping[str, Any]
 """Content of `card.json`."""
 
@@ -19,7 +21,7 @@ def line(card: Card) -> str:
 def markdown(card: Card) -> str:
     """Returns the model card."""
     config, weights = card["config"], card["weights"]
-    network = "plain U-Net" if config["model"]["encoder"] == "none" else f"{config['model']['encoder']}-U-Net"
+    network = network_title(config["model"]["encoder"])
     widths = config["model"]["unet_channels" if config["model"]["encoder"] == "none" else "decoder_channels"]
     size = config["data"]["image_size"]
     lines = [

@@ -21,7 +21,7 @@ def folder_of(name: str | Path) -> Path:
     return FOLDER if str(name) == NAME else Path(name)
 
 
-def shown(workdir: Path) -> str:
+def display_name(workdir: Path) -> str:
     """Returns what a folder is called in records and messages: the model inside by its name."""
     return NAME if workdir == FOLDER else str(workdir)
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxseg.errors import RunError, UserError, one_line
-from jaxseg.pretrained.place import CARD, WEIGHTS, shown
+from jaxseg.pretrained.place import CARD, WEIGHTS, display_name
 from jaxseg.system.files import read_json, replacing
 
 MAX_BYTES = 5_000_000
@@ -73,7 +73,7 @@ def read(folder: Path, target: Any) -> tuple[Any, int]:
         content = (folder / WEIGHTS).read_bytes()
         digest, step = card["weights"]["sha256"], int(card["step"])
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"the model {shown(folder)} cannot be read ({one_line(error)}); {remedy}") from error
+        raise RunError(f"the model {display_name(folder)} cannot be read ({one_line(error)}); {remedy}") from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise RunError(f"{folder / WEIGHTS}: SHA-256 is not the one in {CARD}; {remedy}")
     try:

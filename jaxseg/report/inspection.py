@@ -3,17 +3,16 @@
 The page is a single file: it loads nothing and runs no script.
 """
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from jaxseg.errors import UserError
+from jaxseg.report import html
 from jaxseg.report.overlays import overlay
 from jaxseg.system.files import read_json, write_json, write_text
 
@@ -41,7 +40,7 @@ def picture(image: np.ndarray, mask: np.ndarray | None) -> str:
         small = overlay(small, np.zeros(small.shape[:2], bool), np.asarray(share) > 127)
     buffer = io.BytesIO()
     Image.fromarray(small).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return html.jpeg_uri(buffer.getvalue())
 
 
 def check_may_replace(out: Path, dataset: str) -> None:
@@ -76,9 +75,6 @@ def write_inspection(out: Path, numbers: Mapping[str, Any], pictures: Sequence[M
     Returns:
       The page's path.
     """
-    environment = Environment(
-        loader=PackageLoader("jaxseg.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     write_json(out / NUMBERS, numbers)
-    write_text(out / PAGE, environment.get_template(PAGE).render(n=numbers, pictures=pictures))
+    write_text(out / PAGE, html.environment().get_template(PAGE).render(n=numbers, pictures=pictures))
     return out / PAGE

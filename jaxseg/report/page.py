@@ -4,7 +4,6 @@ The page is a function of the files that training and evaluation leave, and both
 that loads nothing and runs no script. Sections whose values older files lack are left out.
 """
 
-import base64
 import csv
 import functools
 import json
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import ChainableUndefined, Environment, PackageLoader
+from jinja2 import Environment
 
-from jaxseg.config import Config
+from jaxseg.config import Config, network_title
 from jaxseg.config.datasets import data_set
 from jaxseg.metrics import LEAST_JACCARD
 from jaxseg.pretrained import place
-from jaxseg.report import charts
+from jaxseg.report import charts, html
 from jaxseg.runs import workdir as files
 from jaxseg.runs.workdir import CASES, METRICS, PER_IMAGE, PICTURES
 from jaxseg.system.files import write_text
@@ -30,8 +29,6 @@ PAGE = "report.html"
 
 EVALUATIONS = "evaluation"
 """Folder of a workdir in which every folder with a `metrics.json` is an evaluation."""
-
-_MODELS = {"resnet50v2": "ResNet50V2-U-Net", "resnet50": "ResNet50-U-Net", "none": "Plain U-Net"}
 
 _DASH = "\N{EN DASH}"
 
@@ -84,8 +81,8 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
     sections = [_evaluation(folder, f"e{i}", run, best_step) for i, folder in enumerate(evaluations, 1)]
     context = {
         "run": run,
-        "workdir": Path(place.shown(workdir)),
-        "command": f"python -m jaxseg.evaluate --workdir {shlex.quote(place.shown(workdir))}",
+        "workdir": Path(place.display_name(workdir)),
+        "command": f"python -m jaxseg.evaluate --workdir {shlex.quote(place.display_name(workdir))}",
         "model": _model_name(run),
         "summary": summary,
         "history": history,
@@ -94,20 +91,14 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
         "evaluations": [section for section in sections if section["metrics"]],
         "scores": SCORES,
     }
-    return _environment().get_template(PAGE).render(context)
+    return _templates().get_template(PAGE).render(context)
 
 
 @functools.cache
-def _environment() -> Environment:
-    """Returns the template engine: it escapes every value, and a missing value is empty at any depth."""
-    environment = Environment(
-        loader=PackageLoader("jaxseg.report"),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+def _templates() -> Environment:
+    """Returns the template engine with the filters of this page."""
+    result = html.environment().overlay()
+    result.filters = result.filters | {
         "score": _score,
         "interval": _interval,
         "thousands": lambda value: f"{value:,}" if isinstance(value, int) else _DASH,
@@ -116,7 +107,7 @@ def _environment() -> Environment:
         "duration": duration,
         "scale_start": _scale_start,
     }
-    return environment
+    return result
 
 
 def _evaluation(folder: Path, ids: str, run: Mapping[str, Any], best_step: int | None) -> dict[str, Any]:
@@ -158,15 +149,13 @@ def _cases(folder: Path) -> dict[str, list[dict[str, Any]]]:
         picture = folder / PICTURES / Path(case["image"]).name
         doubt = folder / PICTURES / Path(case.get("uncertainty", "none")).name
         if picture.is_file():
-            uris = {"uri": _data_uri(picture), "uncertainty_uri": _data_uri(doubt) if doubt.is_file() else ""}
+            uris = {"uri": html.jpeg_uri(picture.read_bytes()), "uncertainty_uri": ""}
+            if doubt.is_file():
+                uris["uncertainty_uri"] = html.jpeg_uri(doubt.read_bytes())
             result.setdefault(case["kind"], []).append({**case, **uris})
     if "best" in result:
         result["best"].reverse()  # best first, as worst first among the worst
     return result
-
-
-def _data_uri(picture: Path) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _prediction(metrics: Mapping[str, Any]) -> list[str]:
@@ -241,7 +230,8 @@ def _as_text(value: Any) -> str:
 
 def _model_name(run: Mapping[str, Any]) -> str:
     encoder = run.get("config", {}).get("model", {}).get("encoder")
-    return _MODELS.get(encoder, str(encoder or "Unknown model"))
+    title = network_title(encoder) if encoder else "unknown model"
+    return title[0].upper() + title[1:]
 
 
 def _data_name(name: Any) -> str:

@@ -220,7 +220,7 @@ class Checkpoints:
           RunError: the checkpoint cannot be read.
         """
         progress, _ = self._newest(self._read_progress)
-        best = progress and progress.best_step
+        best = progress.best_step if progress else None
         if best is None:
             raise UserError(f"{self.folder}: holds no checkpoint yet; let python -m jaxseg.train finish an epoch")
         with self._damage_explained(best):

@@ -35,7 +35,7 @@ def warn_of_looks(
         for part, listed, known in zip(parts, entries, seen, strict=True)
     ]
     album.save()
-    # Of images that are the same, not only alike, another line tells.
+    # Identical images are left to another line, which counts them.
     pairs = [
         (entries[0][i].name, entries[1][j].name)
         for i, j in near_copies(*looks)

@@ -104,7 +104,7 @@ def _tellers(entries: Iterable[Entry]) -> set[str]:
 
 
 def read(workdir: Path) -> ImageList | None:
-    """Returns the list of a run or of a packed model, or None where it has none, as of releases before 0.2.
+    """Returns the list of a run or of a packed model, or None where an older release wrote none.
 
     Raises:
       UserError: the file is damaged, or of a newer jaxseg.
@@ -310,8 +310,7 @@ def _share_nothing(first: str | None, second: str) -> bool:
     """Tells whether two data sets are known ones of different origins; folders may hold anything."""
     if first not in DATA_SETS or second not in DATA_SETS:
         return False
-    origins = [name if name in ("ph2", "synthetic") else "isic" for name in (first, second)]
-    return origins[0] != origins[1]
+    return DATA_SETS[first].origin != DATA_SETS[second].origin
 
 
 def entries(examples: Examples, known: Iterable[Identity] = (), **how: Any) -> tuple[Entry, ...]:

@@ -327,7 +327,7 @@ def open_split(workdir: Path, config: Config, data_config: DataConfig, split: st
     if data_config.groups == config.data.groups:
         data_config = without_lost_groups(workdir, data_config)
     name = data.resolve_name(data_config)
-    stored = read(workdir) if split in ("train", "validation") and (name, split) != ("isic2016", "train") else None
+    stored = read(workdir) if data.is_part_of_run(name, split) else None
     if stored is None or split not in data.splits_of(name):
         return data.open_split(data_config, split)
     train, validation = data.training_splits(data_config)

@@ -144,5 +144,5 @@ def in_little_memory(step: Callable[..., Any], devices: tuple[jax.Device, ...]) 
     # Several processes hand `pmap` their own shares of a batch, which `jit` would take for whole arrays.
     if devices[0].platform != "cpu" or jax.process_count() > 1:
         return step
-    # A function of its own: of what `pmap` returns, `jit` would take over the attribute `lower`, which has no options.
+    # The lambda hides the attribute `lower` of pmap's result: `jit` would call it, and it takes no options.
     return jax.jit(lambda *args: step(*args), donate_argnums=0, compiler_options=dict(LITTLE_MEMORY))

@@ -39,7 +39,7 @@ def resident_bytes() -> int | None:
 def available_bytes() -> int | None:
     """Returns the memory that the process could still take; None where the system does not tell.
 
-    That of the machine, or of the control group (a container, or a service) with the least left if that is less.
+    This is the minimum over the machine and all control groups (a container, or a service) that the process is in.
     """
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

@@ -17,7 +17,7 @@ from jaxseg.runs.splits import RunSplits, open_splits
 from jaxseg.system import lock
 from jaxseg.system.processes import Peers
 from jaxseg.training.hooks import Hook
-from jaxseg.training.writers import ImageList, all_writers, visible_log
+from jaxseg.training.writers import ImageListWriter, all_writers, visible_log
 
 log = logging.getLogger("jaxseg.train")
 
@@ -50,7 +50,7 @@ class RunFolder(Protocol):
           target: `jax.ShapeDtypeStruct`s of "params" and "batch_stats", with shardings.
         """
 
-    def writers(self, images: ImageList) -> Sequence[Hook]:
+    def writers(self, images: ImageListWriter) -> Sequence[Hook]:
         """Returns the hooks that log and write files, the given one first."""
 
 
@@ -99,7 +99,7 @@ class OwnedFolder:
         """
         return parent.read_parent(config.model.init_from, target) if config.model.init_from else None
 
-    def writers(self, images: ImageList) -> Sequence[Hook]:
+    def writers(self, images: ImageListWriter) -> Sequence[Hook]:
         """Returns one of each writer."""
         return [images, *all_writers()]
 
@@ -135,7 +135,7 @@ class NoFolder:
           target: `jax.ShapeDtypeStruct`s of "params" and "batch_stats", with shardings.
         """
 
-    def writers(self, images: ImageList) -> Sequence[Hook]:
+    def writers(self, images: ImageListWriter) -> Sequence[Hook]:
         """Returns no writers."""
         del images
         return ()

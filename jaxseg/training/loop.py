@@ -30,7 +30,7 @@ from jaxseg.training import apart
 from jaxseg.training.folder import run_folder
 from jaxseg.training.hooks import Hook, Hooks, Tidying, started
 from jaxseg.training.run import Run, epoch_steps, summarize
-from jaxseg.training.writers import ImageList
+from jaxseg.training.writers import ImageListWriter
 
 log = logging.getLogger("jaxseg.train")
 
@@ -125,7 +125,7 @@ def train_and_evaluate(
             parent = folder.parent(config, state_target(config, steps).variables) if is_new else None
             record, seen = (parent.record, parent.seen) if parent else (None, None)
             run = Run(config, workdir, train_set, validation_set, peers.devices(steps.devices), record)
-            listed = ImageList(images, job.train, job.validation, job.stop if peers.count == 1 else None, seen)
+            listed = ImageListWriter(images, job.train, job.validation, job.stop if peers.count == 1 else None, seen)
             return train_job(job, run, init_key, [*folder.writers(listed), Tidying(), *hooks], parent)
 
 
@@ -178,7 +178,7 @@ def start_or_resume(job: Job, key: jax.Array, parent: Parent | None = None) -> t
     # Order of initialisation: 1. this run's own latest checkpoint, 2. all weights of another run, 3. given encoder
     # weights, 4. random weights.
     state, progress = job.checkpoints.resume(state_target(job.config, job.steps)) or (None, None)
-    values = job.peers.json_from_first(progress and progress.to_json())
+    values = job.peers.json_from_first(progress.to_json() if progress else None)
     progress = Progress.from_json(values) if values else Progress()
     model, encoder_weights = job.config.model, None
     if not values and not model.init_from:
@@ -368,6 +368,8 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
     Raises:
       RunError: the loss is not finite.
     """
+    if job.stop.requested():  # before the step is compiled, which takes long for a large network
+        return None
     devices, images = len(job.steps.devices) * job.peers.count, len(job.validation)
     batch_size = divisible(min(job.config.train.batch_size, images), devices)
     batches = pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size, shard=job.shard)

@@ -15,6 +15,7 @@ from tensorboardX.summary import scalar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from jaxseg.config import network_title
 from jaxseg.data.identity import Interrupted
 from jaxseg.data.pipeline import ResizedExamples
 from jaxseg.report import curves
@@ -40,7 +41,7 @@ def all_writers() -> list[Hook]:
     return [ConfigFile(), HistoryFile(), TensorBoard(), Curves(), SummaryAndPage(), LogLines(), ProgressBar()]
 
 
-class ImageList(Hook):
+class ImageListWriter(Hook):
     """Writes `images.json` at the first start.
 
     Args:
@@ -200,7 +201,7 @@ class LogLines(Hook):
         )
         log.info(
             "model %s, %s, loss %s, %d px, batch %d, %s",
-            "plain U-Net" if config.model.encoder == "none" else f"{config.model.encoder}-U-Net",
+            network_title(config.model.encoder),
             f"from {start}" if (start := config.model.init_from) else f"pretrained {config.model.pretrained}",
             config.loss.name,
             config.data.image_size,

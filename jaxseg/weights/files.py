@@ -22,7 +22,7 @@ from jaxseg.system.files import replacing
 from jaxseg.weights import keras_hdf5
 from jaxseg.weights.keras_hdf5 import MAX_TENSORS
 from jaxseg.weights.published import published_as
-from jaxseg.weights.tensors import Tensor, Variables, _collect, expected_tensors
+from jaxseg.weights.tensors import Tensor, Variables, collect, expected_tensors
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def load_keras(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variable
         keras_hdf5.probe(path)
     try:
         with h5py.File(path, "r") as file:
-            return _collect(keras_hdf5.tensors(file, path, layers), expected, path, encoder)
+            return collect(keras_hdf5.tensors(file, path, layers), expected, path, encoder)
     except UserError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -90,7 +90,7 @@ def load_ported(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variabl
         raise
     except Exception as error:  # a damaged file makes numpy raise half a dozen kinds, TokenError among them
         raise UserError(f"{path}: damaged, or not a ported weight file ({_first_line(error)})") from error
-    return _collect(found, expected, path, encoder)
+    return collect(found, expected, path, encoder)
 
 
 def load_file(path: str | os.PathLike, encoder: str = "resnet50v2") -> Variables:

@@ -124,8 +124,8 @@ def _with_layer_names(groups: _Groups, layers: Layers) -> _Groups:
     names = {"dense": "predictions"}  # the classifier head
     for end, prefix in (("conv", "conv2d"), ("bn", "batch_normalization")):
         # Shorter first puts conv2d before conv2d_1, and conv2d_9 before conv2d_10.
-        mine = sorted((g for g in groups if re.fullmatch(rf"{prefix}(_\d+)?", g)), key=lambda g: (len(g), g))
-        names |= dict(zip(mine, (layer for layer in layers if layer.endswith(end)), strict=False))
+        numbered = sorted((g for g in groups if re.fullmatch(rf"{prefix}(_\d+)?", g)), key=lambda g: (len(g), g))
+        names |= dict(zip(numbered, (layer for layer in layers if layer.endswith(end)), strict=False))
     return {names.get(group, group): variables for group, variables in groups.items()}
 
 

@@ -43,7 +43,7 @@ def load_pretrained(name: str, encoder: str) -> Variables | None:
 def _imagenet_file(encoder: str) -> Path:
     """Returns Keras' ImageNet file, from its cache if it is there and whole, else downloaded."""
     folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
-    files = {file: md5 for md5, (of, file) in PUBLISHED.items() if of == encoder}
+    files = {file: md5 for md5, (owner, file) in PUBLISHED.items() if owner == encoder}
     if not files:
         raise UserError(f"model.pretrained = imagenet: there are no published weights for the encoder {encoder!r}")
     for file, md5 in files.items():

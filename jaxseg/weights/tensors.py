@@ -117,7 +117,7 @@ def check(variables: Mapping[str, Any], encoder: str, source: Path) -> Variables
         for layer, values in layers.items()
         for name, value in values.items()
     }
-    return _collect(found, {t.flax_key: t for t in expected_tensors(encoder)}, source, encoder)
+    return collect(found, {t.flax_key: t for t in expected_tensors(encoder)}, source, encoder)
 
 
 def _place(layer: str) -> tuple[str, int]:
@@ -126,7 +126,7 @@ def _place(layer: str) -> tuple[str, int]:
     return unit, _ORDER_IN_UNIT.index(rest)
 
 
-def _collect(found: Mapping[str, Any], expected: Mapping[str, Tensor], path: Path, encoder: str) -> Variables:
+def collect(found: Mapping[str, Any], expected: Mapping[str, Tensor], path: Path, encoder: str) -> Variables:
     """Checks the tensors found against those expected, and nests them.
 
     Args:

@@ -203,7 +203,7 @@ def test_the_best_weights_are_restored(tiny, tmp_path):
     run = tmp_path / "run"
     state, summary = train.train_and_evaluate(tiny.updated({"optim.learning_rate": 0.5, "train.epochs": 4}), run)
     losses = [line["val_loss"] for line in history(run)]
-    assert summary["best_epoch"] == 1 + int(np.argmin(losses))
+    assert summary["best_epoch"] == 1 + int(np.argmin(losses)) < 4
     assert int(state.step) == 3 * summary["best_epoch"]
     assert Segmenter.load(run).step == int(state.step)
 

@@ -27,7 +27,8 @@ from experiments.paper.models import RECIPES
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, load_maps, say
+from experiments.paper.study import Study, load_maps
+from experiments.shared.console import say
 from experiments.shared.origin import JSON
 from jaxseg.config import Config
 from jaxseg.inference.masks import THRESHOLD

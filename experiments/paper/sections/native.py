@@ -20,7 +20,8 @@ from experiments.paper.measured import of_runs
 from experiments.paper.models import BARE, FINAL, FULL, UNET
 from experiments.paper.rows import Row
 from experiments.paper.sections import encoders
-from experiments.paper.study import Study, say
+from experiments.paper.study import Study
+from experiments.shared.console import say
 from experiments.shared.origin import JSON
 from jaxseg import data
 from jaxseg.evaluation.records import Scored, score_tables

@@ -22,7 +22,8 @@ from experiments.paper.plots import grid
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, mean_sd
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, say
+from experiments.paper.study import Study
+from experiments.shared.console import say
 from experiments.shared.origin import JSON
 from jaxseg.augment.artefacts import ARTEFACTS, corrupt
 

@@ -16,7 +16,8 @@ from experiments.paper.command import main
 from experiments.paper.models import FULL
 from experiments.paper.rows import Row
 from experiments.paper.stacked import train_together
-from experiments.paper.study import Study, say
+from experiments.paper.study import Study
+from experiments.shared.console import say
 from experiments.shared.origin import JSON
 from experiments.shared.tables import shown, spread
 from jaxseg.system.files import write_json

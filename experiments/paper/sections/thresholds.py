@@ -23,7 +23,8 @@ from experiments.paper.sections.drawn import drawn_images
 from experiments.paper.sections.generalise import cut, with_best_threshold
 from experiments.paper.sections.robustness import spoiler
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, say
+from experiments.paper.study import Study
+from experiments.shared.console import say
 from experiments.shared.origin import JSON
 from jaxseg.augment.artefacts import ARTEFACTS
 from jaxseg.inference.masks import THRESHOLD, Prediction

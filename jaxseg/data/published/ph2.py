@@ -118,7 +118,7 @@ def _cells(line: str) -> list[str]:
 
 def _diagnoses(files: Files, source: str) -> dict[str, str]:
     pattern = r"(?P<name>PH2_dataset)\.txt"
-    # Beside the source it lies if that is the folder of the images.
+    # The table lies beside the folder of the images, which may itself be the source.
     beside = Path(source).expanduser().resolve().parent / "PH2_dataset.txt"
     tables = list(find(files, pattern).values())
     if not tables and beside.is_file():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxseg.config import PRESETS, Config, DataConfig, preset, settings_file
 from jaxseg.config.near_misses import nearest_flag
-from jaxseg.errors import RunError, UserError
+from jaxseg.errors import RunError, UserError, printable
 from jaxseg.pretrained.place import NAME
 
 if TYPE_CHECKING:
@@ -65,17 +65,20 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {printable_line(message)}\n")
 
 
-def printable_line(message: str, limit: int = 800) -> str:
+_LONGEST_LINE = 800
+"""Characters of a message that are printed, about."""
+
+
+def printable_line(message: str) -> str:
     """Returns a message as one line without control characters, which names and contents of files may hold.
 
     A message that is too long loses its middle: its beginning says what was wrong, its end what to do.
 
     Args:
       message: any text.
-      limit: most characters to keep, about.
     """
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))
-    return text if len(text) <= limit else f"{text[: limit // 2]} … {text[-limit // 2 :]}"
+    text, half = printable(" ".join(message.split())), _LONGEST_LINE // 2
+    return text if len(text) <= _LONGEST_LINE else f"{text[:half]} … {text[-half:]}"
 
 
 def _dashed(argument: str) -> str:
@@ -278,6 +281,20 @@ def _whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
+def whole_number_from_0(text: str) -> int:
+    """Reads the value of a flag that counts something.
+
+    Args:
+      text: as it was typed.
+
+    Raises:
+      argparse.ArgumentTypeError: it is no whole number, or below 0.
+    """
+    if (number := _whole_number(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be at least 0")
+    return number
+
+
 def _positive_number(text: str) -> int:
     if (number := _whole_number(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be at least 1")
@@ -362,6 +379,10 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
             raise
         message = f"{error.filename}: {error.strerror}; mend that, or give another path"
         code = 2 if error.errno in _REFUSED else 1
+    except UnicodeEncodeError as error:
+        if not any("\udc80" <= c <= "\udcff" for c in error.object):  # how Python holds bytes that are no UTF-8
+            raise
+        message, code = f"{error.object}: a name that is not UTF-8; rename the file or folder", 2
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):  # XLA's name for it
             raise

@@ -42,6 +42,15 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def printable(text: str) -> str:
+    """Returns a text without control characters and bytes that are no UTF-8, which names of files may hold.
+
+    Args:
+      text: any text.
+    """
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def shown(value: Any) -> str:
     """Returns a value of any kind as short text for an error message."""
     if isinstance(value, int) and abs(value) >= 10**30:

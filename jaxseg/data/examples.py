@@ -20,6 +20,10 @@ class Example(NamedTuple):
     mask: np.ndarray
 
 
+_BY_INDEX = ("load", "load_mask", "read_image", "stamp", "lesion_colour")
+"""Fields of `Examples` that are functions of an image's index."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """A split of a data set.
@@ -39,6 +43,8 @@ class Examples:
       read_image: returns the encoded image at an index, as it is stored; None where no file holds it.
       stamp: returns a short text that changes whenever the stored image or mask at an index does, without reading
         them; None where nothing tells.
+      lesion_colour: returns the colour that the lesion has in the mask's file at an index, (red, green, blue) in
+        [0, 255], or None for a mask without lesion; None where masks are no pictures of their own.
     """
 
     dataset: str
@@ -52,6 +58,7 @@ class Examples:
     few: bool = False
     read_image: Callable[[int], bytes] | None = None
     stamp: Callable[[int], str] | None = None
+    lesion_colour: Callable[[int], tuple[int, int, int] | None] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,17 +71,18 @@ class Examples:
           split: name of the part.
         """
         picked = [int(i) for i in indices]
-        load_mask, read_image, stamp = self.load_mask, self.read_image, self.stamp
+
+        def of_part(attribute: str) -> Callable[[int], Any] | None:
+            function = getattr(self, attribute)
+            return (lambda i: function(picked[i])) if function else None
+
         return dataclasses.replace(
             self,
             split=split,
             names=tuple(self.names[i] for i in picked),
             groups=tuple(self.groups[i] for i in picked),
-            load=lambda i: self.load(picked[i]),
             kept_together=tuple(self.kept_together[i] for i in picked) if self.kept_together else (),
-            load_mask=(lambda i: load_mask(picked[i])) if load_mask else None,
-            read_image=(lambda i: read_image(picked[i])) if read_image else None,
-            stamp=(lambda i: stamp(picked[i])) if stamp else None,
+            **{attribute: of_part(attribute) for attribute in _BY_INDEX},
         )
 
     def followed_by(self, other: "Examples", split: str) -> "Examples":
@@ -97,7 +105,7 @@ class Examples:
             names=self.names + other.names,
             groups=self.groups + other.groups,
             kept_together=self.kept_together + other.kept_together,
-            **{attribute: either(attribute) for attribute in ("load", "load_mask", "read_image", "stamp")},
+            **{attribute: either(attribute) for attribute in _BY_INDEX},
         )
 
     def shared_with(self, other: "Examples") -> set[str]:

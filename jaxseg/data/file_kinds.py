@@ -1,5 +1,8 @@
 """Files that hold more than one picture, or a kind of pixels that Pillow opens but reads otherwise than it is meant."""
 
+import os
+import struct
+
 from PIL import Image
 
 _MANY = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
@@ -9,6 +12,10 @@ _BITS, _MEANING, _PLANES = 258, 262, 284
 """Tags of TIFF: bits per value, what the values mean, and whether each channel lies by itself."""
 
 _WHITE_IS_ZERO, _SEPARATE = 0, 2
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_METADATA = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+"""Chunks of PNG that may hold an orientation."""
 
 
 def misread(image: Image.Image) -> str:
@@ -23,6 +30,29 @@ def misread(image: Image.Image) -> str:
     if tags.get(_PLANES) == _SEPARATE and max(tags.get(_BITS, (8,))) > 8:
         return "more than 8 bits for each colour, and each colour by itself (planar); save it with interleaved colours"
     return ""
+
+
+def has_late_metadata(image: Image.Image) -> bool:
+    """Tells whether a PNG file holds metadata behind its pixels, which Pillow reads only when it decodes them.
+
+    Args:
+      image: as `Image.open` returns it.
+    """
+    if image.format != "PNG":
+        return False
+    file = image.fp
+    place, pixels = file.tell(), False
+    file.seek(len(_PNG_SIGNATURE))
+    try:
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if pixels and kind in _PNG_METADATA:
+                return True
+            pixels |= kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)  # its content and checksum
+    finally:
+        file.seek(place)
+    return False
 
 
 def pictures_in(image: Image.Image) -> int:

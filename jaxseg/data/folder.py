@@ -18,10 +18,10 @@ from jaxseg.data import outlines
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.groups import read_groups
 from jaxseg.data.identity import read_file, stamp_of
-from jaxseg.data.images import Header, decode_image, decode_mask, header_of, turn_mask
+from jaxseg.data.images import Header, decode_image, decode_mask, header_of, lesion_colour, turn_mask
 from jaxseg.data.listing import list_images, named, refuse_empty
 from jaxseg.data.masks import MaskRule
-from jaxseg.data.outlines import Outlines
+from jaxseg.data.outlines import OutlineFile, Outlines
 from jaxseg.errors import UserError
 
 MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask", "_contour")
@@ -29,6 +29,12 @@ MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask", "_contour")
 
 SIDES = ("train", "validation")
 """Folders that a data set folder may hold instead of images/ and masks/, each with images/ and masks/ of its own."""
+
+ALSO = {"images": (), "masks": (outlines.SUFFIX,)}
+"""Endings of the files that each of the two folders may hold besides pictures."""
+
+_SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names of subfolders by which other tools tell splits."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +101,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
             files |= {f"{side}/{name}": pair for name, pair in _pairs_in(root / side).items()}
     else:
         files = _pairs_in(root)
+        _tell_of_subfolders(root)
     if split != "validation":  # told once, not of each side
         _tell_of_other_folders(root)
     pairs = _oriented(files.values(), config.mask_orientation)
@@ -119,6 +126,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         kept_together=read_groups(config.groups, names) if config.groups else (),
         load_mask=load_mask,
         read_image=lambda index: read_file(pairs[index].image),
+        lesion_colour=lambda index: None if pairs[index].outlines else lesion_colour(pairs[index].mask),
         stamp=lambda index: f"{stamp_of((pairs[index].image, pairs[index].mask))}; {rule}; {pairs[index].orientation}",
     )
 
@@ -142,6 +150,19 @@ def _tell_of_other_folders(root: Path) -> None:
         )
 
 
+def _tell_of_subfolders(root: Path) -> None:
+    """Warns where images/ is divided as other tools divide it: the parts, such as test images, are no split here."""
+    parts = sorted(path.name for path in (root / "images").iterdir() if path.is_dir() and path.name in _SPLIT_NAMES)
+    if parts:
+        _log.warning(
+            "%s: images/%s %s no split of its own here: all of images/ is trained on and validated on; for your own "
+            "split make train/ and validation/, with images/ and masks/ in each, and keep test images elsewhere",
+            root,
+            "/, images/".join(parts) + "/",
+            "are" if len(parts) > 1 else "is",
+        )
+
+
 def _files_in(root: Path, part: str) -> tuple[Path, ...]:
     """Returns the image files in images/ or masks/, and logs what is left out."""
     folder = root / part
@@ -150,7 +171,7 @@ def _files_in(root: Path, part: str) -> tuple[Path, ...]:
             f"{root}: has no folder {part}/ in it; a data set folder holds images/ and masks/, or train/ and "
             f"validation/ with images/ and masks/ in each{_parent_of(root)}"
         )
-    listing = list_images(folder, also=() if part == "images" else (outlines.SUFFIX,))
+    listing = list_images(folder, also=ALSO[part])
     if lost := [path for path in listing.images if not path.exists()]:
         raise UserError(f"{lost[0]}: a link to a file that is not there; mend it, or take it out")
     if part == "images":
@@ -210,19 +231,42 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path) -> dic
 
 
 def _masks_in(files: Iterable[Path], folder: Path) -> Iterator[tuple[str, Path, Outlines | None]]:
-    """Yields what each mask is called, its file, and the outlines in it, in the order of the files."""
+    """Yields what each mask is called, its file, and the outlines in it, pictures first."""
+    drawings = []
     for path in files:
         if path.suffix.lower() != outlines.SUFFIX:
             yield _name(path, folder), path, None
             continue
         try:
-            found = outlines.read_outlines(path)
+            drawings.append(outlines.open_outlines(path))
         except outlines.NoOutlinesError as error:
             _log.warning("left out: %s", error)
-            continue
-        for image, drawn in found.items():
+    label = _label_of_lesions(drawings, folder)
+    for drawing in drawings:
+        path = drawing.path
+        for image, drawn in drawing.outlines(label).items():
             # labelme's file is named like its image, COCO's names its images.
             yield unicodedata.normalize("NFC", _without_ending(image)) if image else _name(path, folder), path, drawn
+
+
+def _label_of_lesions(drawings: Sequence[OutlineFile], folder: Path) -> str:
+    """Returns the label that means lesion in all files; "" where each file's only label does. Warns if they differ."""
+    files: dict[str, list[str]] = {}
+    for drawing in drawings:
+        for label in sorted(drawing.labels):
+            files.setdefault(label, []).append(drawing.path.name)
+    has_lesion = outlines.LESION in files
+    others = {label: found for label, found in files.items() if label != outlines.LESION}
+    if others and len(files) > 1:
+        _log.warning(
+            "%s: the outlines have the labels %s; %s",
+            folder,
+            ", ".join(f"{label!r} ({named(found)})" for label, found in files.items()),
+            f"only {outlines.LESION!r} is taken for lesion"
+            if has_lesion
+            else f"a file's only label is taken for lesion, whatever it is; call lesions {outlines.LESION!r}",
+        )
+    return outlines.LESION if has_lesion else ""
 
 
 def _without_ending(name: str) -> str:

@@ -49,7 +49,12 @@ def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
     known = {name: name for name in names}
     groups: dict[str, str] = {}
     strangers: list[str] = []
-    rows = _rows(text)
+    try:
+        rows = _rows(text)
+    except csv.Error as error:
+        raise UserError(
+            f"{called}: cannot be read as CSV ({error}); look for a quotation mark without its pair"
+        ) from None
     image_column, group_column, has_header = _columns(rows, known, called)
     start = next((line for line, row in enumerate(rows) if any(row)), 0) + has_header
     for line, row in enumerate(rows[start:], 1 + start):
@@ -113,14 +118,13 @@ def check_apart(train: Mapping[str, str], validation: Mapping[str, str], called:
     Raises:
       UserError: a group has images on both sides.
     """
-    sides = set(train.values()) & set(validation.values())
-    if sides:
-        shared = sorted(sides)
-        one = next(name for name, group in train.items() if group == shared[0])
-        other = next(name for name, group in validation.items() if group == shared[0])
+    # The two sides are read one by one, so that a group may be spelt otherwise on the other side.
+    of_train, of_validation = ({_key(group): name for name, group in side.items()} for side in (train, validation))
+    if shared := sorted(of_train.keys() & of_validation.keys()):
+        first, second = of_train[shared[0]], of_validation[shared[0]]
         raise UserError(
-            f"{called}: {len(shared)} groups have images in training and in validation, as {shared[0]} ({one} and "
-            f"{other}); move those images to one side, or let --data.folds 5 split by groups"
+            f"{called}: {len(shared)} groups have images in training and in validation, as {train[first]} ({first} and "
+            f"{second}); move those images to one side, or let --data.folds 5 split by groups"
         )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxseg.data.depth import DARKEST, DEEP_MODES, deep_colour, has_deep_colour, to_uint8
-from jaxseg.data.file_kinds import misread, pictures_in
+from jaxseg.data.file_kinds import has_late_metadata, misread, pictures_in
 from jaxseg.data.listing import HAS_HEIF
-from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, opaque_part
+from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, most_frequent, on_background, opaque_part
 from jaxseg.errors import UserError
 
 MAX_PIXELS = 89_000_000
@@ -46,6 +46,12 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What each EXIF orientation asks for, as in `ImageOps.exif_transpose`."""
+
+_TURNED_BACK = {6: 8, 8: 6}
+"""Orientations whose turn is undone by that of another one; every other turn undoes itself."""
+
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+"""Tags of the stored size."""
 
 _FORMATS = ["AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"]
 """Formats that are tried, by content: those of photographs, not those for which Pillow starts other programs."""
@@ -100,6 +106,10 @@ def decode_pillow(image: Image.Image, name: str = "image") -> np.ndarray:
     """
     try:
         reason = misread(image)
+        lies_on_its_side = image.format == "TIFF" and _orientation_of(image) in _SIDEWAYS
+        if not reason and lies_on_its_side and not has_deep_colour(image):  # see `_opened`
+            with _second(image) as again:
+                return np.asarray(_to_rgb(again))
         if not reason and has_deep_colour(image):  # as it is until Pillow decodes it, and loses the low bytes
             # Not the image itself: it would be decoded, and another call could not tell its depth any more.
             with _second(image) as first, _second(image) as again:
@@ -169,13 +179,38 @@ def decode_mask(
         lossy = image.format in ("JPEG", "JPEG2000", "WEBP")
         if orientation is None:
             image = ImageOps.exif_transpose(image)
-        elif orientation in _TURNS:
-            image = image.transpose(_TURNS[orientation])
+        else:
+            own = _orientation_of(image) if image.format == "TIFF" else 1
+            for turn in (_TURNED_BACK.get(own, own), orientation):  # Pillow has turned a TIFF file by its own
+                image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
         try:
-            values, labels = _mask_values(image)
+            values, labels = _mask_values(image, rule)
             return rule.of(values, labels, lossy=lossy).astype(np.uint8)[..., None]
         except UnclearMaskError as error:
             raise UserError(f"{_called(source, name)}: {error}") from None
+
+
+def lesion_colour(source: bytes | Path, name: str = "") -> tuple[int, int, int] | None:
+    """Returns the most frequent colour of what `decode_mask` takes for lesion, red, green and blue in [0, 255].
+
+    Grey levels are told as if white were the highest of the file's range; None for a mask without lesion.
+
+    Args:
+      source: the file's content, or its path.
+      name: what to call the mask in an error message; default: its path.
+
+    Raises:
+      UserError: as for `decode_mask`.
+    """
+    with _opened(source, name) as image:
+        try:
+            values, labels = _mask_values(image, BRIGHT)
+            lesion = BRIGHT.of(values, labels)
+        except UnclearMaskError as error:
+            raise UserError(f"{_called(source, name)}: {error}") from None
+        if image.has_transparency_data:  # the colour below the opacity
+            values = np.asarray(image.convert("RGB"))
+        return most_frequent(values, lesion)
 
 
 def turn_mask(mask: np.ndarray, orientation: int) -> np.ndarray:
@@ -234,12 +269,22 @@ def header_of(source: bytes | Path, name: str = "") -> Header:
       UserError: not an image, empty or too large; a truncated file goes unnoticed.
     """
     with _opened(source, name) as image:
-        # Asking for the orientation costs as much as opening: ask only where there may be one.
-        has_metadata = any(key in image.info for key in _ORIENTED_BY)
-        orientation = image.getexif().get(_ORIENTATION) if has_metadata else 1
-        orientation = orientation if orientation in range(1, 9) else 1
+        stored = (image.height, image.width)
+        if image.format == "TIFF":  # Pillow tells the size after turning
+            stored = (image.tag_v2[_TIFF_HEIGHT], image.tag_v2[_TIFF_WIDTH])
+        orientation = _orientation_of(image)
         ending = _ENDINGS.get(image.format, f".{image.format.lower()}")
-        return Header((image.height, image.width), orientation, pictures_in(image), ending)
+        return Header(stored, orientation, pictures_in(image), ending)
+
+
+def _orientation_of(image: Image.Image) -> int:
+    """Returns the orientation in an image's metadata, 1 to 8; 1 where there is none. Ask before it is decoded."""
+    # Reading the metadata costs as much as opening: it is done only where there may be an orientation.
+    tags = getattr(image, "tag_v2", ())
+    if _ORIENTATION in tags or any(key in image.info for key in _ORIENTED_BY) or has_late_metadata(image):
+        orientation = image.getexif().get(_ORIENTATION)
+        return orientation if orientation in _TURNS else 1
+    return 1
 
 
 def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:
@@ -295,10 +340,12 @@ def _opened(source: bytes | Path, name: str) -> Iterator[Image.Image]:
     """Opens an image, and turns what Pillow raises while it is decoded in the block into one-line errors."""
     called = _called(source, name)
     try:
-        data = source if isinstance(source, bytes) else _read_or_path(source)
-        if not data:
-            raise UserError(f"{called}: the file is empty; fetch it again or leave it out")
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_FORMATS) as image:
+        # A stream and not the path: by path, Pillow 13 maps an uncompressed TIFF file that lies on its side into memory
+        # with width and height swapped.
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            if not stream.seek(0, io.SEEK_END):
+                raise UserError(f"{called}: the file is empty; fetch it again or leave it out")
+            image = Image.open(stream, formats=_FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             if reason := misread(image):
@@ -327,11 +374,6 @@ def _called(source: bytes | Path, name: str) -> str:
     return name or ("image" if isinstance(source, bytes) else str(source))
 
 
-def _read_or_path(path: Path) -> Path | bytes:
-    """Returns the path, or empty bytes if the file is empty: Pillow would call that one "cannot identify"."""
-    return path if path.stat().st_size else b""
-
-
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         # Pillow's own conversion to 8 bits clips at 255 instead of scaling.
@@ -357,11 +399,14 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return values
 
 
-def _mask_values(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+def _mask_values(image: Image.Image, rule: MaskRule) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns a mask's values in the file's own range, [H, W] or uint8 RGB [H, W, 3], and the indices of a palette."""
     labels = np.asarray(image) if image.mode == "P" else None
     if image.has_transparency_data:
-        values, is_opacity = opaque_part(np.asarray(image.convert("RGBA")))
+        pixels = np.asarray(image.convert("RGBA"))
+        if rule.lesion:
+            return on_background(pixels, rule.lesion), labels
+        values, is_opacity = opaque_part(pixels)
         return values, None if is_opacity else labels
     if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "LA"):
         image = image.convert("RGB")

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from jaxseg.errors import UserError, refuse_unreadable
+from jaxseg.errors import UserError, printable, refuse_unreadable
 
 SUFFIXES = (
     *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
@@ -72,16 +72,19 @@ class Listing:
         return named([path.relative_to(self.folder).as_posix() for path in paths])
 
 
-def named(names: Iterable[str], limit: int = 3) -> str:
+_NAMED = 3
+"""Names of a list that a message shows."""
+
+
+def named(names: Iterable[str]) -> str:
     """Returns the first names of a list for a message, as "a, b, c and 4 more".
 
     Args:
       names: the names.
-      limit: how many to show.
     """
     listed = list(names)
-    rest = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + rest
+    rest = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return printable(", ".join(listed[:_NAMED])) + rest
 
 
 def list_images(
@@ -90,8 +93,8 @@ def list_images(
     """Looks for image files in a folder and its subfolders; links to files and folders are followed.
 
     An image is known by its ending, a file without an ending by its first bytes. Left out, and told: files with another
-    ending or content, HEIC where pillow-heif is not installed, the superpixels of the ISIC challenges, what is no
-    regular file, and links that lead in a circle.
+    ending or content or a name that is not UTF-8, HEIC where pillow-heif is not installed, the superpixels of the ISIC
+    challenges, what is no regular file, and links that lead in a circle.
     Links to nowhere count as images, so that whoever opens them says so.
 
     Args:
@@ -119,13 +122,23 @@ def list_images(
         system += sum(is_system_file(name) for name in (*subfolders, *names))
         subfolders[:] = sorted(s for s in subfolders if not is_system_file(s) and not skip_folder(Path(here, s)))
         for path in (Path(here, name) for name in names if not is_system_file(name)):
-            if path.suffix.lower() not in also and (reason := why_left_out(path)):
+            if not _is_utf8(path.relative_to(folder)):
+                left_out.setdefault("with a name that is not UTF-8: rename it", []).append(path)
+            elif path.suffix.lower() not in also and (reason := why_left_out(path)):
                 left_out.setdefault(reason, []).append(path)
             else:
                 images.append(path)
     return Listing(
         folder, tuple(sorted(images)), {reason: tuple(sorted(left_out[reason])) for reason in sorted(left_out)}, system
     )
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # as of archives that were packed on old systems
+        return False
+    return True
 
 
 def is_system_file(name: str) -> bool:

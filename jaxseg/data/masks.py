@@ -7,7 +7,7 @@ the user decides (`data.mask_lesion`).
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -103,10 +103,14 @@ def chosen(values: np.ndarray, labels: np.ndarray | None, lesion: str, lossy: bo
     """
     wanted = parse_lesion(lesion)
     if len(wanted) == 3:
+        values = _in_8_bits(values)
         if values.ndim == 2:
             values = np.repeat(values[..., None], 3, axis=-1)
         return _nearest_to(values, np.array(wanted))
     grey = values if labels is None else labels
+    # One value may be named for masks of several depths: 255 for the white of a mask of 1 or 16 bits as well.
+    if 1 < wanted[1] <= 255:
+        grey = _in_8_bits(grey)
     if grey.ndim == 3:
         if (grey != grey[..., :1]).any():
             colours = ", ".join(_names_of(_common_colours(_packed(values))[0][:4]))
@@ -115,6 +119,15 @@ def chosen(values: np.ndarray, labels: np.ndarray | None, lesion: str, lossy: bo
     low, high = wanted
     spare = _NEAR / 2 if lossy and low == high else 0
     return (grey >= low - spare) & (grey <= high + spare)
+
+
+def _in_8_bits(values: np.ndarray) -> np.ndarray:
+    """Returns values of 1 bit, or of 16 bits that tell no more than 8 do, in [0, 255]; others as they are."""
+    if values.dtype == bool:
+        return values * np.uint8(255)
+    if values.dtype.kind in "ui" and values.max() > 255 and not (values % 257).any() and values.max() <= 65535:
+        return (values // 257).astype(np.uint8)
+    return values
 
 
 def _nearest_to(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -158,9 +171,15 @@ def _check_palette(values: np.ndarray, labels: np.ndarray) -> None:
         raise UnclearMaskError(f"the values {shown} have one and the same colour in the file's palette; {WAY_OUT}")
 
 
+def _full_scale(values: np.ndarray) -> float:
+    """Returns what stands for white in a mask's values: the highest of 1, 8 or 16 bits."""
+    highest = float(values.max())
+    return next((top for top in (1, 255, 65535) if highest <= top), highest)
+
+
 def _of_grey(values: np.ndarray) -> np.ndarray:
     lowest, highest = float(values.min()), float(values.max())
-    full = next((top for top in (1, 255, 65535) if highest <= top), highest)
+    full = _full_scale(values)
     # Without this check a mask of labels 0 and 2, or of 0 and 100, would silently become an image without lesion.
     if 0 < highest <= full / 2:
         raise UnclearMaskError(
@@ -300,6 +319,60 @@ def _along(colours: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.
 
 def _names_of(colours: Iterable[np.ndarray]) -> list[str]:
     return ["#" + bytes(colour.tolist()).hex() for colour in colours]
+
+
+def most_frequent(values: np.ndarray, part: np.ndarray) -> tuple[int, int, int] | None:
+    """Returns the most frequent colour within a part of a mask, in [0, 255]; None if the part is empty.
+
+    Args:
+      values: [H, W] grey in any range, or uint8 [H, W, 3] in RGB.
+      part: bool [H, W].
+    """
+    if not part.any():
+        return None
+    if values.ndim == 2:
+        grey = np.rint(values[part] * (255 / _full_scale(values))).astype(np.uint8)
+        level = int(np.bincount(grey).argmax())
+        return level, level, level
+    colours, _ = _common_colours(_packed(values[part]))
+    return tuple(colours[0].tolist())
+
+
+def kinds_of_colours(colours: Sequence[tuple[int, int, int] | None]) -> dict[str, list[int]]:
+    """Sorts masks by the colours of their lesions, which JPEG may have moved a little.
+
+    Args:
+      colours: from `most_frequent`, one for each mask.
+
+    Returns:
+      Indices of the masks by colour, as "#ff0000", the most frequent colour first; masks without lesion are left out.
+    """
+    kinds: dict[tuple[int, int, int], list[int]] = {}
+    for i, colour in enumerate(colours):
+        if colour is not None:
+            near = (kind for kind in kinds if max(abs(a - b) for a, b in zip(kind, colour, strict=True)) <= 2 * _NEAR)
+            kinds.setdefault(next(near, colour), []).append(i)
+    return {f"#{bytes(kind).hex()}": kinds[kind] for kind in sorted(kinds, key=lambda kind: -len(kinds[kind]))}
+
+
+def on_background(pixels: np.ndarray, lesion: str) -> np.ndarray:
+    """Takes the transparency out of a mask for which the user names what is lesion.
+
+    Args:
+      pixels: uint8 [H, W, 4], RGB and opacity.
+      lesion: as `parse_lesion` takes it.
+
+    Returns:
+      uint8 [H, W, 3], black where it is transparent, or white where the named colour is dark; for a named value and a
+      black mask on transparent ground, [H, W] of 0 and 255, the opaque part.
+    """
+    colour, opacity, wanted = pixels[..., :3], pixels[..., 3], parse_lesion(lesion)
+    solid = opacity > opacity.max() / 2 if opacity.min() < opacity.max() else np.ones(opacity.shape, bool)
+    if len(wanted) == 3:
+        return np.where(solid[..., None], colour, np.uint8(255 if max(wanted) <= 127 else 0))
+    if not solid.all() and colour[solid].max() <= _DARKEST:
+        return np.where(solid, np.uint8(255), np.uint8(0))
+    return np.where(solid[..., None], colour, np.uint8(0))
 
 
 def opaque_part(pixels: np.ndarray) -> tuple[np.ndarray, bool]:

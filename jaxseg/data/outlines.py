@@ -6,11 +6,12 @@ the middle of the first pixel is (0.5, 0.5). A pixel belongs to a polygon if its
 
 import base64
 import binascii
+import contextlib
 import dataclasses
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,37 +108,85 @@ class _BadFileError(Exception):
     """Raised for what a file of outlines must not hold; its text says what."""
 
 
-def read_outlines(path: Path) -> dict[str, Outlines]:
-    """Reads the outlines in a COCO or labelme file.
+@dataclasses.dataclass(frozen=True)
+class OutlineFile:
+    """A COCO or labelme file.
 
-    Where a file has several categories or labels, those of the one called "lesion" are taken; a file with one alone may
-    call it by any name.
+    Attributes:
+      path: the file.
+      values: its content.
+      labels: names of the categories or labels that it draws, and "lesion" where a COCO file declares that one.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+    labels: frozenset[str]
+
+    def outlines(self, label: str = "") -> dict[str, Outlines]:
+        """Returns what is drawn.
+
+        Args:
+          label: name of lesions; default: "lesion", or whatever the file calls the only thing that it draws.
+
+        Returns:
+          The outlines by `file_name` of the image (COCO); under "" those of the one image that labelme's file is named
+          after. An image of a COCO file without annotations has no lesion.
+
+        Raises:
+          UserError: the content is not clear.
+        """
+        with _explained(self.path):
+            if "shapes" not in self.values:
+                return _of_coco(self.values, label or _only(self.labels, "categories"))
+            return {"": _of_labelme(self.values, label or _only(self.labels, "labels"))}
+
+
+def open_outlines(path: Path) -> OutlineFile:
+    """Opens a COCO or labelme file.
 
     Args:
       path: a JSON file.
 
-    Returns:
-      The outlines by `file_name` of the image (COCO); under "" those of the one image that labelme's file is named
-      after. An image of a COCO file without annotations has no lesion.
+    Raises:
+      NoOutlinesError: the file is neither a COCO file nor one by labelme.
+      UserError: the file cannot be read.
+    """
+    with _explained(path):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise _BadFileError("holds no JSON object")
+        if "images" in values and "annotations" in values:
+            names = _categories(values)
+            drawn = {_category(annotation, names) for annotation in values["annotations"]}
+            return OutlineFile(path, values, frozenset(drawn | ({LESION} & set(names.values()))))
+        if "shapes" in values:
+            return OutlineFile(path, values, frozenset(shape["label"] for shape in _labelled(values)) - {HOLE})
+        raise NoOutlinesError(f"{path}: is neither a COCO file (images, annotations) nor one by labelme (shapes)")
+
+
+def read_outlines(path: Path) -> dict[str, Outlines]:
+    """Reads the outlines in a COCO or labelme file, as `OutlineFile.outlines` returns them.
+
+    Args:
+      path: a JSON file.
 
     Raises:
       NoOutlinesError: the file is neither a COCO file nor one by labelme.
       UserError: the file cannot be read, or its content is not clear.
     """
+    return open_outlines(path).outlines()
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what broken and strange files raise in the block into one-line errors."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise _BadFileError("holds no JSON object")
-        if "images" in values and "annotations" in values:
-            return _of_coco(values)
-        if "shapes" in values:
-            return {"": _of_labelme(values)}
-        raise NoOutlinesError(f"{path}: is neither a COCO file (images, annotations) nor one by labelme (shapes)")
+        yield
     except NoOutlinesError:
         raise
     except _BadFileError as error:
         raise UserError(f"{path}: {error}; mend it, or take it out") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, ArithmeticError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); mend it, or take it out") from error
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise UserError(
@@ -145,14 +194,23 @@ def read_outlines(path: Path) -> dict[str, Outlines]:
         ) from error
 
 
-def _of_coco(values: Mapping[str, Any]) -> dict[str, Outlines]:
-    names = {category["id"]: str(category["name"]) for category in values.get("categories", [])}
-    annotations = values["annotations"]
-    wanted = _wanted({names.get(a["category_id"], str(a["category_id"])) for a in annotations}, "categories")
+def _categories(values: Mapping[str, Any]) -> dict[Any, str]:
+    """Returns the names of a COCO file's categories by their number."""
+    return {category["id"]: str(category["name"]) for category in values.get("categories", [])}
+
+
+def _category(annotation: Mapping[str, Any], names: Mapping[Any, str]) -> str:
+    return names.get(annotation["category_id"], str(annotation["category_id"]))
+
+
+def _of_coco(values: Mapping[str, Any], label: str) -> dict[str, Outlines]:
+    names = _categories(values)
     sizes = {image["id"]: _size(image["height"], image["width"]) for image in values["images"]}
     shapes: dict[Any, list[Shape]] = {image: [] for image in sizes}
-    for annotation in annotations:
-        if names.get(annotation["category_id"], str(annotation["category_id"])) == wanted:
+    for annotation in values["annotations"]:
+        if _category(annotation, names) == label:
+            if not annotation["segmentation"] and any(annotation.get("bbox", ())):
+                raise _BadFileError("has a lesion with a box and no outline: draw it, or take the annotation out")
             shapes[annotation["image_id"]] += _coco_shapes(annotation["segmentation"], sizes[annotation["image_id"]])
     result: dict[str, Outlines] = {}
     for image in values["images"]:
@@ -163,11 +221,11 @@ def _of_coco(values: Mapping[str, Any]) -> dict[str, Outlines]:
     return result
 
 
-def _wanted(found: set[str], kind: str) -> str:
-    """Returns the one name that means lesion."""
-    if len(found) > 1 and LESION not in found:
-        raise _BadFileError(f"has the {kind} {', '.join(sorted(found))}: call that of lesions {LESION!r}")
-    return LESION if LESION in found or not found else next(iter(found))
+def _only(labels: frozenset[str], kind: str) -> str:
+    """Returns the one label of a file that means lesion."""
+    if len(labels) > 1 and LESION not in labels:
+        raise _BadFileError(f"has the {kind} {', '.join(sorted(labels))}: call that of lesions {LESION!r}")
+    return LESION if LESION in labels or not labels else next(iter(labels))
 
 
 def _coco_shapes(segmentation: Any, size: tuple[int, int]) -> list[Shape]:
@@ -202,11 +260,14 @@ def _uncompressed(text: str) -> list[int]:
     return counts
 
 
-def _of_labelme(values: Mapping[str, Any]) -> Outlines:
+def _labelled(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the shapes of a labelme file, except those that its user told it to ignore."""
+    return [shape for shape in values["shapes"] if shape["label"] != "__ignore__"]
+
+
+def _of_labelme(values: Mapping[str, Any], label: str) -> Outlines:
     size = _size(values["imageHeight"], values["imageWidth"])
-    shapes = [shape for shape in values["shapes"] if shape["label"] != "__ignore__"]
-    wanted = _wanted({shape["label"] for shape in shapes if shape["label"] != HOLE}, "labels")
-    return Outlines(size, tuple(_labelme_shape(shape) for shape in shapes if shape["label"] in (wanted, HOLE)))
+    return Outlines(size, tuple(_labelme_shape(s) for s in _labelled(values) if s["label"] in (label, HOLE)))
 
 
 def _labelme_shape(shape: Mapping[str, Any]) -> Shape:
@@ -226,7 +287,7 @@ def _labelme_shape(shape: Mapping[str, Any]) -> Shape:
         try:
             with Image.open(io.BytesIO(base64.b64decode(shape["mask"], validate=True)), formats=("PNG",)) as picture:
                 pixels = np.asarray(picture.convert("L")) > 0
-        except (binascii.Error, OSError, SyntaxError) as error:
+        except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise _BadFileError(f"has a mask that cannot be decoded ({one_line(error)})") from None
         x, y = (math.floor(value) for value in points[0])
         if x < 0 or y < 0:

@@ -16,6 +16,7 @@ from jaxseg.data.examples import Examples
 from jaxseg.data.identity import hash_pixels
 from jaxseg.data.listing import named
 from jaxseg.data.looks import contrast
+from jaxseg.data.masks import kinds_of_colours
 from jaxseg.errors import UserError
 
 SAMPLE = 256
@@ -97,12 +98,13 @@ def _is_outline(mask: np.ndarray, share: float) -> bool:
     return bool(ndimage.binary_fill_holes(small).sum() > least)
 
 
-def doubts(names: Sequence[str], facts: Sequence[MaskFacts]) -> list[str]:
+def doubts(names: Sequence[str], facts: Sequence[MaskFacts], *, decided: bool = False) -> list[str]:
     """Returns what makes a set's masks suspicious, as phrases that count and name them.
 
     Args:
       names: the images' names.
       facts: what their masks show.
+      decided: true if the user has said what is lesion: then each empty mask is told, as it may say it in another way.
     """
     found = {
         kind: [name for name, fact in zip(names, facts, strict=True) if fact.kind == kind]
@@ -110,7 +112,7 @@ def doubts(names: Sequence[str], facts: Sequence[MaskFacts]) -> list[str]:
     }
     copies = Counter(fact.digest for fact in facts if fact.digest)
     found["same"] = [name for name, fact in zip(names, facts, strict=True) if copies[fact.digest] > 1]
-    if len(found["empty"]) < max(1, _MANY_EMPTY * len(facts)):
+    if len(found["empty"]) < max(1, _MANY_EMPTY * len(facts)) and not decided:
         found["empty"] = []
     # The setting inverts all masks, the few that are sound included.
     most = 2 * len(found["corners"]) > len(facts)
@@ -150,7 +152,10 @@ def check_masks(parts: Sequence[Examples], *, for_training: bool = False, decide
         if not decided:
             _refuse_inverted(masks, picked, facts)
     names = [masks[i][0] for i in picked]
-    if phrases := doubts(names, facts):
+    phrases = doubts(names, facts, decided=decided)
+    if not decided:
+        phrases += _colours([masks[i] for i in picked])
+    if phrases:
         _log.warning(
             "%s: of %d masks looked at, %s; look at them: python -m jaxseg.inspect --data %s --out DIR",
             parts[0].dataset,
@@ -158,6 +163,17 @@ def check_masks(parts: Sequence[Examples], *, for_training: bool = False, decide
             "; ".join(phrases),
             parts[0].dataset,
         )
+
+
+def _colours(masks: Sequence[_Mask]) -> list[str]:
+    """Returns a phrase where the lesions of different masks have different colours: one may be another class."""
+    coloured = [mask for mask in masks if mask[1].lesion_colour]
+    with ThreadPoolExecutor() as pool:
+        found = kinds_of_colours(list(pool.map(lambda mask: mask[1].lesion_colour(mask[2]), coloured)))
+    if len(found) < 2:
+        return []
+    said = [f"{colour} in {len(of)} ({named(coloured[i][0] for i in of)})" for colour, of in found.items()]
+    return [f"the lesion has different colours: {', '.join(said)}; --data.mask-lesion says which one is lesion"]
 
 
 def _facts(masks: Sequence[_Mask]) -> list[MaskFacts]:

@@ -13,11 +13,11 @@ import numpy as np
 from jaxseg.config import DataConfig
 from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data.examples import Examples
-from jaxseg.data.folder import SIDES, has_own_validation
+from jaxseg.data.folder import ALSO, SIDES, has_own_validation
 from jaxseg.data.listing import list_images
 from jaxseg.data.looks import BRIGHTER, Look, look_at, near_copies
 from jaxseg.data.plausibility import MaskFacts, facts_of
-from jaxseg.errors import UserError
+from jaxseg.errors import UserError, printable
 
 _SAID = {
     "empty": "no lesion",
@@ -201,10 +201,10 @@ def left_out(config: DataConfig) -> dict[str, dict[str, list[str]]]:
     homes = [root / side for side in SIDES] if has_own_validation(config.name) else [root]
     result = {}
     for folder in (home / part for home in homes for part in ("images", "masks")):
-        listing = list_images(folder)
+        listing = list_images(folder, also=ALSO[folder.name])
         if listing.left_out:
             result[folder.relative_to(root).as_posix()] = {
-                reason: [path.relative_to(folder).as_posix() for path in paths]
+                reason: [printable(path.relative_to(folder).as_posix()) for path in paths]
                 for reason, paths in listing.left_out.items()
             }
     return result

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from jaxseg.data import Example, Examples
-from jaxseg.evaluation.folder import SHEET
+from jaxseg.evaluation.folder import KINDS, OVERLAYS, SHEET, drawn_in
 from jaxseg.evaluation.records import Scored
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.segmenter import Segmenter, resize_probability
@@ -26,8 +26,6 @@ from jaxseg.system.files import replacing, write_json
 EACH = 12
 """Number of worst, of median and of best cases that the page shows."""
 
-
-KINDS = ("worst", "median", "best")
 
 ON_SHEET = 4
 """Number of each kind that the sheet shows."""
@@ -64,13 +62,12 @@ def _of_the_sheet(picked: Mapping[str, list[int]]) -> set[int]:
 
 
 def _remove_old_pictures(out: Path) -> None:
-    """Removes the pictures of an evaluation that is replaced: they may have other names than the new ones."""
-    for pattern in (
-        f"{PICTURES}/[0-9][0-9].jpg",
-        f"{PICTURES}/[0-9][0-9]_uncertainty.jpg",
-        *(f"overlays/{kind}_*.png" for kind in KINDS),
-    ):
-        for path in out.glob(pattern):
+    """Removes the pictures of an evaluation that is replaced, which may have other names than the new ones.
+
+    In a folder that holds no evaluation, pictures of such names are the user's, and stay.
+    """
+    if (out / CASES).exists():
+        for path in drawn_in(out):
             path.unlink()
 
 
@@ -111,7 +108,7 @@ def draw_cases(
             truth = example.mask[..., 0]
             sheet.append(Case(f"{kinds[i]}: {examples.names[i]}", example.image, truth, mask, scored[i].native["dice"]))
             name = f"{kinds[i]}_{examples.names[i]}.png".replace("/", "_")
-            save_png(overlay(example.image, mask, truth), out / "overlays" / name)
+            save_png(overlay(example.image, mask, truth), out / OVERLAYS / name)
     write_json(out / CASES, {"cases": stored})
     title = f"{segmenter.config.data.name} → {examples.dataset} {examples.split}"
     overlay_sheet(sheet, out / SHEET, title, synthetic=examples.dataset == "synthetic")

@@ -10,13 +10,35 @@ from jaxseg.data import Examples
 from jaxseg.data.identity import hash_all, identify
 from jaxseg.errors import UserError
 from jaxseg.report.page import EVALUATIONS, PAGE
-from jaxseg.runs.workdir import CASES, METRICS, PER_IMAGE
+from jaxseg.runs.workdir import CASES, METRICS, PER_IMAGE, PICTURES
 from jaxseg.system.files import read_json
 
 SHEET = "cases.png"
 
+OVERLAYS = "overlays"
+"""Folder of the images on the sheet, one file each."""
+
+KINDS = ("worst", "median", "best")
+"""Kinds of cases that are drawn."""
+
 _RESULTS = (METRICS, PER_IMAGE, CASES, SHEET, PAGE)
 """Files of an evaluation that say whether a folder holds one."""
+
+_DRAWN = (
+    f"{PICTURES}/[0-9][0-9].jpg",
+    f"{PICTURES}/[0-9][0-9]_uncertainty.jpg",
+    *(f"{OVERLAYS}/{kind}_*.png" for kind in KINDS),
+)
+"""Patterns of the pictures that an evaluation draws."""
+
+
+def drawn_in(out: Path) -> list[Path]:
+    """Returns the pictures in a folder that have the names of those that an evaluation draws.
+
+    Args:
+      out: the folder.
+    """
+    return [path for pattern in _DRAWN for path in sorted(out.glob(pattern))]
 
 
 def folder_of(workdir: Path, examples: Examples) -> Path:
@@ -59,6 +81,7 @@ def check_may_replace(out: Path, examples: Examples, config: DataConfig, predict
         evaluation of this version.
     """
     there = [name for name in _RESULTS if (out / name).exists()]
+    there += [path.relative_to(out).as_posix() for path in drawn_in(out)]
     if not there:
         return
     try:

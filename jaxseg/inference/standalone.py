@@ -8,6 +8,7 @@ CMYK), which jaxseg converts by rules of its own (`jaxseg/data/images.py`). A fi
 it and newer ones.
 """
 
+import io
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from PIL import Image, ImageOps
 model, source, target = sys.argv[1:]
 exported = jax.export.deserialize(bytearray(Path(model).read_bytes()))
 segment = jax.jit(exported.call)
-image = Image.open(source)
+image = Image.open(io.BytesIO(Path(source).read_bytes()))  # by path, Pillow misreads some TIFF files
 bits = 16 if ";16" in str(image.tile) else max(getattr(image, "tag_v2", {}).get(258, (8,)))
 pages = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
 image = ImageOps.exif_transpose(image)

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxseg.data.images import MAX_PIXELS, decode_image, decode_mask, encode_png, resize_image, resize_mask, size_of
+from jaxseg.data.images import (
+    MAX_PIXELS,
+    decode_image,
+    decode_mask,
+    decode_pillow,
+    encode_png,
+    resize_image,
+    resize_mask,
+    size_of,
+)
 from jaxseg.errors import UserError
 
 ORIENTATION = 0x0112
@@ -81,6 +90,23 @@ def test_exif_orientation_is_honoured_and_known_from_the_header(kind, orientatio
     assert size_of(data) == image.shape[:2] == ((24, 16) if orientation > 4 else (16, 24))
     corner = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
     assert image[corner[orientation]].min() > 200
+
+
+@pytest.mark.parametrize("orientation", [3, 5, 6, 8])
+@pytest.mark.parametrize("mode", ["L", "RGBA", "RGB", "I;16"])
+def test_a_tiff_file_reads_alike_by_path_and_by_content(mode, orientation, tmp_path):
+    """If broken, an uncompressed TIFF file of a turned camera comes out as stripes, in silence."""
+    noise = np.random.default_rng(0).integers(0, 256, (16, 24, 4), np.uint8)
+    pixels = noise[..., 0] * np.uint16(257) if mode == "I;16" else np.asarray(Image.fromarray(noise).convert(mode))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / "a.tif"
+    Image.fromarray(pixels).save(path, exif=exif)
+    wanted = decode_image(path.read_bytes())
+    np.testing.assert_array_equal(decode_image(path), wanted)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(decode_pillow(image), wanted)
+    assert size_of(path) == wanted.shape[:2]
 
 
 LESION = np.zeros((4, 6), bool)

@@ -1,5 +1,6 @@
 """Which files count as images, and that every other one is named and counted."""
 
+import os
 import unicodedata
 from pathlib import Path
 
@@ -15,6 +16,23 @@ from jaxseg.data.images import decode_image
 from jaxseg.data.listing import SUFFIXES, list_images
 from jaxseg.errors import UserError
 from tests.helpers.skin import folder, grey, pair, save
+
+
+def test_names_that_are_no_utf8_are_left_out_and_told(tmp_path):
+    """If broken, a name from an old archive ends a run in a traceback, hours later."""
+    folder(tmp_path)
+    for part in ("images", "masks"):
+        (tmp_path / part / "img03.png").rename(os.fsdecode(os.fsencode(tmp_path / part) + b"/caf\xe9.png"))
+    listing = list_images(tmp_path / "images")
+    assert len(listing.images) == 9
+    assert "1 with a name that is not UTF-8: rename it (caf\N{REPLACEMENT CHARACTER}.png)" in listing.sentence()
+    assert len(open_split(DataConfig(name=str(tmp_path)), "all")) == 9
+
+
+def test_names_cannot_break_a_line(tmp_path):
+    """If broken, a file's name writes lines and colours of its own into the log."""
+    (tmp_path / "a\nb\x1b[31m.txt").write_bytes(b"x")
+    assert list_images(tmp_path).sentence().isprintable()
 
 
 def test_what_is_left_out_is_named_and_counted(tmp_path, monkeypatch):
@@ -227,6 +245,16 @@ def test_what_stands_for_no_group_is_no_group(unknown, tmp_path):
     groups = csv_of(tmp_path / "groups.csv", {"img00": "a", "img01": unknown, "img02": unknown})
     with pytest.raises(UserError, match=f"line 2 has no group but '{unknown}'.*a group of its own"):
         training_splits(DataConfig(name=str(tmp_path), groups=groups))
+
+
+def test_groups_that_are_spelt_differently_stay_on_one_side(tmp_path):
+    """If broken, a patient whose number is written in two ways is trained on and validated on."""
+    folder(tmp_path / "train", 4)
+    folder(tmp_path / "validation", 4, first=4)
+    groups = {f"{'train' if i < 4 else 'validation'}/img{i:02d}": f"P{i}" for i in range(8)}
+    config = DataConfig(name=str(tmp_path), groups=csv_of(tmp_path / "groups.csv", groups | {"validation/img06": "p2"}))
+    with pytest.raises(UserError, match=r"as P2 \(train/img02 and validation/img06\)"):
+        training_splits(config)
 
 
 def test_groups_that_are_spelt_differently_are_one(tmp_path, heard):

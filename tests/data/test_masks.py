@@ -1,6 +1,9 @@
 """Masks as users bring them: read as they were meant, or refused in one line; never something else in silence."""
 
 import io
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +138,41 @@ def test_the_user_decides_what_is_lesion(data, rule):
     assert 2 * (found & TRUE).sum() / (found.sum() + TRUE.sum()) > 0.97
 
 
+CLEAR = np.dstack([two_colours(TRUE, (255, 0, 0), (0, 0, 0)), grey(TRUE)])
+"""A red lesion on transparent ground."""
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (encoded(CLEAR), MaskRule("#ff0000")),
+        (encoded(palette(TRUE, {1: (255, 0, 0)}), transparency=0), MaskRule("1")),
+        (encoded(palette(TRUE, {1: (255, 0, 0)}), transparency=0), MaskRule("#ff0000")),
+        (encoded(transparent((0, 0, 0))), MaskRule("255")),
+        (encoded(transparent((0, 0, 0))), MaskRule("#000000")),
+        (encoded(transparent((255, 255, 255))), MaskRule("255")),
+        (encoded(Image.fromarray(grey(TRUE)).convert("1")), MaskRule("255")),
+        (encoded(Image.fromarray(grey(TRUE)).convert("1")), MaskRule("1")),
+        (encoded(Image.fromarray(grey(TRUE)).convert("1")), MaskRule("#ffffff")),
+        (encoded(TRUE * np.uint16(65535)), MaskRule("128-255")),
+        (encoded(TRUE * np.uint16(65535)), MaskRule("#ffffff")),
+    ],
+)
+def test_a_named_lesion_is_found_in_files_of_every_depth_and_transparency(data, rule):
+    """If broken, single masks of a set that were saved by another tool become images without lesion, in silence."""
+    np.testing.assert_array_equal(decode_mask(data, rule=rule)[..., 0], TRUE)
+
+
+@pytest.mark.parametrize(("lesion", "said"), [("255", "name a colour instead"), ("#00ff00", "")])
+def test_another_class_on_transparent_ground_is_no_lesion(lesion, said):
+    """If broken, a mask that holds hairs alone is taken for one of a lesion, whatever the user named."""
+    if said:
+        with pytest.raises(UserError, match=said):
+            decode_mask(encoded(CLEAR), rule=MaskRule(lesion))
+    else:
+        assert not decode_mask(encoded(CLEAR), rule=MaskRule(lesion)).any()
+
+
 @pytest.mark.parametrize("text", ["red", "#ff00", "-1", "1-", "1,2", "#gg0000"])
 def test_a_mistyped_lesion_value_is_refused(text):
     """If broken, a mistyped setting is found in the middle of an epoch, or means something else."""
@@ -230,6 +268,35 @@ def test_sound_masks_are_not_doubted(tmp_path, heard):
     assert not heard.records
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            two_colours(pair(3)[1], (0, 255, 0), (0, 0, 0)),
+            "img02 and 6 more), #00ff00 in 1 (img03)",
+        ),
+        (
+            grey(pair(3)[1]) // 255 * np.uint8(130),
+            "img02 and 6 more), #828282 in 1 (img03)",
+        ),
+        (two_colours(pair(3)[1], (230, 10, 0), (0, 0, 0)), ""),
+    ],
+)
+def test_lesions_of_several_colours_are_doubted(other, said, tmp_path, heard):
+    """If broken, masks of another class, as of hairs, are learned as lesions where they stand alone in a file."""
+    save(folder(tmp_path, draw=lambda mask: two_colours(mask, (255, 0, 0), (0, 0, 0))) / "masks" / "img03.png", other)
+    check_masks(training_splits(DataConfig(name=str(tmp_path), workers=1)), for_training=True)
+    assert bool(heard.records) == bool(said)
+    assert said in heard.text
+
+
+def test_each_empty_mask_is_told_where_the_user_named_the_lesion(tmp_path, heard):
+    """If broken, a few masks that say lesion in another way are images without lesion, and nobody is told."""
+    save(folder(tmp_path, 12) / "masks" / "img03.png", grey(pair(3)[1]) // 255 * np.uint8(130))
+    check_masks(training_splits(DataConfig(name=str(tmp_path), mask_lesion="255")), for_training=True, decided=True)
+    assert "1 are without any lesion (img03)" in heard.text
+
+
 def turned(number: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = number
@@ -252,13 +319,36 @@ def test_a_mask_on_the_stored_pixels_is_turned_with_its_image(orientation, tmp_p
     assert "4 images have an EXIF orientation that their masks lack" in heard.text
 
 
+def late_orientation(path: Path, orientation: int) -> None:
+    """Puts an orientation into a PNG file, behind its pixels."""
+    content = b"eXIf" + turned(orientation).tobytes()[6:]
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    path.write_bytes(path.read_bytes()[:-12] + chunk + path.read_bytes()[-12:])
+
+
 @pytest.mark.parametrize("orientation", [2, 3, 4, 6])
-def test_a_square_mask_of_a_turned_image_needs_a_decision(orientation, tmp_path):
+@pytest.mark.parametrize("kind", ["png", "tif", "late png"])
+def test_a_square_mask_of_a_turned_image_needs_a_decision(orientation, kind, tmp_path):
     """If broken, the pixels of image and mask do not belong together, and sizes cannot tell."""
-    folder(tmp_path, 4, width=64, height=64, exif=turned(orientation))
+    for number in range(4):
+        image, mask = pair(number, 64, 64)
+        path, exif = tmp_path / "images" / f"{number}.{kind[-3:]}", turned(orientation)
+        save(path, image, **({} if kind == "late png" else {"exif": exif}))
+        if kind == "late png":
+            late_orientation(path, orientation)
+        save(tmp_path / "masks" / f"{number}.png", grey(mask))
     with pytest.raises(UserError, match="this and 3 more images have another EXIF orientation"):
         open_split(DataConfig(name=str(tmp_path)), "all")
     together = open_split(DataConfig(name=str(tmp_path), mask_orientation="image"), "all")
     apart = open_split(DataConfig(name=str(tmp_path), mask_orientation="own"), "all")
     assert contrast(together) > 80
     assert contrast(apart) < 40
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_tiff_mask_is_turned_as_its_image_instead_of_by_itself(orientation, tmp_path):
+    """If broken, Pillow turns a TIFF mask by its own orientation, and jaxseg once more by that of the image."""
+    path = save(tmp_path / "a.tif", Image.fromarray(grey(TRUE)), exif=turned(orientation))
+    np.testing.assert_array_equal(decode_mask(path, orientation=1)[..., 0], TRUE)
+    np.testing.assert_array_equal(decode_mask(path, orientation=3)[..., 0], TRUE[::-1, ::-1])
+    np.testing.assert_array_equal(decode_mask(path)[..., 0], decode_mask(path, orientation=orientation)[..., 0])

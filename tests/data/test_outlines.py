@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,16 @@ SQUARE = [[10, 5], [30, 5], [30, 25], [10, 25]]
 
 TRUTH = np.zeros((30, 40), np.uint8)
 TRUTH[5:25, 10:30] = 1
+
+
+def huge_png() -> str:
+    """Returns the beginning of a PNG file of 60,000 x 60,000 pixels, in base64."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT").decode()
+
+
+HUGE = huge_png()
 
 
 def labelme_file(path: Path, *shapes: dict, **changes) -> Path:
@@ -123,6 +135,8 @@ def test_the_one_called_lesion_is_taken(tmp_path):
         ({"shapes": [shape([[1, 1], [2, 1e30], [3, 3]])]}, "no pairs of numbers"),
         ({"shapes": [shape([[1, 1]], kind="mask", mask="!!")]}, "cannot be decoded"),
         ({"shapes": [shape([["x", 1]])]}, "cannot be read"),
+        ({"shapes": [shape([[1, 1], [2, 10**400], [3, 3]])]}, "cannot be read"),
+        ({"shapes": [shape([[1, 1]], kind="mask", mask=HUGE)]}, "cannot be decoded"),
         ({"shapes": [{}]}, "not as COCO or labelme write it"),
         ({"shapes": 7}, "not as COCO or labelme write it"),
         ({"imageHeight": None}, "an image of 40xNone pixels"),
@@ -134,6 +148,36 @@ def test_a_broken_file_is_one_line(tmp_path, change, said):
     with pytest.raises(UserError, match=said) as caught:
         read_outlines(path)
     assert str(path) in str(caught.value)
+
+
+def test_labels_count_over_all_files_of_a_set(data_set, caplog):
+    """If broken, an image on which somebody drew hairs alone has these hairs as its lesion."""
+    Image.fromarray(np.full((30, 40, 3), 200, np.uint8)).save(data_set / "images/b.png")
+    labelme_file(data_set / "masks/a.json", shape(SQUARE))
+    labelme_file(data_set / "masks/b.json", shape(SQUARE, label="hair"))
+    examples = open_folder(DataConfig(name=str(data_set)))
+    assert [int(examples.load_mask(i).sum()) for i in range(2)] == [400, 0]
+    assert "labels 'lesion' (a.json), 'hair' (b.json); only 'lesion' is taken" in caplog.text
+    labelme_file(data_set / "masks/a.json", shape(SQUARE, label="naevus"))
+    examples = open_folder(DataConfig(name=str(data_set)))
+    assert [int(examples.load_mask(i).sum()) for i in range(2)] == [400, 400]
+    assert "a file's only label is taken for lesion, whatever it is; call lesions 'lesion'" in caplog.text
+
+
+def test_a_declared_lesion_that_is_never_drawn_leaves_images_without(tmp_path):
+    """If broken, a COCO file of images whose hairs alone are annotated has hairs for lesions."""
+    categories = [{"id": 3, "name": "hair"}, {"id": 4, "name": "lesion"}]
+    assert not mask_of(coco_file(tmp_path / "c.json", [flat(SQUARE)], categories=categories), "a.png").any()
+
+
+def test_a_box_without_an_outline_is_no_empty_mask(tmp_path):
+    """If broken, an image whose lesion has a box alone is learned as one without lesion."""
+    path = coco_file(tmp_path / "c.json", [])
+    values = json.loads(path.read_text())
+    values["annotations"][0]["bbox"] = [1, 2, 3, 4]
+    path.write_text(json.dumps(values))
+    with pytest.raises(UserError, match="a box and no outline"):
+        read_outlines(path)
 
 
 def test_run_lengths_of_another_size_are_refused(tmp_path):

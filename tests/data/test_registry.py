@@ -132,6 +132,18 @@ def test_what_a_folder_holds_besides_is_ignored_with_a_warning(folder, caplog, m
     assert "images: left out 1 of 11 files: 1 with the ending .txt (notes.txt); not counted: 1 hidden" in caplog.text
 
 
+@pytest.mark.parametrize(("parts", "said"), [(("train", "test"), "images/train/ are no split"), (("b",), "")])
+def test_subfolders_that_other_tools_take_for_splits_are_told(tmp_path, parts, said, caplog):
+    """If broken, a user's test images are trained on without a word."""
+    for part in parts:
+        for name in ("images", "masks"):
+            (tmp_path / name / part).mkdir(parents=True)
+        write_pair(tmp_path, f"{part}/a.png", f"{part}/a.png")
+    open_split(config_of(tmp_path), "all")
+    assert bool(caplog.text) == bool(said)
+    assert said in caplog.text
+
+
 @pytest.mark.parametrize(("name", "said"), [("phd2", "did you mean 'ph2'?"), ("no/where", "no/where")])
 def test_an_unknown_name_says_what_was_looked_for(name, said, tmp_path, monkeypatch):
     """If broken, who mistypes a name or a path gets no hint what went wrong."""

@@ -105,3 +105,22 @@ def test_a_lesion_brighter_than_its_skin_is_doubted():
     assert contrast(Example(image, true)) > 0.3
     assert contrast(Example(255 - image, true)) < -0.3
     assert np.isnan(contrast(Example(image, true * 0)))
+
+
+def test_outlines_are_not_said_to_be_left_out(tmp_path):
+    """If broken, the page says of masks that are read that they are not."""
+    data = folder(tmp_path / "data", 6)
+    for path in (data / "masks").iterdir():
+        path.unlink()
+        corners = {"label": "lesion", "points": [[4, 4], [30, 4], [30, 30]], "shape_type": "polygon"}
+        values = {"shapes": [corners], "imagePath": "", "imageHeight": 48, "imageWidth": 64}
+        path.with_suffix(".json").write_text(json.dumps(values))
+    assert inspected(data, tmp_path / "out")[0]["left_out"] == {}
+
+
+def test_fewer_pictures_than_none_are_refused(tmp_path, capsys):
+    """If broken, a slip in a flag is a traceback."""
+    with pytest.raises(SystemExit) as left:
+        inspected(folder(tmp_path / "data"), tmp_path / "out", "--pictures", "-1")
+    assert left.value.code == 2
+    assert "--pictures: '-1' must be at least 0" in capsys.readouterr().err

@@ -124,3 +124,17 @@ def test_cases_are_left_for_the_eye_and_for_the_page(tmp_path):
     assert "worst_sub_im 0.png" in overlays
     assert "best_sub_im 49.png" in overlays
     assert (tmp_path / "cases.png").exists()
+
+
+def test_pictures_go_with_their_evaluation_alone(tmp_path):
+    """If broken, `--overwrite` deletes photographs of the user's, or leaves pictures of older scores among the new."""
+    scored = [Scored(i, {"dice": i / 5}, {}, {}, {}, np.zeros(0), trust=0.5) for i in range(5)]
+    mine = [tmp_path / "cases" / "77.jpg", tmp_path / "overlays" / "best_mine.png"]
+    for path in mine:
+        path.parent.mkdir()
+        path.write_bytes(b"mine")
+    draw_cases(Brightness(), Prediction(), scored, a_set(5), tmp_path)
+    assert all(path.read_bytes() == b"mine" for path in mine)
+    draw_cases(Brightness(), Prediction(), scored[:3], a_set(3), tmp_path)
+    assert len(list((tmp_path / "cases").iterdir())) == 2 * 3
+    assert len(list((tmp_path / "overlays").iterdir())) == 3

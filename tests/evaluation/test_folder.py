@@ -180,3 +180,11 @@ def test_compare_finds_the_same_images_under_other_names(tiny_run, tmp_path, cap
     capsys.readouterr()
     compare.main([str(tmp_path / "one"), str(tmp_path / "two"), "--data", str(folders[1])])
     assert "2 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["cases/07.jpg", "cases/07_uncertainty.jpg", "overlays/best_mine.png"])
+def test_pictures_of_other_origin_are_not_replaced(tmp_path, name):
+    """If broken, photographs of the user's that happen to lie where ours would go are deleted."""
+    save(tmp_path / name, np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match=f"holds {name}, which is not of an evaluation"):
+        check_may_replace(tmp_path, examples(), DataConfig(), NOW)

@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxseg.config import PRESETS, Config, DataConfig, preset, settings_file
 from jaxseg.config.near_misses import nearest_flag
-from jaxseg.errors import RunError, UserError, printable
+from jaxseg.errors import RunError, UserError, out_of_space, printable
 from jaxseg.pretrained.place import NAME
 
 if TYPE_CHECKING:
     from jaxseg.inference.masks import Prediction
     from jaxseg.inference.segmenter import Segmenter
+
+
+_PATHS = ("workdir", "ensemble", "runs", "input", "output", "out", "source")
+"""Arguments that name a file or a folder, and have no meaning when they are empty."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,7 +55,16 @@ class Parser(argparse.ArgumentParser):
         self._refuse(flag for flag in flags if flag != "--" and flag not in self._option_string_actions)
         known, unknown = self.parse_known_args(args, namespace)
         self._refuse(unknown)
+        self._refuse_empty_paths(known)
         return known
+
+    def _refuse_empty_paths(self, given: argparse.Namespace) -> None:
+        """Leaves with an error for a path that is empty, which would stand for the folder that one happens to be in."""
+        for action in self._actions:
+            value = getattr(given, action.dest, None)
+            if action.dest in _PATHS and "" in (value if isinstance(value, list) else [value]):
+                flag = action.option_strings[0] if action.option_strings else action.dest
+                self.error(f"{flag}: is empty, as a shell variable that is not set; give a path")
 
     def _refuse(self, unknown: Iterable[str]) -> None:
         """Leaves with an error for the first of the unknown arguments, if there is one."""
@@ -288,7 +301,7 @@ def whole_number_from_0(text: str) -> int:
       text: as it was typed.
 
     Raises:
-      argparse.ArgumentTypeError: it is no whole number, or below 0.
+      ArgumentTypeError: it is no whole number, or below 0.
     """
     if (number := _whole_number(text)) < 0:
         raise argparse.ArgumentTypeError(f"{text!r} must be at least 0")
@@ -375,10 +388,13 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
     except (UserError, RunError) as error:
         message, code = str(error), 2 if isinstance(error, UserError) else 1
     except OSError as error:
-        if error.errno not in (*_REFUSED, *_FAILED) or not error.filename:
+        if out_of_space(error) and not error.filename:
+            message, code = "no space left on the disk; make room and give the same command again", 1
+        elif error.errno not in (*_REFUSED, *_FAILED) or not error.filename:
             raise
-        message = f"{error.filename}: {error.strerror}; mend that, or give another path"
-        code = 2 if error.errno in _REFUSED else 1
+        else:
+            message = f"{error.filename}: {error.strerror}; mend that, or give another path"
+            code = 2 if error.errno in _REFUSED else 1
     except UnicodeEncodeError as error:
         if not any("\udc80" <= c <= "\udcff" for c in error.object):  # how Python holds bytes that are no UTF-8
             raise

@@ -35,7 +35,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(args.runs) < 2:
         raise UserError(f"{args.runs[0]} alone: name at least two runs to compare")
 
-    from jaxseg.evaluation.comparison import check_same_images, find, load, markdown, table_csv
+    from jaxseg.evaluation.comparison import (
+        REPORT,
+        TABLE,
+        check_may_replace,
+        check_same_images,
+        find,
+        load,
+        markdown,
+        table_csv,
+    )
     from jaxseg.evaluation.significance import correct, differences
     from jaxseg.system.files import write_text
 
@@ -45,8 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = markdown(evaluations, compared)
     print(text, end="")
     if args.out:
-        write_text(Path(args.out) / "compare.md", text)
-        write_text(Path(args.out) / "compare.csv", table_csv(evaluations, compared))
+        out = Path(args.out)
+        check_may_replace(out)
+        write_text(out / REPORT, text)
+        write_text(out / TABLE, table_csv(evaluations, compared))
 
 
 if __name__ == "__main__":

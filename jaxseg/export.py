@@ -55,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--onnxruntime-web",
         metavar="PACKAGE",
-        help="web: the npm package that runs the model in browsers, its folder or its .tgz file (default: "
-        "node_modules/onnxruntime-web)",
+        help="web: the npm package that runs the model in browsers, its folder or its .tgz file, which "
+        "`npm pack onnxruntime-web` fetches (default: node_modules/onnxruntime-web)",
     )
     result.add_argument("--overwrite", action="store_true", help="replace the file if it is there already; not for web")
     return result

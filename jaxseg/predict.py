@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from jaxseg.inference.table import Table
 
 
+COCO = "contours_coco.json"
+"""File of the outlines of all images, in the output folder."""
+
+
 def _parser() -> argparse.ArgumentParser:
     """Returns the command's arguments."""
     result = cli.Parser(
@@ -100,10 +104,12 @@ def _add_products(parser: argparse.ArgumentParser) -> None:
 
 
 def _scale(text: str) -> float:
+    from jaxseg.inference.measurements import SCALES
+
     with contextlib.suppress(ValueError):
-        if 0 < (value := float(text)) < math.inf:
+        if SCALES[0] <= (value := float(text)) <= SCALES[1]:
             return value
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, as 21.5")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, as 21.5, from {SCALES[0]:g} to {SCALES[1]:g}")
 
 
 def _pixels(text: str) -> float:
@@ -163,7 +169,7 @@ def _extras(args: argparse.Namespace, source: Path, output: Path) -> "Extras":
         )
     elif path.parent == output:  # one mask alone needs no table
         table = Table(path)
-    coco = CocoFile(inputs.common_file(source, output, "contours_coco.json")) if "coco" in args.contours else None
+    coco = CocoFile(inputs.common_file(source, output, COCO)) if "coco" in args.contours else None
     return Extras(table, args.measure, args.pixels_per_mm, coco, args.simplify)
 
 
@@ -199,6 +205,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         startup.tune()
     with lock.held(inputs.folder_to_lock(source, output), "--output"):
+        if args.overwrite:
+            collected = [] if "coco" in args.contours else [inputs.common_file(source, output, COCO)]
+            inputs.tell_of_leftovers(images, collected)
         extras = _extras(args, source, output)
         segmenter, prediction = cli.segmenter_from(args)
         if args.skip_existing:

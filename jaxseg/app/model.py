@@ -31,6 +31,9 @@ _DECODED_BYTES = 256 * 2**20
 
 _PICTURE_QUALITY = 92
 
+_LONGEST_JPEG = 65_500
+"""Longest side that a JPEG file is written with, pixels."""
+
 _BINS = 4096
 """Bins of equal width in [0, 1] in which thresholds are looked up: a bin rarely has two."""
 
@@ -164,13 +167,18 @@ class PageModel:
     def picture(self, key: str, photograph: Photograph) -> bytes:
         """Returns a photograph as every browser shows it: a JPEG file of its own size, for the eye alone.
 
+        A photograph with a side that JPEG cannot hold becomes a PNG file.
+
         Args:
           key: the photograph's key.
           photograph: the photograph.
         """
         buffer = io.BytesIO()
         image = Image.fromarray(self._pixels(key, photograph))
-        image.save(buffer, "JPEG", quality=_PICTURE_QUALITY, subsampling=0)
+        if max(image.size) > _LONGEST_JPEG:
+            image.save(buffer, "PNG", compress_level=1)
+        else:
+            image.save(buffer, "JPEG", quality=_PICTURE_QUALITY, subsampling=0)
         return buffer.getvalue()
 
     def levels(self, photograph: Photograph) -> np.ndarray:

@@ -23,6 +23,7 @@ from jaxseg.app.model import PageModel, Photograph, Settings
 from jaxseg.app.security import Gate, GateMiddleware
 from jaxseg.cli import printable_line
 from jaxseg.errors import UserError
+from jaxseg.inference.measurements import is_scale
 
 log = logging.getLogger("jaxseg.app")
 
@@ -129,7 +130,8 @@ class _Routes:
 
     async def picture(self, request: Request) -> Response:
         content = await self._run(self._rest, self._model.picture, *self._photograph(request))
-        return Response(content, media_type="image/jpeg")
+        is_png = content.startswith(b"\x89PNG")
+        return Response(content, media_type="image/png" if is_png else "image/jpeg")
 
     async def levels(self, request: Request) -> Response:
         return await self._map(request, self._model.levels)
@@ -163,7 +165,7 @@ def _settings(request: Request, stops: int) -> Settings:
         settings = Settings(int(query["stop"]), query.get("largest") == "1", query.get("holes") == "1", scale)
     except (KeyError, ValueError):
         raise HTTPException(400, "the address must say stop, and may say largest, holes and scale") from None
-    if not 0 <= settings.stop < stops or (scale is not None and not (0 < scale < math.inf)):
+    if not 0 <= settings.stop < stops or (scale is not None and not is_scale(scale)):
         raise HTTPException(400, "stop or scale is out of range")
     return settings
 

@@ -164,6 +164,8 @@ def serve(app: ASGIApp, socket: sockets.socket, *, open_browser: bool) -> None:
     # uvicorn's own notices, such as of requests that are no HTTP, concern nobody here.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     address = address_of(socket, app.state.gate)
+    if not sys.stdout.isatty():  # for programs that start the page; a terminal shows the log already
+        print(address, flush=True)
     log.info("open %s in a browser; Ctrl-C ends the server", address)
     if open_browser and _has_display():
         # In a thread: some browsers block. The socket listens already, so the browser finds the server.

@@ -31,6 +31,9 @@ ON_SHEET = 4
 """Number of each kind that the sheet shows."""
 
 
+_LONGEST_NAME = 200  # bytes of a file's name; file systems allow 255, and a file that is replaced has a longer one
+
+
 _SIDE = 480  # longer side of a picture on the page, pixels
 
 
@@ -91,7 +94,7 @@ def draw_cases(
     picked, trust = pick([image.native["dice"] for image in scored]), trust_of(segmenter)
     kinds = {i: kind for kind, indices in picked.items() for i in indices}
     loaded = ((i, examples.load(i)) for i in kinds)
-    on_sheet, sheet, stored = _of_the_sheet(picked), [], []
+    on_sheet, sheet, stored, overlays = _of_the_sheet(picked), [], [], set()
     stream = segmenter.stream(((i, example), segmenter.resize(example.image)) for i, example in loaded)
     for (i, example), probability in stream:
         mask = prediction.mask(resize_probability(probability, example.mask.shape[:2]))
@@ -108,6 +111,9 @@ def draw_cases(
             truth = example.mask[..., 0]
             sheet.append(Case(f"{kinds[i]}: {examples.names[i]}", example.image, truth, mask, scored[i].native["dice"]))
             name = f"{kinds[i]}_{examples.names[i]}.png".replace("/", "_")
+            if name in overlays or len(name.encode()) > _LONGEST_NAME:
+                name = f"{kinds[i]}_{picture.stem}.png"  # the number of the case
+            overlays.add(name)
             save_png(overlay(example.image, mask, truth), out / OVERLAYS / name)
     write_json(out / CASES, {"cases": stored})
     title = f"{segmenter.config.data.name} → {examples.dataset} {examples.split}"

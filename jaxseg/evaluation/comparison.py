@@ -14,6 +14,14 @@ from jaxseg.evaluation.significance import Difference
 from jaxseg.runs.workdir import METRICS, PER_IMAGE
 from jaxseg.system.files import read_json
 
+REPORT, TABLE = "compare.md", "compare.csv"
+"""Files that `jaxseg.compare` writes."""
+
+_HEAD = f"| {100 * LEVEL:g} % interval | p |"
+"""End of the head of each table in the report."""
+
+_COLUMNS = ("first_run", "second_run", "score", "kind", "first", "second", "difference", "low", "high", "p")
+
 _DATA = {"dataset", "split", "images", "synthetic", "fingerprint", "trained_on"}
 """Keys that "data" in `metrics.json` must have for a comparison."""
 
@@ -199,7 +207,7 @@ def markdown(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Diff
         lines += ["**SYNTHETIC DATA: no result on real lesions.**", ""]
     lines += [f"- {letter}: {_described(e)}" for letter, e in zip(letters, evaluations, strict=True)]
     for letter, tests in zip(letters[1:], compared, strict=True):
-        lines += ["", f"| Score | A | {letter} | {letter} - A | {100 * LEVEL:g} % interval | p |"]
+        lines += ["", f"| Score | A | {letter} | {letter} - A {_HEAD}"]
         lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
         lines += [_row(line) for line in tests]
     lines += ["", _explanation(len(compared))]
@@ -244,6 +252,21 @@ def _explanation(comparisons: int) -> str:
     )
 
 
+def check_may_replace(out: Path) -> None:
+    """Checks that a folder holds no files that the report would replace, other than an earlier report.
+
+    Args:
+      out: the folder.
+
+    Raises:
+      UserError: it holds such a file.
+    """
+    for name, mark in ((REPORT, _HEAD), (TABLE, ",".join(_COLUMNS))):
+        path = out / name
+        if path.exists() and mark.encode() not in path.read_bytes():
+            raise UserError(f"{path}: is not by jaxseg.compare, which would replace it; give another --out")
+
+
 def table_csv(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Difference]]) -> str:
     """Returns all comparisons as one table, a line per run and score.
 
@@ -253,9 +276,8 @@ def table_csv(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Dif
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    columns = ("score", "kind", "first", "second", "difference", "low", "high", "p")
-    table.writerow(["first_run", "second_run", *columns])
+    table.writerow(_COLUMNS)
     for other, tests in zip(evaluations[1:], compared, strict=True):
         for line in tests:
-            table.writerow([evaluations[0].folder, other.folder, *(getattr(line, name) for name in columns)])
+            table.writerow([evaluations[0].folder, other.folder, *(getattr(line, name) for name in _COLUMNS[2:])])
     return text.getvalue()

@@ -9,8 +9,8 @@ from jaxseg.config import DataConfig
 from jaxseg.data import Examples
 from jaxseg.data.identity import hash_all, identify
 from jaxseg.errors import UserError
-from jaxseg.report.page import EVALUATIONS, PAGE
-from jaxseg.runs.workdir import CASES, METRICS, PER_IMAGE, PICTURES
+from jaxseg.report.page import EVALUATIONS
+from jaxseg.runs.workdir import CASES, METRICS, PAGE, PER_IMAGE, PICTURES
 from jaxseg.system.files import read_json
 
 SHEET = "cases.png"

@@ -38,8 +38,9 @@ class CocoFile(GrowingFile):
         self.entries: dict[str, dict[str, Any]] = _read(path) if path.exists() else {}
 
     def holds(self, image: InputImage) -> bool:
-        """Returns whether an image is in the file."""
-        return image.relative in self.entries
+        """Returns whether an image is in the file, with the mask that is there: one may have been edited since."""
+        entry = self.entries.get(image.relative)
+        return entry is not None and sum(a["area"] for a in entry["annotations"]) == image.mask_area
 
     def add(self, image: InputImage, parts: Sequence[Part], mask: np.ndarray) -> None:
         """Adds or replaces an image.

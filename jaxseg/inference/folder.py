@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,7 +33,13 @@ from jaxseg.system.progress_bar import progress
 log = logging.getLogger("jaxseg.predict")
 
 _DARKEST = 32
-"""Least value, of 255, that the brightest pixel of a photograph has; masks of 0 and 1 and lost bits stay below."""
+"""Least value, of 255, that a photograph's bright pixels have; masks of 0 and 1 and lost bits stay below."""
+
+_GLINTS = 0.001
+"""Share of the pixels that may be brighter in a photograph that is all but black."""
+
+_LONGEST_NAME = 250
+"""Bytes of the longest name of a file; a file that is replaced has a temporary name, 5 bytes longer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +119,15 @@ def predict(
     maker, trust = maker_of(segmenter, prediction), trust_of(segmenter)
 
     def load(files: InputImage) -> tuple[LoadedImage, np.ndarray] | str:
+        if any(len(os.fsencode(path.name)) > _LONGEST_NAME for path in files.products.values()):
+            return f"{files.source}: its name is too long for the names of its results; rename it"
         try:
             pixels = decode_image(files.source)
             if header_of(files.source).pictures > 1:
                 animated.append(files.source.name)
         except UserError as error:
             return str(error)
-        if pixels.max() < _DARKEST:
+        if _is_dark(pixels):
             dark.append(files.source.name)
         # Few products need the pixels again: large photographs of a whole batch would fill the memory.
         kept = pixels if "overlay" in files.products or extras.measure else None
@@ -148,6 +157,12 @@ def predict(
     _tell_of_pictures(animated)
     _tell_of_dark(dark)
     return failures
+
+
+def _is_dark(pixels: np.ndarray) -> bool:
+    """Tells whether a photograph shows next to nothing; a few pixels of a broken sensor, or a glint, are no light."""
+    some = pixels[::4, ::4].max(axis=-1)  # a sixteenth of a large photograph says as much
+    return bool(np.count_nonzero(some >= _DARKEST) <= _GLINTS * some.size)
 
 
 def _readable(

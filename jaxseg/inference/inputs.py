@@ -1,13 +1,16 @@
 """The images that predict is given, and the files that it will write for each; imports no JAX."""
 
 import dataclasses
+import functools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from jaxseg.data.images import size_of
+import numpy as np
+
+from jaxseg.data.images import decode_mask, size_of
 from jaxseg.data.listing import SUFFIXES, Listing, list_images, named, refuse_empty
 from jaxseg.errors import UserError
 from jaxseg.report.figures import is_whole, maker_of_png
@@ -44,6 +47,14 @@ class InputImage:
     name: str
     mask: Path
     relative: str
+
+    @functools.cached_property
+    def mask_area(self) -> int | None:
+        """Lesion pixels of the mask that is there; None where none can be read."""
+        try:
+            return int(np.count_nonzero(decode_mask(self.mask)))
+        except UserError:
+            return None
 
 
 def folder_to_lock(source: Path, output: Path) -> Path:
@@ -188,6 +199,27 @@ def refuse_to_overwrite(images: Iterable[InputImage]) -> None:
                 )
 
 
+def tell_of_leftovers(images: Iterable[InputImage], common: Iterable[Path]) -> None:
+    """Warns of results of earlier calls that this one does not write: they show the masks that it replaces.
+
+    Args:
+      images: the images whose masks are written.
+      common: files about all images that this call does not write.
+    """
+    left = [path for path in common if path.exists()]
+    for image in images:
+        stem = image.mask.with_name(image.mask.name.removesuffix(ENDINGS["mask"]).removesuffix(".png"))
+        others = _results(stem, [product for product in ENDINGS if product not in image.products])
+        left += [path for path in others.values() if path.exists()]
+    if left:
+        log.warning(
+            "%d files of an earlier call show the masks that are replaced now, and stay, as %s; make them again by the "
+            "same flags as then, or take them away",
+            len(left),
+            left[0],
+        )
+
+
 class Record(Protocol):
     """A file with an entry for each image."""
 
@@ -209,12 +241,16 @@ def without_finished(images: Iterable[InputImage], maker: str, records: Sequence
     left: list[InputImage] = []
     damaged: list[Path] = []
     changed: list[str] = []
+    older: list[str] = []
     for image in images:
         there = {product for product, path in image.products.items() if path.exists()}
         cut = {product for product in there if not is_whole(image.products[product])}
         damaged += [image.products[product] for product in cut]
         there -= cut
         unfit = "mask" in there and _is_of_another_image(image, changed)
+        if "mask" in there:
+            paths = [image.products[product] for product in there]
+            older += [path.name for path in paths if path.stat().st_mtime < image.mask.stat().st_mtime]
         for product in there:
             # A mask that was edited by hand has lost its mark, and is kept.
             if maker_of_png(image.products[product]) not in ("", maker):
@@ -227,6 +263,13 @@ def without_finished(images: Iterable[InputImage], maker: str, records: Sequence
             left.append(dataclasses.replace(image, products=missing))
     if damaged:
         log.warning("%d files there are damaged, and are written again, as %s", len(damaged), damaged[0])
+    if older:
+        log.warning(
+            "%d files are older than the masks that they show, and are kept all the same (%s); take them away to have "
+            "them made again",
+            len(older),
+            named(older),
+        )
     if changed:
         log.warning(
             "%d images have changed since their masks were made, which are kept all the same (%s); --overwrite makes "

@@ -32,6 +32,9 @@ _ROUNDING = 1e-9
 _SAMPLES = 250_000
 """Lesion pixels of which the mirror images are looked up; larger lesions are sampled on a regular grid."""
 
+SCALES = (1e-3, 1e5)
+"""Scales that images may have, pixels per millimetre: from aerial photographs to electron microscopes."""
+
 _LENGTHS = ("equivalent_diameter", "major_axis", "minor_axis", "feret_diameter", "perimeter")
 
 
@@ -125,6 +128,11 @@ def columns(pixels_per_mm: float | None = None) -> tuple[str, ...]:
     return tuple(Measurements(0, 0.0, 0, False, pixels_per_mm=pixels_per_mm).as_row())
 
 
+def is_scale(pixels_per_mm: float) -> bool:
+    """Returns whether a number can be the scale of an image, in pixels per millimetre."""
+    return SCALES[0] <= pixels_per_mm <= SCALES[1]
+
+
 def measure(mask: np.ndarray, image: np.ndarray, pixels_per_mm: float | None = None) -> Measurements:
     """Measures the lesion of one image.
 
@@ -137,13 +145,13 @@ def measure(mask: np.ndarray, image: np.ndarray, pixels_per_mm: float | None = N
       The measurements.
 
     Raises:
-      ValueError: another shape or type, or a scale that is not above 0.
+      ValueError: another shape or type, or a scale out of `SCALES`.
     """
     if image.dtype != np.uint8 or image.shape != (*mask.shape, 3) or mask.ndim != 2:
         raise ValueError(f"image is {image.dtype} {list(image.shape)} with a mask {list(mask.shape)}: must be uint8 "
                          "[H, W, 3] with [H, W]")  # fmt: skip
-    if pixels_per_mm is not None and not (math.isfinite(pixels_per_mm) and pixels_per_mm > 0):
-        raise ValueError(f"pixels_per_mm is {pixels_per_mm}: must be above 0")
+    if pixels_per_mm is not None and not is_scale(pixels_per_mm):
+        raise ValueError(f"pixels_per_mm is {pixels_per_mm}: must be above 0, from {SCALES[0]:g} to {SCALES[1]:g}")
     # Not at the top: the import takes as long as that of JAX.
     from scipy import ndimage
     from skimage.measure import regionprops

@@ -96,8 +96,11 @@ class Segmenter:
           The segmenter.
 
         Raises:
-          UserError: no run in a folder, no checkpoint yet, runs of different image sizes, or no such runtime here.
+          UserError: no run in a folder, no checkpoint yet, runs of different image sizes, no such runtime here, or a
+            batch of no image.
         """
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size = {batch_size}: must be at least 1")
         workdirs = [place.folder_of(folder) for folder in (workdir, *more)]
         configs = [read_config(folder) for folder in workdirs]
         sizes = [config.data.image_size for config in configs]

@@ -14,10 +14,16 @@ from typing import Any
 
 from jaxseg.errors import RunError, UserError, one_line
 from jaxseg.inference.inputs import InputImage
+from jaxseg.inference.measurements import columns
 from jaxseg.system.files import write_text
 
 FIRST = ("name", "trust")
 """Columns that every table has."""
+
+_AREA = "area_pixels"
+
+_MEASURED = frozenset(columns(pixels_per_mm=1.0))
+"""All columns of measurements."""
 
 SAVE_EVERY_SECS = 30.0
 
@@ -99,17 +105,24 @@ class Table(GrowingFile):
     def holds(self, image: InputImage) -> bool:
         """Returns whether an image has a complete line."""
         row = self.rows.get(image.name, {})
-        return all(row.get(column) and value in (None, row[column]) for column, value in self.needed.items())
+        complete = all(row.get(column) and value in (None, row[column]) for column, value in self.needed.items())
+        # A mask may have been edited since it was measured.
+        return complete and (_AREA not in self.needed or row[_AREA] == str(image.mask_area))
 
     def add(self, image: InputImage, trust: float, values: Mapping[str, Any]) -> None:
         """Adds or replaces the line of an image; columns that the user added keep their values.
+
+        What was measured of an earlier mask is dropped.
 
         Args:
           image: the image.
           trust: its score, in [0, 1].
           values: values of the columns of the table; None for an empty cell.
         """
-        self.put(self.rows, image.name, self.rows.get(image.name, {}) | row_of(image.name, trust, values))
+        before = self.rows.get(image.name, {})
+        others = {column: value for column, value in before.items() if column not in _MEASURED}
+        kept = before if "mask" not in image.products else others
+        self.put(self.rows, image.name, kept | row_of(image.name, trust, values))
 
     def text(self) -> str:
         """Returns the content of the file, the least trusted image first."""

@@ -18,7 +18,7 @@ CARD, WEIGHTS, IMAGES, MODEL_CARD = "card.json", "weights.npz", "images.json.gz"
 
 def folder_of(name: str | Path) -> Path:
     """Returns the folder of a run, or of the model inside where its name is given; `./builtin` is a folder."""
-    return FOLDER if str(name) == NAME else Path(name)
+    return FOLDER if str(name) == NAME else Path(name).expanduser()
 
 
 def display_name(workdir: Path) -> str:

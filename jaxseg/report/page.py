@@ -22,10 +22,8 @@ from jaxseg.metrics import LEAST_JACCARD
 from jaxseg.pretrained import place
 from jaxseg.report import charts, html
 from jaxseg.runs import workdir as files
-from jaxseg.runs.workdir import CASES, METRICS, PER_IMAGE, PICTURES
+from jaxseg.runs.workdir import CASES, METRICS, PAGE, PER_IMAGE, PICTURES
 from jaxseg.system.files import write_text
-
-PAGE = "report.html"
 
 EVALUATIONS = "evaluation"
 """Folder of a workdir in which every folder with a `metrics.json` is an evaluation."""

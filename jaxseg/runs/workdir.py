@@ -23,6 +23,9 @@ from jaxseg.system.files import read_json, write_text
 CONFIG, HISTORY, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
 """Files in a run's folder: settings and facts, a line per epoch, best epoch and final scores, and curves."""
 
+PAGE = "report.html"
+"""The page about a run, in its folder."""
+
 CHECKPOINTS = "checkpoints"
 """Folder of checkpoints in a run's folder."""
 
@@ -147,6 +150,23 @@ def was_started(workdir: Path) -> bool:
     return saved or (workdir / SUMMARY).exists()
 
 
+def check_has_checkpoints(workdir: Path) -> None:
+    """Checks that a folder with records of a run still holds checkpoints: training would begin anew and replace them.
+
+    Raises:
+      UserError: the checkpoints are gone.
+    """
+    saved = any(path.name.isdigit() for path in workdir.glob(f"{CHECKPOINTS}/*"))
+    history = workdir / HISTORY
+    # A run that was killed in its second epoch may have one line and no whole checkpoint.
+    lines = len(history.read_bytes().splitlines()) if history.exists() else 0
+    if not saved and (lines > 1 or (workdir / SUMMARY).exists()):
+        raise UserError(
+            f"{workdir}: holds the records of a run of {lines} epochs ({HISTORY}) but no checkpoint, so it cannot go "
+            f"on; restore {CHECKPOINTS}/ from a copy, or give another --workdir"
+        )
+
+
 def check_is_free(workdir: Path) -> None:
     """Checks that a folder without `config.json` holds no file that a run would take for its own, or replace.
 
@@ -156,7 +176,7 @@ def check_is_free(workdir: Path) -> None:
     if is_packed(workdir):
         raise UserError(f"{workdir}: holds a packed model, in which no run can be trained; give another --workdir")
     saved = sorted(workdir.glob("checkpoints/[0-9]*"))
-    for path in (*(workdir / name for name in (HISTORY, SUMMARY, CURVES)), *saved):
+    for path in (*(workdir / name for name in (HISTORY, SUMMARY, CURVES, PAGE)), *saved):
         if path.exists():
             raise UserError(
                 f"{workdir}: holds {path.relative_to(workdir)} but no {CONFIG}, so there is no run to resume; restore "

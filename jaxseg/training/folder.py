@@ -168,6 +168,8 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
         does not have one; or `model.init_from` names no run, or one of another network.
     """
     has_config, saved = (workdir / files.CONFIG).exists(), None
+    if has_config:
+        files.check_has_checkpoints(workdir)
     if has_config and files.was_started(workdir):
         saved = files.read_config(workdir)
     elif not has_config:

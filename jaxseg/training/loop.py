@@ -368,19 +368,16 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
     Raises:
       RunError: the loss is not finite.
     """
-    if job.stop.requested():  # before the step is compiled, which takes long for a large network
-        return None
     devices, images = len(job.steps.devices) * job.peers.count, len(job.validation)
     batch_size = divisible(min(job.config.train.batch_size, images), devices)
     batches = pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size, shard=job.shard)
-    if job.peers.compiles_ahead:
-        job.steps.compile_evaluate(
-            job.config, batch_size, apart.compiler("evaluate", job.config, job.steps, batch_size)
-        )
+    compile_apart = apart.compiler("evaluate", job.config, job.steps, batch_size)
     sums = []
     for batch in batches:
         if job.stop.requested():
             return None
+        if job.peers.compiles_ahead:  # in the first round alone, and not before it is known that the run goes on
+            job.steps.compile_evaluate(job.config, batch_size, compile_apart)
         sums.append(job.steps.evaluate(state.variables, job.steps.shard(batch)))
     fetched = jax.device_get(sums)
     total = {name: sum(batch[name].item() for batch in fetched) for name in fetched[0]}

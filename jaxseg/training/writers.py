@@ -20,7 +20,7 @@ from jaxseg.data.identity import Interrupted
 from jaxseg.data.pipeline import ResizedExamples
 from jaxseg.report import curves
 from jaxseg.report.figures import SYNTHETIC_MARK
-from jaxseg.report.page import PAGE, write_page
+from jaxseg.report.page import write_page
 from jaxseg.runs import workdir as files
 from jaxseg.runs.parent import RECORD
 from jaxseg.runs.progress import Progress
@@ -245,7 +245,7 @@ class LogLines(Hook):
             best["val_loss"],
             SYNTHETIC_MARK if self._run.synthetic else "",
         )
-        log.info("look at %s", self._run.workdir / PAGE)
+        log.info("look at %s", self._run.workdir / files.PAGE)
 
 
 class ProgressBar(Hook):

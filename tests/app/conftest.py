@@ -33,6 +33,8 @@ def served(segmenter: Segmenter) -> Iterator[Served]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
     playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM:
+        pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
         yield chromium

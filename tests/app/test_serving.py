@@ -87,7 +87,7 @@ def test_the_command_serves_until_it_is_stopped():
         stdout, rest = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert (process.returncode, stdout) == (0, "")
+    assert (process.returncode, stdout) == (0, f"{address[0].rstrip(';')}\n")
     assert rest.endswith(" stopped\n")
     assert len(rest.splitlines()) == 1
     assert "other machines can reach this page. Only the token" in "".join(said)

@@ -14,7 +14,7 @@ import sys
 import pytest
 from PIL import Image
 
-from jaxseg import cli
+from jaxseg import cli, evaluate, predict, prepare, train
 from jaxseg.system.lock import held
 from tests.helpers.answers import answer, check
 from tests.helpers.bad_files import BAD_IMAGES, BAD_MASKS, HARMLESS_IMAGES, HARMLESS_MASKS, RGB, data_set, encoded
@@ -179,6 +179,7 @@ def test_as_a_command(command, argv, said, tmp_path):
     [
         (PermissionError(13, "Permission denied", "a/b"), 2, "a/b: Permission denied; mend that, or give another path"),
         (OSError(28, "No space left on device", "a/b"), 1, "a/b: No space left on device; mend that"),
+        (OSError(28, "No space left on device"), 1, "no space left on the disk; make room and give the same command"),
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes"),
             1,
@@ -220,6 +221,38 @@ def test_a_command_out_of_memory_names_its_own_flags(command, said, capsys):
         cli.run(command, main)
     assert left.value.code == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("main", "argv"),
+    [
+        (train.main, ["--workdir", ""]),
+        (predict.main, ["--input", "", "--output", "out"]),
+        (predict.main, ["--input", "in", "--output="]),
+        (evaluate.main, ["--ensemble", "a", ""]),
+        (prepare.main, ["ph2", "--source", ""]),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(main, argv, tmp_path, monkeypatch, capsys):
+    """If broken, a shell variable that is not set scatters a run over the folder one happens to be in."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2
+    assert "is empty, as a shell variable that is not set; give a path" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_no_utf8_is_one_line(capsys):
+    """If broken, a file from an old archive ends a command in a traceback."""
+
+    def main():
+        "caf\udce9.png".encode()
+
+    with pytest.raises(SystemExit) as left:
+        cli.run("train", main)
+    assert left.value.code == 2
+    assert "caf\N{REPLACEMENT CHARACTER}.png: a name that is not UTF-8; rename" in capsys.readouterr().err
 
 
 def test_no_word_of_a_file_steers_the_terminal(capsys):

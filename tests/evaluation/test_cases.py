@@ -1,5 +1,6 @@
 """Which cases are shown, and that what is stored of them draws the masks that were scored."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -137,4 +138,13 @@ def test_pictures_go_with_their_evaluation_alone(tmp_path):
     assert all(path.read_bytes() == b"mine" for path in mine)
     draw_cases(Brightness(), Prediction(), scored[:3], a_set(3), tmp_path)
     assert len(list((tmp_path / "cases").iterdir())) == 2 * 3
+    assert len(list((tmp_path / "overlays").iterdir())) == 3
+
+
+def test_names_that_are_alike_or_long_have_overlays_of_their_own(tmp_path):
+    """If broken, one overlay replaces another, or a long name ends an evaluation after its scores."""
+    names = ("a/b", "a_b", "long/" * 60)
+    examples = dataclasses.replace(a_set(3), names=names)
+    scored = [Scored(i, {"dice": 0.5}, {}, {}, {}, np.zeros(0), trust=0.5) for i in range(3)]
+    draw_cases(Brightness(), Prediction(), scored, examples, tmp_path)
     assert len(list((tmp_path / "overlays").iterdir())) == 3

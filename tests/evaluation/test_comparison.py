@@ -134,6 +134,18 @@ def test_results_are_written_only_where_asked(pair, tmp_path, capsys):
     assert (tmp_path / "new" / "out" / "compare.md").read_text() == text
 
 
+def test_only_an_earlier_report_is_replaced(pair, tmp_path, capsys):
+    """If broken, a file of the user's with the report's name is lost."""
+    for _ in range(2):
+        said(capsys, *pair, "--out", tmp_path / "out")
+    for name in ("compare.md", "compare.csv"):
+        (tmp_path / "out" / name).write_text("# mine")
+        with pytest.raises(UserError, match=f"{name}: is not by jaxseg.compare"):
+            said(capsys, *pair, "--out", tmp_path / "out")
+        assert (tmp_path / "out" / name).read_text() == "# mine"
+        (tmp_path / "out" / name).unlink()
+
+
 def test_what_makes_a_score_worthless_is_said(pair, tmp_path, capsys):
     """If broken, a comparison on synthetic or on training images passes for one on real, unseen lesions."""
     assert "SYNTHETIC" not in said(capsys, *pair)

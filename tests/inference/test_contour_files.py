@@ -1,6 +1,7 @@
 """Files of outlines that predict leaves: one for each image, or one COCO file for the folder, which grows."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from jaxseg import predict
 from jaxseg.data.outlines import read_outlines
 from jaxseg.errors import UserError
-from tests.helpers.pictures import save_noise
+from tests.helpers.pictures import pixels, save_noise
 
 
 @pytest.fixture
@@ -41,6 +42,20 @@ def test_outlines_follow_a_mask_corrected_by_hand(flags, tmp_path):
     assert predict.main([*flags, "--skip-existing", "--contours", "coco", "labelme"]) == 0
     for path, name in ((out / "contours_coco.json", "a.png"), (out / "a_contour.json", "")):
         np.testing.assert_array_equal(read_outlines(path)[name].mask()[..., 0] * 255, mask)
+
+
+def test_outlines_of_masks_that_are_replaced_are_told(flags, tmp_path, capsys):
+    """If broken, outlines of other masks lie beside the masks, and nobody is told."""
+    out = tmp_path / "out"
+    assert predict.main([*flags, "--contours", "coco", "geojson"]) == 0
+    assert predict.main([*flags, "--overwrite", "--threshold", "0.9"]) == 0
+    assert "3 files of an earlier call show the masks that are replaced now, and stay, as" in capsys.readouterr().err
+    for path in out.rglob("*.geojson"):
+        os.utime(path, (0, 0))
+    assert predict.main([*flags, "--skip-existing", "--threshold", "0.9", "--contours", "coco", "geojson"]) == 0
+    assert "2 files are older than the masks that they show, and are kept all the same" in capsys.readouterr().err
+    found = read_outlines(out / "contours_coco.json")["a.png"].mask()[..., 0]
+    np.testing.assert_array_equal(found > 0, pixels(out / "a_mask.png") > 0)
 
 
 def test_the_coco_file_grows(flags, tmp_path):

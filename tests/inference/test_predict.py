@@ -95,6 +95,16 @@ def test_a_bad_image_does_not_stop_the_rest(tiny_run, pictures, tmp_path, capsys
     assert len(list((tmp_path / "out").rglob("*_mask.png"))) == 4
 
 
+def test_a_name_too_long_for_its_results_does_not_stop_the_rest(tiny_run, pictures, tmp_path, capsys):
+    """If broken, one long name among a thousand ends the run."""
+    (pictures / "a.jpg").rename(pictures / f"{'n' * 245}.jpg")
+    flags = ["--workdir", str(tiny_run), "--input", str(pictures), "--output", str(tmp_path / "out")]
+    assert predict.main(flags) == 1
+    *_, summary, failure = capsys.readouterr().err.splitlines()
+    assert "3 of 4 images segmented" in summary
+    assert "its name is too long for the names of its results; rename it" in failure
+
+
 def test_predict_overwrites_nothing(tiny_run, pictures, tmp_path):
     """If broken, a user's corrected masks are replaced by running predict again."""
     flags = ["--workdir", str(tiny_run), "--input", str(pictures / "a.jpg"), "--output", str(tmp_path / "out")]

@@ -12,6 +12,7 @@ from jaxseg import predict
 from jaxseg.data import open_split
 from jaxseg.data.images import decode_image
 from jaxseg.errors import UserError
+from jaxseg.inference.segmenter import Segmenter
 from tests.helpers.bad_files import encoded, turned
 from tests.helpers.pictures import pixels
 from tests.helpers.skin import save
@@ -123,6 +124,29 @@ def test_black_images_are_told(tiny_run, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "2 images are all but black, with no value above 31 of 255" in said
     assert "mask.png, night.png" in said
+
+
+def test_a_glint_does_not_light_a_black_image(tiny_run, tmp_path, capsys):
+    """If broken, an image of 12 bits in a file of 16 with one bright pixel is segmented from black, in silence."""
+    values = np.random.default_rng(0).integers(0, 4096, (200, 200), np.uint16)
+    values[20, 40] = 65535
+    save(tmp_path / "in" / "deep.tif", values)
+    flags = ["--workdir", str(tiny_run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert predict.main(flags) == 0
+    assert "1 images are all but black" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_of_no_image_is_refused(tiny_run, size):
+    """If broken, a slip ends in an error of `itertools` at the first image."""
+    with pytest.raises(UserError, match=f"batch_size = {size}: must be at least 1"):
+        Segmenter.load(tiny_run, batch_size=size)
+
+
+def test_a_run_may_lie_in_the_home_folder(tiny_run, monkeypatch):
+    """If broken, `~` works for images and not for runs."""
+    monkeypatch.setenv("HOME", str(tiny_run.parent))
+    assert Segmenter.load(f"~/{tiny_run.name}").step == Segmenter.load(tiny_run).step
 
 
 @pytest.mark.parametrize("wrong", [[[[0, 0, 0]]], b"a PNG file", None, 3])

@@ -97,6 +97,22 @@ def test_skip_existing_measures_the_masks_that_are_there(flags, tmp_path):
     np.testing.assert_array_equal(pixels(out / "sub/b_mask.png"), corrected)
 
 
+def test_what_was_measured_of_another_mask_does_not_stay(flags, tmp_path):
+    """If broken, the table gives the area of a mask that was replaced, or corrected by hand since."""
+    out = tmp_path / "out"
+    assert predict.main([*flags, "--measure"]) == 0
+    assert predict.main([*flags, "--overwrite", "--threshold", "0.9"]) == 0
+    assert not any(row.get(column) for row in rows_of(out / "predictions.csv") for column in columns())
+    again = [*flags, "--measure", "--skip-existing", "--threshold", "0.9"]
+    assert predict.main(again) == 0
+    corrected = np.zeros((20, 50), np.uint8)
+    corrected[5:15, 10:30] = 255
+    Image.fromarray(corrected).save(out / "sub/b_mask.png")
+    assert predict.main(again) == 0
+    areas = {row["name"]: row["area_pixels"] for row in rows_of(out / "predictions.csv")}
+    assert areas == {name: str((pixels(out / f"{name}_mask.png") > 0).sum()) for name in areas}
+
+
 def test_a_kept_mask_of_another_size_is_told(flags, tmp_path, capsys):
     """If broken, a mask that was exchanged for one of another size ends the whole call in a traceback."""
     assert predict.main(flags) == 0

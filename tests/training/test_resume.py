@@ -259,6 +259,20 @@ def test_a_run_goes_on_from_before_the_damage(tiny, tiny_run, tmp_path):
     assert_same_run(run, tiny_run, tiny)
 
 
+def test_records_without_checkpoints_are_not_replaced(tiny, tiny_run, tmp_path):
+    """If broken, who deletes large checkpoints and gives the command again loses the run's curves and scores."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    shutil.rmtree(run / "checkpoints")
+    said = r"records of a run of 2 epochs \(metrics\.jsonl\) but no checkpoint"
+    with pytest.raises(UserError, match=said):
+        train.train_and_evaluate(tiny, run)
+    (run / "summary.json").unlink()
+    with pytest.raises(UserError, match=said):
+        train.train_and_evaluate(tiny, run)
+    assert (run / "metrics.jsonl").read_bytes() == (tiny_run / "metrics.jsonl").read_bytes()
+
+
 def test_if_all_checkpoints_are_damaged_none_is_touched(tiny, tiny_run, tmp_path):
     """If broken, the run silently starts over in its own remains, or renames what only a bug could not read."""
     run = tmp_path / "run"

@@ -409,14 +409,15 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
 
 
 def start_logging() -> None:
-    """Sends the log of jaxseg to stderr, and only the errors of the libraries."""
+    """Sends the log of jaxseg to stderr, and nothing of the libraries, whose errors reach us as exceptions."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logger = logging.getLogger("jaxseg")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False  # absl, which comes with the libraries, has a handler of its own at the root
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    for library in ("absl", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     # Pillow warns of damage beside the pixels, as in EXIF, which does no harm, and of large images, which we refuse. A
     # program that imports jaxseg keeps its own filters.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -29,14 +29,14 @@ from jaxseg.system import kept_programs
 from jaxseg.system.devices import (
     AXIS,
     CORE_BATCH,
-    LITTLE_MEMORY,
+    LOW_MEMORY_OPTIONS,
     OnDevices,
     all_devices,
     check_batch_size,
     divisible,
     in_little_memory,
-    mapping,
     pick_devices,
+    pmap_over,
 )
 
 __all__ = [
@@ -123,13 +123,20 @@ def started_with(variables: Mapping[str, Any], config: Config) -> TrainState:
       variables: "params" and "batch_stats", as `TrainState.variables` has them.
       config: all settings; those of the optimiser are used.
     """
-    # Copied, because all parts are donated to the first step.
-    weights = {name: jax.tree.map(jnp.copy, variables[name]) for name in ("params", "batch_stats")}
+    # Copied twice, because all parts are donated to the first step.
+    weights, averaged = (
+        {name: jax.tree.map(jnp.copy, variables[name]) for name in ("params", "batch_stats")} for _ in range(2)
+    )
+    return _first_state(weights, averaged, config)
+
+
+def _first_state(weights: Mapping[str, Any], averaged: Mapping[str, Any], config: Config) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        **weights,
+        params=weights["params"],
+        batch_stats=weights["batch_stats"],
         opt_state=create_optimizer(config.optim).init(weights["params"]),
-        averaged=jax.tree.map(jnp.copy, weights) if config.optim.ema else None,
+        averaged=averaged if config.optim.ema else None,
     )
 
 
@@ -138,13 +145,7 @@ def _random_state(key_data: jax.Array, *, config: Config) -> TrainState:
     key, model = jax.random.wrap_key_data(key_data), create_model(config.model)
     size = config.data.image_size
     variables = model.lazy_init(key, jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8), train=False)
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=create_optimizer(config.optim).init(variables["params"]),
-        averaged=variables if config.optim.ema else None,
-    )
+    return _first_state(variables, variables, config)
 
 
 def train_step(
@@ -292,7 +293,7 @@ _KEPT = 4
 @functools.lru_cache(_KEPT)
 def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns the steps of training and validation, from settings of `_that_steps_read`."""
-    pmap, model = mapping(devices), create_model(config.model, axis_name=AXIS)
+    pmap, model = pmap_over(devices), create_model(config.model, axis_name=AXIS)
     train = functools.partial(train_step, model=model, optimizer=create_optimizer(config.optim), config=config)
     evaluate = functools.partial(eval_step, model=model, config=config)
     return (
@@ -305,7 +306,7 @@ def _mapped_training(config: Config, devices: tuple[jax.Device, ...]) -> tuple[C
 def _mapped_prediction(config: ModelConfig, devices: tuple[jax.Device, ...], tta: bool) -> Callable[..., Any]:
     step = functools.partial(predict_step, model=create_model(config, axis_name=AXIS), tta=tta)
     made_of = {"model": dataclasses.asdict(config), "tta": tta}
-    function = mapping(devices)(step, in_axes=(None, 0), out_axes=0)
+    function = pmap_over(devices)(step, in_axes=(None, 0), out_axes=0)
     return kept_programs.by_shape("prediction", made_of, function, result=0, devices=devices)
 
 
@@ -315,8 +316,10 @@ def _initialiser(config: Config) -> Callable[[jax.Array], TrainState]:
     # Runs once: optimising the program would take twice as long as everything else in it.
     options = {"xla_backend_optimization_level": 0}
     function = jax.jit(functools.partial(_random_state, config=config), compiler_options=options)
-    kinds = {"result": _shapes(config), "devices": jax.local_devices()[:1], "options": options}
-    return kept_programs.by_shape("random state", config.to_dict(), function, **kinds)
+    devices = jax.local_devices()[:1]
+    return kept_programs.by_shape(
+        "random state", config.to_dict(), function, result=_shapes(config), devices=devices, options=options
+    )
 
 
 @functools.lru_cache(_KEPT)
@@ -377,8 +380,9 @@ class Steps(OnDevices):
         batch = self.batch_shapes(config, config.train.batch_size)
         args = (state, batch, *map(self.shape_of, (key, np.float32(0))))
         result = state, dict.fromkeys(("loss", "grad_norm", *COUNTS), 0)
-        kinds = {"result": result, "options": LITTLE_MEMORY, "elsewhere": elsewhere}
-        self.train = self._compiled("training step", config, self.train, args, **kinds)
+        self.train = self._compiled(
+            "training step", config, self.train, args, result=result, options=LOW_MEMORY_OPTIONS, elsewhere=elsewhere
+        )
 
     def train_bytes(self) -> int | None:
         """Returns the memory of a CPU that `train` takes beside its arguments while it runs, over all devices.
@@ -400,8 +404,10 @@ class Steps(OnDevices):
         if isinstance(self.evaluate, jax.stages.Compiled):
             return
         args = state_target(config, self).variables, self.batch_shapes(config, batch_size)
-        kinds = {"result": dict.fromkeys(("images", "loss", *SCORES, *COUNTS), 0), "elsewhere": elsewhere}
-        self.evaluate = self._compiled(f"validation step of {batch_size}", config, self.evaluate, args, **kinds)
+        result = dict.fromkeys(("images", "loss", *SCORES, *COUNTS), 0)
+        self.evaluate = self._compiled(
+            f"validation step of {batch_size}", config, self.evaluate, args, result=result, elsewhere=elsewhere
+        )
 
     def _compiled(self, name: str, config: Config, function: Callable[..., Any], args: tuple, **kinds: Any) -> Any:
         made_of = _that_steps_read(config).to_dict()

@@ -64,8 +64,6 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
 
     cli.start_logging()
     startup.tune()
-    for library in ("absl", "asyncio"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)  # our own error reports a save that fails, in one line
     processes.join()
     startup.check_platform()
     workdir = Path(args.workdir)

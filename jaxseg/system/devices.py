@@ -16,7 +16,7 @@ AXIS = "batch"
 CORE_BATCH = 4
 """Minimum images per CPU device. Below this, cross-device reductions cost more than the parallelism gains."""
 
-LITTLE_MEMORY = types.MappingProxyType({"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"})
+LOW_MEMORY_OPTIONS = types.MappingProxyType({"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"})
 """XLA's options with which a program for a CPU holds little memory at a time."""
 
 
@@ -117,7 +117,7 @@ def check_batch_size(batch_size: int, devices: int) -> None:
         raise UserError(f"train.batch_size = {batch_size}: does not divide by {devices} devices; use {sizes}")
 
 
-def mapping(devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
+def pmap_over(devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
     """Returns `jax.pmap` over devices.
 
     Where an argument or result has the axis None, it is one array for all devices. JAX does not check that devices
@@ -138,11 +138,11 @@ def in_little_memory(step: Callable[..., Any], devices: tuple[jax.Device, ...]) 
     and 224 pixels 1.07 instead of 1.39 GiB on each of two devices.
 
     Args:
-      step: what `mapping` returns for a training step; its first argument, the state, is donated.
+      step: what `pmap_over` returns for a training step; its first argument, the state, is donated.
       devices: those that it is mapped over.
     """
     # Several processes hand `pmap` their own shares of a batch, which `jit` would take for whole arrays.
     if devices[0].platform != "cpu" or jax.process_count() > 1:
         return step
     # The lambda hides the attribute `lower` of pmap's result: `jit` would call it, and it takes no options.
-    return jax.jit(lambda *args: step(*args), donate_argnums=0, compiler_options=dict(LITTLE_MEMORY))
+    return jax.jit(lambda *args: step(*args), donate_argnums=0, compiler_options=dict(LOW_MEMORY_OPTIONS))

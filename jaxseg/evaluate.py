@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data_config = dataclasses.replace(data_config, **cli.reading_from(args))
     name = data.resolve_name(data_config)
     examples = open_split(workdir, config, data_config, args.split or data.default_split(name))
-    check_masks([examples])
+    check_masks([examples], decided=data_config.decides_masks)
     # Nothing is written into the package.
     out = Path(args.out) if args.out else folder_of(Path(place.display_name(workdir)), examples)
     with lock.held(out, "--out"):

@@ -95,6 +95,11 @@ class DataConfig(Section):
         4096, "memory that may hold decoded, resized images between epochs, MiB", minimum=0, resumable=True
     )
 
+    @property
+    def decides_masks(self) -> bool:
+        """Whether the user has said what is lesion in the masks of a folder."""
+        return bool(self.mask_lesion) or self.mask_invert
+
     def __post_init__(self):
         super().__post_init__()
         if self.image_size % 32:

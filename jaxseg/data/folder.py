@@ -116,6 +116,9 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         _check_sizes(pairs[index], image.shape[:2], mask.shape[:2])
         return Example(image, mask)
 
+    def lesion_colour_at(index: int) -> tuple[int, int, int] | None:
+        return None if pairs[index].outlines else lesion_colour(pairs[index].mask)
+
     return Examples(
         str(root.resolve()),
         split,
@@ -126,7 +129,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         kept_together=read_groups(config.groups, names) if config.groups else (),
         load_mask=load_mask,
         read_image=lambda index: read_file(pairs[index].image),
-        lesion_colour=lambda index: None if pairs[index].outlines else lesion_colour(pairs[index].mask),
+        lesion_colour=None if config.mask_lesion else lesion_colour_at,
         stamp=lambda index: f"{stamp_of((pairs[index].image, pairs[index].mask))}; {rule}; {pairs[index].orientation}",
     )
 
@@ -152,7 +155,9 @@ def _tell_of_other_folders(root: Path) -> None:
 
 def _tell_of_subfolders(root: Path) -> None:
     """Warns where images/ is divided as other tools divide it: the parts, such as test images, are no split here."""
-    parts = sorted(path.name for path in (root / "images").iterdir() if path.is_dir() and path.name in _SPLIT_NAMES)
+    parts = sorted(
+        path.name for path in (root / "images").iterdir() if path.is_dir() and path.name.lower() in _SPLIT_NAMES
+    )
     if parts:
         _log.warning(
             "%s: images/%s %s no split of its own here: all of images/ is trained on and validated on; for your own "
@@ -253,7 +258,7 @@ def _label_of_lesions(drawings: Sequence[OutlineFile], folder: Path) -> str:
     """Returns the label that means lesion in all files; "" where each file's only label does. Warns if they differ."""
     files: dict[str, list[str]] = {}
     for drawing in drawings:
-        for label in sorted(drawing.labels):
+        for label in sorted(drawing.labels, key=str):
             files.setdefault(label, []).append(drawing.path.name)
     has_lesion = outlines.LESION in files
     others = {label: found for label, found in files.items() if label != outlines.LESION}

@@ -105,8 +105,7 @@ def train_and_evaluate(
         processes.check_same("data set", [train_set.fingerprint(), validation_set.fingerprint()], peers)
         # Bad input is refused here, before any slow work.
         epoch_steps(config, train_set)
-        decided = bool(config.data.mask_lesion) or config.data.mask_invert
-        check_masks([train_set, validation_set], for_training=True, decided=decided)
+        check_masks([train_set, validation_set], for_training=True, decided=config.data.decides_masks)
         steps = Steps(config, pick_devices(config.train.devices, config.train.batch_size, config.drawn_per_step))
         init_key, train_key = jax.random.split(jax.random.key(config.train.seed))
         with folder.checkpoints() as checkpoints:

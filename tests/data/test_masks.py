@@ -1,5 +1,6 @@
 """Masks as users bring them: read as they were meant, or refused in one line; never something else in silence."""
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -288,6 +289,16 @@ def test_lesions_of_several_colours_are_doubted(other, said, tmp_path, heard):
     check_masks(training_splits(DataConfig(name=str(tmp_path), workers=1)), for_training=True)
     assert bool(heard.records) == bool(said)
     assert said in heard.text
+
+
+def test_masks_of_three_classes_are_looked_at_with_the_class_that_was_named(tmp_path, heard):
+    """If broken, masks that are clear by the user's setting are refused for what they would be without it."""
+    config = DataConfig(name=str(folder(tmp_path, draw=lambda mask: np.where(mask, 255, 128).astype(np.uint8))))
+    with pytest.raises(UserError, match="have no black for skin"):
+        check_masks([open_split(config, "all")])
+    named = dataclasses.replace(config, mask_lesion="255")
+    check_masks([open_split(named, "all")], decided=named.decides_masks)
+    assert not heard.records
 
 
 def test_each_empty_mask_is_told_where_the_user_named_the_lesion(tmp_path, heard):

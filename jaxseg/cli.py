@@ -55,16 +55,22 @@ class Parser(argparse.ArgumentParser):
         self._refuse(flag for flag in flags if flag != "--" and flag not in self._option_string_actions)
         known, unknown = self.parse_known_args(args, namespace)
         self._refuse(unknown)
-        self._refuse_empty_paths(known)
+        self._settle_paths(known)
         return known
 
-    def _refuse_empty_paths(self, given: argparse.Namespace) -> None:
-        """Leaves with an error for a path that is empty, which would stand for the folder that one happens to be in."""
+    def _settle_paths(self, given: argparse.Namespace) -> None:
+        """Replaces `~`, and leaves with an error for an empty path, which would stand for the current folder."""
         for action in self._actions:
             value = getattr(given, action.dest, None)
-            if action.dest in _PATHS and "" in (value if isinstance(value, list) else [value]):
+            if action.dest not in _PATHS or (not value and value != ""):
+                continue
+            paths = value if isinstance(value, list) else [value]
+            if "" in paths:
                 flag = action.option_strings[0] if action.option_strings else action.dest
-                self.error(f"{flag}: is empty, as a shell variable that is not set; give a path")
+                self.error(f"{flag}: is empty (is a shell variable unset?); give a path")
+            # Shells leave `--workdir=~/run` as it is. Only there: as a Path, "./builtin" would lose its "./".
+            paths = [str(Path(path).expanduser()) if path.startswith("~") else path for path in paths]
+            setattr(given, action.dest, paths if isinstance(value, list) else paths[0])
 
     def _refuse(self, unknown: Iterable[str]) -> None:
         """Leaves with an error for the first of the unknown arguments, if there is one."""
@@ -418,6 +424,29 @@ def start_logging() -> None:
     logger.propagate = False  # absl, which comes with the libraries, has a handler of its own at the root
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    _hush_checkpoint_reads()
     # Pillow warns of damage beside the pixels, as in EXIF, which does no harm, and of large images, which we refuse. A
     # program that imports jaxseg keeps its own filters.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _hush_checkpoint_reads() -> None:
+    """Keeps Python from printing the errors of the other reads of a checkpoint of which one has failed.
+
+    Orbax reads all arrays at once, and leaves the event loop at the first error. The coroutines of the others are
+    collected with errors that nobody asks for, and tensorstore's threads report to a loop that is closed: pages of
+    tracebacks, before or after our line, or none, as the threads happen to run.
+    """
+    if getattr(sys.unraisablehook, "hushes_reads", False):
+        return
+    print_it = sys.unraisablehook
+
+    def hook(about: "sys.UnraisableHookArgs") -> None:
+        code = getattr(about.object, "cr_code", None)
+        of_orbax = code is not None and "orbax" in Path(code.co_filename).parts
+        of_tensorstore = isinstance(about.exc_value, RuntimeError) and str(about.exc_value) == "Event loop is closed"
+        if not (of_orbax or of_tensorstore):
+            print_it(about)
+
+    hook.hushes_reads = True
+    sys.unraisablehook = hook

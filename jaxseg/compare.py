@@ -48,14 +48,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.evaluation.significance import correct, differences
     from jaxseg.system.files import write_text
 
+    out = Path(args.out) if args.out else None
+    if out:
+        check_may_replace(out)
     evaluations = [load(folder) for folder in find([Path(run) for run in args.runs], args.data, args.split)]
     check_same_images(evaluations)
     compared = correct([differences(evaluations[0].images, other.images) for other in evaluations[1:]])
     text = markdown(evaluations, compared)
     print(text, end="")
-    if args.out:
-        out = Path(args.out)
-        check_may_replace(out)
+    if out:
         write_text(out / REPORT, text)
         write_text(out / TABLE, table_csv(evaluations, compared))
 

@@ -36,9 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.encoder not in (None, *_ENCODERS):
         near = suggestion(args.encoder, _ENCODERS)
         raise UserError(f"--encoder {args.encoder!r}: must be one of {', '.join(_ENCODERS)}{near}")
-    _check_output(args.output, args.force)
+    source, output = Path(args.source), Path(args.output)
+    _check_output(output, args.force)
     cli.start_logging()
-    port(args.source, args.output, args.encoder, to=args.to)
+    port(source, output, args.encoder, to=args.to)
 
 
 def port(source: Path, output: Path, encoder: str | None = None, *, to: str = "jaxseg") -> None:
@@ -148,7 +149,6 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument(
         "--source",
-        type=Path,
         required=True,
         metavar="FILE_OR_WORKDIR",
         help="Keras HDF5 file (with or without top; not a .keras archive), a ported file, or a run's folder, of which "
@@ -156,7 +156,6 @@ def _parser() -> cli.Parser:
     )
     parser.add_argument(
         "--output",
-        type=Path,
         required=True,
         metavar="FILE",
         help="file to write, as NAME.npz, or NAME.h5 with --to keras",

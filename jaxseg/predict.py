@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from jaxseg.inference.table import Table
 
 
-COCO = "contours_coco.json"
-"""File of the outlines of all images, in the output folder."""
+COCO, TABLE = "contours_coco.json", "predictions.csv"
+"""Files about all images, in the output folder: their outlines, and a line for each."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,10 +104,10 @@ def _add_products(parser: argparse.ArgumentParser) -> None:
 
 
 def _scale(text: str) -> float:
-    from jaxseg.inference.measurements import SCALES
+    from jaxseg.inference.measurements import SCALES, is_scale
 
     with contextlib.suppress(ValueError):
-        if SCALES[0] <= (value := float(text)) <= SCALES[1]:
+        if is_scale(value := float(text)):
             return value
     raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, as 21.5, from {SCALES[0]:g} to {SCALES[1]:g}")
 
@@ -160,7 +160,7 @@ def _extras(args: argparse.Namespace, source: Path, output: Path) -> "Extras":
     from jaxseg.inference.measurements import columns
     from jaxseg.inference.table import Table
 
-    path = inputs.common_file(source, output, "predictions.csv")
+    path = inputs.common_file(source, output, TABLE)
     table = None
     if args.measure:
         scale = args.pixels_per_mm
@@ -205,10 +205,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         startup.tune()
     with lock.held(inputs.folder_to_lock(source, output), "--output"):
-        if args.overwrite:
-            collected = [] if "coco" in args.contours else [inputs.common_file(source, output, COCO)]
-            inputs.tell_of_leftovers(images, collected)
         extras = _extras(args, source, output)
+        if args.overwrite:
+            unused = [name for name, record in ((COCO, extras.coco), (TABLE, extras.table)) if record is None]
+            inputs.tell_of_leftovers(images, [inputs.common_file(source, output, name) for name in unused])
         segmenter, prediction = cli.segmenter_from(args)
         if args.skip_existing:
             left = inputs.without_finished(images, maker_of(segmenter, prediction), extras.records)

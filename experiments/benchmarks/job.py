@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.job --quick                        (about a minute: does it run?)
     python -m experiments.benchmarks.job                                (about 6 minutes on two cores of an AMD EPYC)
-    python -m experiments.benchmarks.job --images 200 2000 20000        (11 minutes)
+    python -m experiments.benchmarks.job --images 200 2000 20000        (9 minutes)
 
 Two parts. Job: `python -m jaxseg.train` with the default network on PH2, or on synthetic images if PH2 is not
 prepared; its wall time by part, and its rate beside the bare step's (the same network on one batch that stays on the

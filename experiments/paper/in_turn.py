@@ -12,11 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.paper.stacked import Member, Say, StackedSteps, Trained
+from experiments.paper.stacked import Member, Say, StackedSteps, Trained, devices_of
 from jaxseg.config import Config
 from jaxseg.report.page import duration
 from jaxseg.runs.progress import Progress
-from jaxseg.system.devices import pick_devices
 from jaxseg.train import train_and_evaluate
 from jaxseg.training.hooks import Hook
 from jaxseg.training.run import Run
@@ -45,7 +44,7 @@ def train_in_turn(config: Config, members: Sequence[Member], say: Say, folder: P
         states.append(jax.device_get(state))
         ends.append(told.progress)
     spent = sum(progress.seconds for progress in ends)
-    steps = StackedSteps(config, pick_devices(config.train.devices, config.train.batch_size))
+    steps = StackedSteps(config, devices_of(config))
     trained = Trained(
         config,
         members,

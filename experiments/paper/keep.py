@@ -181,7 +181,12 @@ def report(kept: JSON, name: str, charts: Sequence[Path]) -> str:
                 parts += [f"{title}. {table['caption']}:", markdown(table["head"], table["rows"])]
     # The table of few images shows by itself what was not run.
     told = [section for part, section in kept["sections"].items() if part != "low_data"]
-    if missing := {f"- {text}" for section in told for text in section["missing"]}:
+    # A row that was trained may still lack what one section measures.
+    if missing := {
+        f"- {text} ({section['title']})" if "not measured" in text else f"- {text}"
+        for section in told
+        for text in section["missing"]
+    }:
         parts.append("\n".join(["Not run:", "", *sorted(missing)]))
     parts += [f"![{path.stem}]({path.name})" for path in charts]
     return "\n\n".join(parts)

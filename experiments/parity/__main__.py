@@ -19,11 +19,10 @@ from pathlib import Path
 
 from experiments.shared.origin import JSON, RESULTS, commit, today, versions
 from experiments.shared.tables import PAGE, markdown, write_between
+from jaxseg.config import ENCODER_TITLES
 
 SEQUENCES = 5000
 """Loss sequences for the schedules; the test uses 2000."""
-
-NAMES = {"resnet50v2": "ResNet50V2", "resnet50": "ResNet50"}
 
 
 def measure() -> JSON:
@@ -87,7 +86,7 @@ def table(result: JSON) -> str:
     """Returns the Markdown table and a line on its origin."""
     found = result["measured"]
     lines = []
-    for encoder, name in NAMES.items():
+    for encoder, name in ENCODER_TITLES.items():
         measured = found[encoder]
         lines += [
             (f"{name}: parameters", "without top", f"none: {measured['parameters']['keras']:,}"),

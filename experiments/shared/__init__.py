@@ -1,1 +1,1 @@
-"""Shared by the experiments: the origin of results, and Markdown tables."""
+"""Shared by the experiments: the origin of results, Markdown tables, and lines on the console."""

@@ -166,7 +166,7 @@ ENCODER_TITLES = {"resnet50v2": "ResNet50V2", "resnet50": "ResNet50"}
 
 def network_title(encoder: str) -> str:
     """Returns what reports call the network with an encoder, or without one ("none"), as "ResNet50-U-Net"."""
-    return f"{ENCODER_TITLES[encoder]}-U-Net" if encoder in ENCODER_TITLES else "plain U-Net"
+    return "plain U-Net" if encoder == "none" else f"{ENCODER_TITLES.get(encoder, encoder)}-U-Net"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Masks are pictures, or outlines in COCO and labelme JSON files (`jaxseg.data.outlines`).
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -19,9 +20,9 @@ from jaxseg.data.examples import Example, Examples
 from jaxseg.data.groups import read_groups
 from jaxseg.data.identity import read_file, stamp_of
 from jaxseg.data.images import Header, decode_image, decode_mask, header_of, lesion_colour, turn_mask
-from jaxseg.data.listing import list_images, named, refuse_empty
+from jaxseg.data.listing import is_system_file, list_images, named, refuse_empty
 from jaxseg.data.masks import MaskRule
-from jaxseg.data.outlines import OutlineFile, Outlines
+from jaxseg.data.outlines import Outlines
 from jaxseg.errors import UserError
 
 MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask", "_contour")
@@ -97,10 +98,11 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         )
     files: dict[str, Pair] = {}
     if has_own_validation(folder):
+        label = _label_of_lesions([root / side / "masks" for side in SIDES], tell=split != "validation")
         for side in SIDES if split == "all" else (split,):
-            files |= {f"{side}/{name}": pair for name, pair in _pairs_in(root / side).items()}
+            files |= {f"{side}/{name}": pair for name, pair in _pairs_in(root / side, label).items()}
     else:
-        files = _pairs_in(root)
+        files = _pairs_in(root, _label_of_lesions([root / "masks"]))
         _tell_of_subfolders(root)
     if split != "validation":  # told once, not of each side
         _tell_of_other_folders(root)
@@ -134,10 +136,10 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
     )
 
 
-def _pairs_in(root: Path) -> dict[str, Pair]:
-    """Returns image and mask by name, of a folder that holds images/ and masks/."""
+def _pairs_in(root: Path, label: str) -> dict[str, Pair]:
+    """Returns image and mask by name, of a folder that holds images/ and masks/; `label` is that of drawn lesions."""
     images, masks = _files_in(root, "images"), _files_in(root, "masks")
-    return _pairs(_by_name(images, root / "images"), masks, root)
+    return _pairs(_by_name(images, root / "images"), _masks_in(masks, root / "masks", label), root)
 
 
 def _tell_of_other_folders(root: Path) -> None:
@@ -160,11 +162,11 @@ def _tell_of_subfolders(root: Path) -> None:
     )
     if parts:
         _log.warning(
-            "%s: images/%s %s no split of its own here: all of images/ is trained on and validated on; for your own "
-            "split make train/ and validation/, with images/ and masks/ in each, and keep test images elsewhere",
+            "%s: images/%s %s here: all of images/ is trained on and validated on; for your own split make train/ and "
+            "validation/, with images/ and masks/ in each, and keep test images elsewhere",
             root,
             "/, images/".join(parts) + "/",
-            "are" if len(parts) > 1 else "is",
+            "are not separate splits" if len(parts) > 1 else "is not a separate split",
         )
 
 
@@ -207,11 +209,13 @@ def _by_name(images: Sequence[Path], folder: Path) -> dict[str, Path]:
     return found
 
 
-def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path) -> dict[str, Pair]:
+def _pairs(
+    images: Mapping[str, Path], masks: Iterable[tuple[str, Path, Outlines | None]], root: Path
+) -> dict[str, Pair]:
     """Finds the mask of each image, and warns of masks that have none."""
     owned: dict[str, Pair] = {}
     orphans = []
-    for name, mask, drawn in _masks_in(masks, root / "masks"):
+    for name, mask, drawn in masks:
         owner = _owner(name, images)
         if owner is None and drawn:  # COCO files may name folders above the images, such as images/ itself
             parts = name.split("/")
@@ -235,43 +239,50 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path) -> dic
     return {name: owned[name] for name in images}
 
 
-def _masks_in(files: Iterable[Path], folder: Path) -> Iterator[tuple[str, Path, Outlines | None]]:
-    """Yields what each mask is called, its file, and the outlines in it, pictures first."""
-    drawings = []
+def _masks_in(files: Iterable[Path], folder: Path, label: str) -> Iterator[tuple[str, Path, Outlines | None]]:
+    """Yields what each mask is called, its file, and the outlines in it, in the order of the files."""
     for path in files:
         if path.suffix.lower() != outlines.SUFFIX:
             yield _name(path, folder), path, None
             continue
         try:
-            drawings.append(outlines.open_outlines(path))
+            found = outlines.open_outlines(path).outlines(label)
         except outlines.NoOutlinesError as error:
             _log.warning("left out: %s", error)
-    label = _label_of_lesions(drawings, folder)
-    for drawing in drawings:
-        path = drawing.path
-        for image, drawn in drawing.outlines(label).items():
+            continue
+        for image, drawn in found.items():
             # labelme's file is named like its image, COCO's names its images.
             yield unicodedata.normalize("NFC", _without_ending(image)) if image else _name(path, folder), path, drawn
 
 
-def _label_of_lesions(drawings: Sequence[OutlineFile], folder: Path) -> str:
-    """Returns the label that means lesion in all files; "" where each file's only label does. Warns if they differ."""
+def _label_of_lesions(folders: Sequence[Path], *, tell: bool = True) -> str:
+    """Returns the label that means lesion in all files of outlines; "" where each file's only label does.
+
+    Args:
+      folders: those of the masks, of both sides of a set.
+      tell: whether to warn where labels differ.
+    """
     files: dict[str, list[str]] = {}
-    for drawing in drawings:
-        for label in sorted(drawing.labels, key=str):
-            files.setdefault(label, []).append(drawing.path.name)
+    for path in sorted(path for folder in folders for path in folder.rglob("*") if _may_hold_outlines(path)):
+        with contextlib.suppress(outlines.NoOutlinesError):  # told where it is read
+            for label in sorted(outlines.open_outlines(path).labels, key=str):
+                files.setdefault(label, []).append(path.name)
     has_lesion = outlines.LESION in files
     others = {label: found for label, found in files.items() if label != outlines.LESION}
-    if others and len(files) > 1:
+    if tell and others and len(files) > 1:
         _log.warning(
             "%s: the outlines have the labels %s; %s",
-            folder,
+            " and ".join(map(str, folders)),
             ", ".join(f"{label!r} ({named(found)})" for label, found in files.items()),
             f"only {outlines.LESION!r} is taken for lesion"
             if has_lesion
             else f"a file's only label is taken for lesion, whatever it is; call lesions {outlines.LESION!r}",
         )
     return outlines.LESION if has_lesion else ""
+
+
+def _may_hold_outlines(path: Path) -> bool:
+    return path.suffix.lower() == outlines.SUFFIX and path.is_file() and not is_system_file(path.name)
 
 
 def _without_ending(name: str) -> str:

@@ -136,7 +136,7 @@ def list_images(
 def _is_utf8(path: Path) -> bool:
     try:
         str(path).encode()
-    except UnicodeEncodeError:  # as of archives that were packed on old systems
+    except UnicodeEncodeError:  # e.g. from an archive that was packed on an old system
         return False
     return True
 

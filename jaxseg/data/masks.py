@@ -364,14 +364,15 @@ def on_background(pixels: np.ndarray, lesion: str) -> np.ndarray:
 
     Returns:
       uint8 [H, W, 3], black where it is transparent, or white where the named colour is dark; for a named value and a
-      black mask on transparent ground, [H, W] of 0 and 255, the opaque part.
+      black mask on transparent ground, [H, W] with that value where it is opaque.
     """
     colour, opacity, wanted = pixels[..., :3], pixels[..., 3], parse_lesion(lesion)
     solid = opacity > opacity.max() / 2 if opacity.min() < opacity.max() else np.ones(opacity.shape, bool)
     if len(wanted) == 3:
         return np.where(solid[..., None], colour, np.uint8(255 if max(wanted) <= 127 else 0))
     if not solid.all() and colour[solid].max() <= _DARKEST:
-        return np.where(solid, np.uint8(255), np.uint8(0))
+        named = np.uint8(min(wanted[0], 255))
+        return np.where(solid, named, np.uint8(0 if wanted[0] else 255))
     return np.where(solid[..., None], colour, np.uint8(0))
 
 

@@ -172,7 +172,7 @@ def _colours(masks: Sequence[_Mask]) -> list[str]:
         found = kinds_of_colours(list(pool.map(lambda mask: mask[1].lesion_colour(mask[2]), coloured)))
     if len(found) < 2:
         return []
-    said = [f"{colour} in {len(of)} ({named(coloured[i][0] for i in of)})" for colour, of in found.items()]
+    said = [f"{colour} in {len(some)} ({named(coloured[i][0] for i in some)})" for colour, some in found.items()]
     return [f"the lesion has different colours: {', '.join(said)}; --data.mask-lesion says which one is lesion"]
 
 

@@ -21,7 +21,7 @@ from jaxseg.inference.trust import trust_of
 from jaxseg.report.figures import save_png
 from jaxseg.report.overlays import Case, overlay, overlay_sheet
 from jaxseg.runs.workdir import CASES, PICTURES
-from jaxseg.system.files import replacing, write_json
+from jaxseg.system.files import LONGEST_NAME, replacing, write_json
 
 EACH = 12
 """Number of worst, of median and of best cases that the page shows."""
@@ -29,9 +29,6 @@ EACH = 12
 
 ON_SHEET = 4
 """Number of each kind that the sheet shows."""
-
-
-_LONGEST_NAME = 200  # bytes of a file's name; file systems allow 255, and a file that is replaced has a longer one
 
 
 _SIDE = 480  # longer side of a picture on the page, pixels
@@ -111,7 +108,7 @@ def draw_cases(
             truth = example.mask[..., 0]
             sheet.append(Case(f"{kinds[i]}: {examples.names[i]}", example.image, truth, mask, scored[i].native["dice"]))
             name = f"{kinds[i]}_{examples.names[i]}.png".replace("/", "_")
-            if name in overlays or len(name.encode()) > _LONGEST_NAME:
+            if name in overlays or len(name.encode()) > LONGEST_NAME:
                 name = f"{kinds[i]}_{picture.stem}.png"  # the number of the case
             overlays.add(name)
             save_png(overlay(example.image, mask, truth), out / OVERLAYS / name)

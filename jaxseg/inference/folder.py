@@ -27,7 +27,7 @@ from jaxseg.inference.threshold import describe_masks
 from jaxseg.inference.trust import Trust, trust_of
 from jaxseg.report.figures import save_png
 from jaxseg.report.overlays import overlay
-from jaxseg.system.files import write_text
+from jaxseg.system.files import LONGEST_NAME, write_text
 from jaxseg.system.progress_bar import progress
 
 log = logging.getLogger("jaxseg.predict")
@@ -37,9 +37,6 @@ _DARKEST = 32
 
 _GLINTS = 0.001
 """Share of the pixels that may be brighter in a photograph that is all but black."""
-
-_LONGEST_NAME = 250
-"""Bytes of the longest name of a file; a file that is replaced has a temporary name, 5 bytes longer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +116,7 @@ def predict(
     maker, trust = maker_of(segmenter, prediction), trust_of(segmenter)
 
     def load(files: InputImage) -> tuple[LoadedImage, np.ndarray] | str:
-        if any(len(os.fsencode(path.name)) > _LONGEST_NAME for path in files.products.values()):
+        if any(len(os.fsencode(path.name)) > LONGEST_NAME for path in files.products.values()):
             return f"{files.source}: its name is too long for the names of its results; rename it"
         try:
             pixels = decode_image(files.source)
@@ -190,7 +187,7 @@ def _tell_of_dark(names: Sequence[str]) -> None:
     """Logs which photographs show next to nothing."""
     if names:
         log.warning(
-            "%d images are all but black, with no value above %d of 255, so their masks mean little: %s",
+            "%d images are all but black, with no value above %d of 255 (specks aside), so their masks mean little: %s",
             len(names),
             _DARKEST - 1,
             named(sorted(names)),

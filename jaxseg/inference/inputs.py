@@ -208,13 +208,13 @@ def tell_of_leftovers(images: Iterable[InputImage], common: Iterable[Path]) -> N
     """
     left = [path for path in common if path.exists()]
     for image in images:
-        stem = image.mask.with_name(image.mask.name.removesuffix(ENDINGS["mask"]).removesuffix(".png"))
+        stem = image.mask.with_name(Path(image.name).name)
         others = _results(stem, [product for product in ENDINGS if product not in image.products])
         left += [path for path in others.values() if path.exists()]
     if left:
         log.warning(
-            "%d files of an earlier call show the masks that are replaced now, and stay, as %s; make them again by the "
-            "same flags as then, or take them away",
+            "%d files of an earlier call show the masks that are replaced now, and stay, as %s; make them again with "
+            "the same flags as then, or take them away",
             len(left),
             left[0],
         )

@@ -9,7 +9,6 @@ folder whose name is a number is complete.
 import contextlib
 import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -244,7 +243,6 @@ class Checkpoints:
             name: ocp.args.JsonRestore() if target is None else ocp.args.StandardRestore(target)
             for name, target in items.items()
         }
-        _hush_reads_left_over()
         return self._manager.restore(step, args=ocp.args.Composite(**args))
 
     def _newest(self, read: Callable[[int], T]) -> tuple[T | None, dict[int, str]]:
@@ -268,28 +266,6 @@ class Checkpoints:
             yield
         except Exception as error:  # orbax, tensorstore and JSON raise many kinds of errors on damaged files
             raise RunError(f"checkpoint {self.folder / str(step)} cannot be read ({one_line(error)})") from error
-
-
-def _hush_reads_left_over() -> None:
-    """Keeps Python from printing the errors of the other reads of a checkpoint of which one has failed.
-
-    Orbax reads all arrays at once, and leaves the event loop at the first error. The coroutines of the others are
-    collected with errors that nobody asks for, and tensorstore's threads report to a loop that is closed: pages of
-    tracebacks, before or after our line, or none, as the threads happen to run.
-    """
-    if getattr(sys.unraisablehook, "hushes_reads", False):
-        return
-    print_it = sys.unraisablehook
-
-    def hook(about: "sys.UnraisableHookArgs") -> None:
-        code = getattr(about.object, "cr_code", None)
-        of_orbax = code is not None and "orbax" in Path(code.co_filename).parts
-        of_tensorstore = isinstance(about.exc_value, RuntimeError) and str(about.exc_value) == "Event loop is closed"
-        if not (of_orbax or of_tensorstore):
-            print_it(about)
-
-    hook.hushes_reads = True
-    sys.unraisablehook = hook
 
 
 def _training_alone(state: TrainState) -> dict[str, Any]:

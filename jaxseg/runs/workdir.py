@@ -146,8 +146,11 @@ def packed_id(card: Mapping[str, Any]) -> str:
 
 def was_started(workdir: Path) -> bool:
     """Tells whether a folder holds a run that took its first steps; what a start that failed has left binds nobody."""
-    saved = any(path.name.isdigit() for path in workdir.glob("checkpoints/*"))
-    return saved or (workdir / SUMMARY).exists()
+    return _has_checkpoints(workdir) or (workdir / SUMMARY).exists()
+
+
+def _has_checkpoints(workdir: Path) -> bool:
+    return any(path.name.isdigit() for path in workdir.glob(f"{CHECKPOINTS}/*"))
 
 
 def check_has_checkpoints(workdir: Path) -> None:
@@ -156,11 +159,10 @@ def check_has_checkpoints(workdir: Path) -> None:
     Raises:
       UserError: the checkpoints are gone.
     """
-    saved = any(path.name.isdigit() for path in workdir.glob(f"{CHECKPOINTS}/*"))
     history = workdir / HISTORY
     # A run that was killed in its second epoch may have one line and no whole checkpoint.
     lines = len(history.read_bytes().splitlines()) if history.exists() else 0
-    if not saved and (lines > 1 or (workdir / SUMMARY).exists()):
+    if not _has_checkpoints(workdir) and (lines > 1 or (workdir / SUMMARY).exists()):
         raise UserError(
             f"{workdir}: holds the records of a run of {lines} epochs ({HISTORY}) but no checkpoint, so it cannot go "
             f"on; restore {CHECKPOINTS}/ from a copy, or give another --workdir"

@@ -9,6 +9,9 @@ from typing import Any
 
 from jaxseg.errors import UserError, one_line
 
+LONGEST_NAME = 250
+"""Bytes of the longest name that `replacing` can take: file systems allow 255, and the temporary name is 5 longer."""
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 from PIL import Image
@@ -239,7 +240,7 @@ def test_an_empty_path_is_not_the_current_folder(main, argv, tmp_path, monkeypat
     with pytest.raises(SystemExit) as left:
         main(argv)
     assert left.value.code == 2
-    assert "is empty, as a shell variable that is not set; give a path" in capsys.readouterr().err
+    assert "is empty (is a shell variable unset?); give a path" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -262,3 +263,18 @@ def test_no_word_of_a_file_steers_the_terminal(capsys):
     assert len(long) < 900
     assert long.startswith("beginning")
     assert long.endswith("end")
+
+
+def test_what_other_reads_of_a_damaged_checkpoint_say_is_not_printed(monkeypatch):
+    """If broken, pages of tracebacks from threads bury the one line that tells which checkpoint is damaged."""
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    cli._hush_checkpoint_reads()
+    cli._hush_checkpoint_reads()
+    read = types.SimpleNamespace(cr_code=types.SimpleNamespace(co_filename="/site-packages/orbax/read.py"))
+    for about in ((None, RuntimeError("Event loop is closed")), (read, Exception("damaged"))):
+        sys.unraisablehook(types.SimpleNamespace(object=about[0], exc_value=about[1]))
+    assert not printed
+    other = types.SimpleNamespace(object=None, exc_value=RuntimeError("a bug"))
+    sys.unraisablehook(other)
+    assert printed == [other]

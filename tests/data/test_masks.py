@@ -17,6 +17,7 @@ from jaxseg.data.images import decode_mask
 from jaxseg.data.masks import MaskRule
 from jaxseg.data.plausibility import check_masks
 from jaxseg.errors import UserError
+from tests.helpers.bad_files import turned
 from tests.helpers.skin import folder, grey, pair, save, two_colours
 
 TRUE = pair(0)[1]
@@ -151,6 +152,8 @@ CLEAR = np.dstack([two_colours(TRUE, (255, 0, 0), (0, 0, 0)), grey(TRUE)])
         (encoded(palette(TRUE, {1: (255, 0, 0)}), transparency=0), MaskRule("#ff0000")),
         (encoded(transparent((0, 0, 0))), MaskRule("255")),
         (encoded(transparent((0, 0, 0))), MaskRule("#000000")),
+        (encoded(transparent((0, 0, 0))), MaskRule("0")),
+        (encoded(transparent((0, 0, 0))), MaskRule("128-255")),
         (encoded(transparent((255, 255, 255))), MaskRule("255")),
         (encoded(Image.fromarray(grey(TRUE)).convert("1")), MaskRule("255")),
         (encoded(Image.fromarray(grey(TRUE)).convert("1")), MaskRule("1")),
@@ -306,12 +309,6 @@ def test_each_empty_mask_is_told_where_the_user_named_the_lesion(tmp_path, heard
     save(folder(tmp_path, 12) / "masks" / "img03.png", grey(pair(3)[1]) // 255 * np.uint8(130))
     check_masks(training_splits(DataConfig(name=str(tmp_path), mask_lesion="255")), for_training=True, decided=True)
     assert "1 are without any lesion (img03)" in heard.text
-
-
-def turned(number: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = number
-    return exif
 
 
 def contrast(examples) -> float:

@@ -3,8 +3,7 @@
 import base64
 import io
 import json
-import struct
-import zlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxseg.config import DataConfig
 from jaxseg.data.folder import open_folder
 from jaxseg.data.outlines import NoOutlinesError, fill, read_outlines
 from jaxseg.errors import UserError
+from tests.helpers.bad_files import png_of
 
 SQUARE = [[10, 5], [30, 5], [30, 25], [10, 25]]
 """A polygon of 20 x 20 pixels in an image of 40 x 30."""
@@ -24,14 +24,7 @@ TRUTH = np.zeros((30, 40), np.uint8)
 TRUTH[5:25, 10:30] = 1
 
 
-def huge_png() -> str:
-    """Returns the beginning of a PNG file of 60,000 x 60,000 pixels, in base64."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT").decode()
-
-
-HUGE = huge_png()
+HUGE = base64.b64encode(png_of(60_000, 60_000)).decode()
 
 
 def labelme_file(path: Path, *shapes: dict, **changes) -> Path:
@@ -162,6 +155,15 @@ def test_labels_count_over_all_files_of_a_set(data_set, caplog):
     examples = open_folder(DataConfig(name=str(data_set)))
     assert [int(examples.load_mask(i).sum()) for i in range(2)] == [400, 400]
     assert "a file's only label is taken for lesion, whatever it is; call lesions 'lesion'" in caplog.text
+
+
+def test_labels_count_over_both_sides_of_a_set(data_set, tmp_path):
+    """If broken, validation images on which hairs alone were drawn are scored against these hairs."""
+    for side, label in (("train", "lesion"), ("validation", "hair")):
+        shutil.copytree(data_set, tmp_path / "both" / side)
+        labelme_file(tmp_path / "both" / side / "masks/a.json", shape(SQUARE, label=label))
+    for split, area in (("train", 400), ("validation", 0)):
+        assert open_folder(DataConfig(name=str(tmp_path / "both")), split).load_mask(0).sum() == area
 
 
 def test_a_declared_lesion_that_is_never_drawn_leaves_images_without(tmp_path):

@@ -132,7 +132,7 @@ def test_what_a_folder_holds_besides_is_ignored_with_a_warning(folder, caplog, m
     assert "images: left out 1 of 11 files: 1 with the ending .txt (notes.txt); not counted: 1 hidden" in caplog.text
 
 
-@pytest.mark.parametrize(("parts", "said"), [(("train", "test"), "images/train/ are no split"), (("b",), "")])
+@pytest.mark.parametrize(("parts", "said"), [(("train", "test"), "train/ are not separate splits"), (("b",), "")])
 def test_subfolders_that_other_tools_take_for_splits_are_told(tmp_path, parts, said, caplog):
     """If broken, a user's test images are trained on without a word."""
     for part in parts:

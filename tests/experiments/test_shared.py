@@ -42,7 +42,10 @@ def test_only_the_text_between_the_marks_is_replaced(tmp_path, monkeypatch):
     assert page.read_text() == after
 
 
-@pytest.mark.parametrize("mark", ["runs", "paper_cpu", "paper_full", "keras-parity", "speed"])
+MARKS = ("runs", "paper_cpu", "drawn_cpu", "paper_full", "fine-tuning", "keras-parity", "speed")
+
+
+@pytest.mark.parametrize("mark", MARKS)
 def test_the_page_of_results_has_all_marks(mark):
     """If broken, a script has no place for its table."""
     text = tables.PAGE.read_text()

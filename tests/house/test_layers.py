@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.paths import ROOT
 
 COMMANDS = {"inspect", "train", "evaluate", "predict", "export", "compare", "prepare", "port_weights"}
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import jax
@@ -14,7 +13,7 @@ from jaxseg import train
 from jaxseg.config import Config
 from jaxseg.errors import RunError
 from jaxseg.optim import early_stop_update
-from jaxseg.runs import checkpoint, workdir
+from jaxseg.runs import workdir
 from jaxseg.runs.checkpoint import Checkpoints
 from jaxseg.runs.progress import Progress
 from jaxseg.steps import Steps, create_train_state, state_target
@@ -99,17 +98,3 @@ def test_a_full_disk_ends_the_process_at_once(tiny, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1, done.stderr
     assert "no space left on the disk" in done.stderr
-
-
-def test_what_other_reads_of_a_damaged_checkpoint_say_is_not_printed(monkeypatch):
-    """If broken, pages of tracebacks from threads bury the one line that tells which checkpoint is damaged."""
-    printed = []
-    monkeypatch.setattr(sys, "unraisablehook", printed.append)
-    checkpoint._hush_reads_left_over()
-    checkpoint._hush_reads_left_over()
-    about = types.SimpleNamespace(object=None, exc_value=RuntimeError("Event loop is closed"))
-    sys.unraisablehook(about)
-    assert not printed
-    other = types.SimpleNamespace(object=None, exc_value=RuntimeError("a bug"))
-    sys.unraisablehook(other)
-    assert printed == [other]

@@ -11,8 +11,7 @@ from experiments.paper.command import main
 from experiments.paper.models import FULL
 from experiments.paper.rows import Row
 from experiments.paper.study import Study
-
-NAMES = {"resnet50v2": "ResNet50V2", "resnet50": "ResNet50"}
+from jaxseg.config import ENCODER_TITLES
 
 NAME = "encoders"
 
@@ -25,14 +24,14 @@ def rows_of(study: Study) -> list[Row]:
 def titled_rows(study: Study) -> list[tuple[Row, str]]:
     """Returns the rows with their titles in the section's tables."""
     titled = []
-    for encoder, name in NAMES.items():
+    for encoder, name in ENCODER_TITLES.items():
         if encoder == study.encoder:
             titled.append((FULL, f"{name}, ImageNet"))
         elif study.encoder != "none":
             # The weights that the command line names are those of the other encoder.
             changes = {"model.encoder": encoder, "model.pretrained": "imagenet"}
             titled.append((Row(f"encoder_{encoder}", f"{name}, ImageNet", changes), f"{name}, ImageNet"))
-    for encoder, name in NAMES.items():
+    for encoder, name in ENCODER_TITLES.items():
         network = encoder if study.encoder != "none" else "none"
         title = f"{name}, random weights"
         row = Row(f"scratch_{encoder}", title, {"model.encoder": network}, pretrained=False)

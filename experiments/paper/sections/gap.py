@@ -68,15 +68,15 @@ def run(study: Study) -> None:
         if "external" not in results[title].get("tests", {}):
             continue
         if runs := maps_measured(study, row):
-            of = rows.partly(title, len(runs), results[title])
-            thresholds += [[of, *cells] for cells in limit_lines([run["limits"] for run in runs])]
-            sizes += [[of, *cells] for cells in size_lines([run["sizes"] for run in runs])]
+            counted = rows.partly(title, len(runs), results[title])
+            thresholds += [[counted, *cells] for cells in limit_lines([run["limits"] for run in runs])]
+            sizes += [[counted, *cells] for cells in size_lines([run["sizes"] for run in runs])]
         else:
             missing.append(f"{title}: trained, not measured: thresholds and sizes")
         thresholds += [[title, *cells] for cells in ensemble_lines(study, row)]
         if runs := statistics_measured(study, row):
-            of = rows.partly(title, len(runs), results[title])
-            statistics += [[of, *cells] for cells in statistics_lines(runs)]
+            counted = rows.partly(title, len(runs), results[title])
+            statistics += [[counted, *cells] for cells in statistics_lines(runs)]
         else:
             missing.append(f"{title}: trained, not measured: batch norm")
     both = ["External", "External, pooled"]
@@ -173,8 +173,8 @@ def ensemble_lines(study: Study, row: Row) -> list[list[str]]:
     maps, truth = external_maps(study, row)
     if len(maps) == 1:
         return []
-    of = f"ensemble of {len(maps)}"
-    return [[f"{name}, {of}", *scores] for name, *scores in limit_lines([limits(maps.mean(axis=0), truth)])]
+    lines = limit_lines([limits(maps.mean(axis=0), truth)])
+    return [[f"{name}, ensemble of {len(maps)}", *scores] for name, *scores in lines]
 
 
 def counts_at(found: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, np.ndarray]:

@@ -42,10 +42,11 @@ def run(study: Study) -> None:
     began = time.perf_counter()
     steps = {"the paper's recipe": FULL}
     for row, step in zip(step_rows()[1:], STEPS.values(), strict=True):
-        steps[row.title + " (not in the preset)" * (not step.items() <= FINAL.changes.items())] = row
+        kept = step.items() <= FINAL.changes.items()
+        steps[row.title if kept else f"{row.title} (not in the preset)"] = row
     left_out = {"the six together": step_rows()[TOGETHER]}
     for row in left_out_rows().values():
-        left_out[row.title + " (the preset)" * (row == FINAL)] = row
+        left_out[f"{row.title} (the preset)" if row == FINAL else row.title] = row
     results = {row.name: study.row(row) for row in (*steps.values(), *left_out.values())}
     tables = [
         training_table(study, steps, results, "Training: Dice per image unless pooled"),

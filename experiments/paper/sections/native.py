@@ -226,7 +226,7 @@ def table(measured: dict[str, JSON], test: str, *, folds: bool = False) -> JSON:
     head = ["Model", "Masks", "Runs", "Dice", "Jaccard", "Thresholded Jaccard", "Failed", "Hausdorff 95", "Area"]
     captions = {"external": "External set", "validation": "Validation images"}
     return {
-        "caption": f"{captions[test]}{', at their own size' * folds}: per image unless pooled",
+        "caption": f"{captions[test]}{', at their own size' if folds else ''}: per image unless pooled",
         "head": [*head, "Dice, pooled", "Jaccard, pooled"],
         "rows": lines,
     }

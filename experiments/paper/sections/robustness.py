@@ -48,8 +48,8 @@ def run(study: Study) -> None:
     for (title, row), result in zip(models.items(), results, strict=True):
         if "tests" in result and (dice := measure(study, row)):
             measured[rows.partly(title, len(dice[f"{ARTEFACTS[0]} 0"]), result)] = dice
-        else:
-            missing.append(f"{title}: not measured")
+        elif "missing" not in result:
+            missing.append(f"{title}: trained, not measured")
     severities = (0, *study.scale.severities)
     figures, tables = [], []
     if measured:

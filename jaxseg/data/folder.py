@@ -139,7 +139,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
 def _pairs_in(root: Path, label: str) -> dict[str, Pair]:
     """Returns image and mask by name, of a folder that holds images/ and masks/; `label` is that of drawn lesions."""
     images, masks = _files_in(root, "images"), _files_in(root, "masks")
-    return _pairs(_by_name(images, root / "images"), _masks_in(masks, root / "masks", label), root)
+    return _pairs(_by_name(images, root / "images"), masks, root, label)
 
 
 def _tell_of_other_folders(root: Path) -> None:
@@ -209,13 +209,11 @@ def _by_name(images: Sequence[Path], folder: Path) -> dict[str, Path]:
     return found
 
 
-def _pairs(
-    images: Mapping[str, Path], masks: Iterable[tuple[str, Path, Outlines | None]], root: Path
-) -> dict[str, Pair]:
+def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path, label: str = "") -> dict[str, Pair]:
     """Finds the mask of each image, and warns of masks that have none."""
     owned: dict[str, Pair] = {}
     orphans = []
-    for name, mask, drawn in masks:
+    for name, mask, drawn in _masks_in(masks, root / "masks", label):
         owner = _owner(name, images)
         if owner is None and drawn:  # COCO files may name folders above the images, such as images/ itself
             parts = name.split("/")

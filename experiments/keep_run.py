@@ -26,7 +26,7 @@ from experiments.paper.models import BARE, FINAL, FULL
 from experiments.paper.sections.native import AS_IT_IS, CLEAN
 from experiments.shared.origin import JSON, RESULTS, names_alone
 from experiments.shared.tables import PAGE, README, markdown, write_between
-from jaxseg.config.datasets import data_set
+from jaxseg.config.datasets import DATA_SETS, data_set
 
 PAPER = rows.PAPER[FULL.name]
 """The paper's full model on the 379 ISIC 2016 test images (sections 4.3 and 4.5); pooled, see RESULTS.md."""
@@ -40,6 +40,9 @@ IN_README = {
     FINAL.name: ("ResNet50, `generalise`", [AS_IT_IS, CLEAN]),
 }
 """Rows of that study that README shows, how it calls them, and with which ways to make masks."""
+
+IN_DOMAIN = "in_domain_generalise"
+"""Row of that study that is scored on what its folds held out."""
 
 RUN_IN_README = "ph2_generalise_15epochs"
 """A single run that README shows as long as the study has not trained the row of the preset."""
@@ -144,6 +147,18 @@ def options(evaluation: JSON) -> list[str]:
     return [words for words, used in parts.items() if used]
 
 
+def _in_domain(row: JSON) -> list[list[str]]:
+    """Returns README's line of the preset on held-out folds of its own data set; none before it is scored."""
+    runs = [run["validation"][AS_IT_IS]["native"] for run in row.get("measured", {}).get("native", []) if run]
+    if not runs:
+        return []
+    first, title = row["members"][0], DATA_SETS[row["data"]["train"]].title
+    images = sum(member["validation_images"] for member in row["members"])
+    cells = [IN_README[FINAL.name][0], f"{title} train, {first['train_images']} images", f"{title} train, held out"]
+    found = f"[{rows.counted(len(runs), folds=True)}](experiments/results/{STUDY}.json)"
+    return [[*cells, str(images), *short_scores(runs), found]]
+
+
 def short_table(study: JSON, run: JSON, held_out: JSON) -> str:
     """Returns README's Markdown table: the paper, our runs on the external set, and the held-out test images.
 
@@ -162,6 +177,7 @@ def short_table(study: JSON, run: JSON, held_out: JSON) -> str:
             cells = [title if way == AS_IT_IS else f"{title}, {way}", trained, described(external)]
             cells += [str(external["images"]), *short_scores([run["native"] for run in runs])]
             lines.append([*cells, f"[{rows.counted(len(runs), folds=False)}](experiments/results/{STUDY}.json)"])
+    lines += _in_domain(study["rows"].get(IN_DOMAIN, {}))
     for evaluation in run["evaluations"] if FINAL.name not in study["rows"] else []:
         model, data = ", ".join([IN_README[FINAL.name][0], *options(evaluation)]), evaluation["data"]
         cells = [model, trained, described(data), str(data["images"]), *short_scores([evaluation["native"]])]

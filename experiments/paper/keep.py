@@ -34,6 +34,7 @@ from jaxseg.system.files import write_json
 TABLES = (
     ("three_models", "Ours beside"),
     ("native", ""),
+    ("in_domain", "Validation images, at their own size"),
     ("generalise", ""),
     ("gap", ""),
     ("thresholds", ""),

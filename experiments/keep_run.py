@@ -26,7 +26,7 @@ from experiments.paper.models import BARE, FINAL, FULL
 from experiments.paper.sections.native import AS_IT_IS, CLEAN
 from experiments.shared.origin import JSON, RESULTS, names_alone
 from experiments.shared.tables import PAGE, README, markdown, write_between
-from jaxseg.config.datasets import DATA_SETS, data_set
+from jaxseg.config.datasets import data_set
 
 PAPER = rows.PAPER[FULL.name]
 """The paper's full model on the 379 ISIC 2016 test images (sections 4.3 and 4.5); pooled, see RESULTS.md."""
@@ -152,7 +152,7 @@ def _in_domain(row: JSON) -> list[list[str]]:
     runs = [run["validation"][AS_IT_IS]["native"] for run in row.get("measured", {}).get("native", []) if run]
     if not runs:
         return []
-    first, title = row["members"][0], DATA_SETS[row["data"]["train"]].title
+    first, title = row["members"][0], data_set(row["data"]["train"]).title
     images = sum(member["validation_images"] for member in row["members"])
     cells = [IN_README[FINAL.name][0], f"{title} train, {first['train_images']} images", f"{title} train, held out"]
     found = f"[{rows.counted(len(runs), folds=True)}](experiments/results/{STUDY}.json)"

@@ -20,6 +20,7 @@ from jaxseg.config import PRESETS, Config, DataConfig, preset, settings_file
 from jaxseg.config.near_misses import nearest_flag
 from jaxseg.errors import RunError, UserError, out_of_space, printable
 from jaxseg.pretrained.place import NAME
+from jaxseg.system.stray_errors import hush_checkpoint_reads
 
 if TYPE_CHECKING:
     from jaxseg.inference.masks import Prediction
@@ -193,7 +194,7 @@ def add_batch_argument(parser: argparse.ArgumentParser) -> None:
     """Adds `--batch-size`, of the network in use."""
     parser.add_argument(
         "--batch-size",
-        type=_positive_number,
+        type=whole_number_from(1),
         metavar="N",
         help="images that go through the network at once, over all devices; fewer take less memory (default: the "
         "run's train.batch_size)",
@@ -300,24 +301,19 @@ def _whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
-def whole_number_from_0(text: str) -> int:
-    """Reads the value of a flag that counts something.
+def whole_number_from(least: int) -> Callable[[str], int]:
+    """Returns the `type` of a flag that takes whole numbers from a least one on.
 
     Args:
-      text: as it was typed.
-
-    Raises:
-      ArgumentTypeError: it is no whole number, or below 0.
+      least: the lowest number allowed.
     """
-    if (number := _whole_number(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} must be at least 0")
-    return number
 
+    def read(text: str) -> int:
+        if (number := _whole_number(text)) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} must be at least {least}")
+        return number
 
-def _positive_number(text: str) -> int:
-    if (number := _whole_number(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be at least 1")
-    return number
+    return read
 
 
 def _number(text: str) -> float:
@@ -424,29 +420,7 @@ def start_logging() -> None:
     logger.propagate = False  # absl, which comes with the libraries, has a handler of its own at the root
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    _hush_checkpoint_reads()
+    hush_checkpoint_reads()
     # Pillow warns of damage beside the pixels, as in EXIF, which does no harm, and of large images, which we refuse. A
     # program that imports jaxseg keeps its own filters.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-def _hush_checkpoint_reads() -> None:
-    """Keeps Python from printing the errors of the other reads of a checkpoint of which one has failed.
-
-    Orbax reads all arrays at once, and leaves the event loop at the first error. The coroutines of the others are
-    collected with errors that nobody asks for, and tensorstore's threads report to a loop that is closed: pages of
-    tracebacks, before or after our line, or none, as the threads happen to run.
-    """
-    if getattr(sys.unraisablehook, "hushes_reads", False):
-        return
-    print_it = sys.unraisablehook
-
-    def hook(about: "sys.UnraisableHookArgs") -> None:
-        code = getattr(about.object, "cr_code", None)
-        of_orbax = code is not None and "orbax" in Path(code.co_filename).parts
-        of_tensorstore = isinstance(about.exc_value, RuntimeError) and str(about.exc_value) == "Event loop is closed"
-        if not (of_orbax or of_tensorstore):
-            print_it(about)
-
-    hook.hushes_reads = True
-    sys.unraisablehook = hook

@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument("--out", required=True, metavar="DIR", help="folder for inspect.html and inspect.json")
     result.add_argument(
         "--pictures",
-        type=cli.whole_number_from_0,
+        type=cli.whole_number_from(0),
         default=PICTURES,
         metavar="N",
         help=f"images to show, the suspicious ones first (default: {PICTURES})",

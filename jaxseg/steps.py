@@ -123,20 +123,18 @@ def started_with(variables: Mapping[str, Any], config: Config) -> TrainState:
       variables: "params" and "batch_stats", as `TrainState.variables` has them.
       config: all settings; those of the optimiser are used.
     """
-    # Copied twice, because all parts are donated to the first step.
-    weights, averaged = (
-        {name: jax.tree.map(jnp.copy, variables[name]) for name in ("params", "batch_stats")} for _ in range(2)
-    )
-    return _first_state(weights, averaged, config)
+    # Copied, because all parts are donated to the first step.
+    weights = {name: jax.tree.map(jnp.copy, variables[name]) for name in ("params", "batch_stats")}
+    return _first_state(weights, jax.tree.map(jnp.copy, weights) if config.optim.ema else None, config)
 
 
-def _first_state(weights: Mapping[str, Any], averaged: Mapping[str, Any], config: Config) -> TrainState:
+def _first_state(weights: Mapping[str, Any], averaged: Mapping[str, Any] | None, config: Config) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=weights["params"],
         batch_stats=weights["batch_stats"],
         opt_state=create_optimizer(config.optim).init(weights["params"]),
-        averaged=averaged if config.optim.ema else None,
+        averaged=averaged,
     )
 
 
@@ -145,7 +143,7 @@ def _random_state(key_data: jax.Array, *, config: Config) -> TrainState:
     key, model = jax.random.wrap_key_data(key_data), create_model(config.model)
     size = config.data.image_size
     variables = model.lazy_init(key, jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8), train=False)
-    return _first_state(variables, variables, config)
+    return _first_state(variables, variables if config.optim.ema else None, config)
 
 
 def train_step(

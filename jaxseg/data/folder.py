@@ -20,7 +20,7 @@ from jaxseg.data.examples import Example, Examples
 from jaxseg.data.groups import read_groups
 from jaxseg.data.identity import read_file, stamp_of
 from jaxseg.data.images import Header, decode_image, decode_mask, header_of, lesion_colour, turn_mask
-from jaxseg.data.listing import is_system_file, list_images, named, refuse_empty
+from jaxseg.data.listing import list_images, named, refuse_empty
 from jaxseg.data.masks import MaskRule
 from jaxseg.data.outlines import Outlines
 from jaxseg.errors import UserError
@@ -261,7 +261,8 @@ def _label_of_lesions(folders: Sequence[Path], *, tell: bool = True) -> str:
       tell: whether to warn where labels differ.
     """
     files: dict[str, list[str]] = {}
-    for path in sorted(path for folder in folders for path in folder.rglob("*") if _may_hold_outlines(path)):
+    listed = [list_images(folder, also=ALSO["masks"]).images for folder in folders if folder.is_dir()]
+    for path in (path for paths in listed for path in paths if path.suffix.lower() == outlines.SUFFIX):
         with contextlib.suppress(outlines.NoOutlinesError):  # told where it is read
             for label in sorted(outlines.open_outlines(path).labels, key=str):
                 files.setdefault(label, []).append(path.name)
@@ -277,10 +278,6 @@ def _label_of_lesions(folders: Sequence[Path], *, tell: bool = True) -> str:
             else f"a file's only label is taken for lesion, whatever it is; call lesions {outlines.LESION!r}",
         )
     return outlines.LESION if has_lesion else ""
-
-
-def _may_hold_outlines(path: Path) -> bool:
-    return path.suffix.lower() == outlines.SUFFIX and path.is_file() and not is_system_file(path.name)
 
 
 def _without_ending(name: str) -> str:

@@ -177,7 +177,7 @@ def check_is_free(workdir: Path) -> None:
     """
     if is_packed(workdir):
         raise UserError(f"{workdir}: holds a packed model, in which no run can be trained; give another --workdir")
-    saved = sorted(workdir.glob("checkpoints/[0-9]*"))
+    saved = sorted(workdir.glob(f"{CHECKPOINTS}/[0-9]*"))
     for path in (*(workdir / name for name in (HISTORY, SUMMARY, CURVES, PAGE)), *saved):
         if path.exists():
             raise UserError(

@@ -370,12 +370,12 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
     devices, images = len(job.steps.devices) * job.peers.count, len(job.validation)
     batch_size = divisible(min(job.config.train.batch_size, images), devices)
     batches = pipeline.eval_batches(job.validation, job.config.data, batch_size=batch_size, shard=job.shard)
-    compile_apart = apart.compiler("evaluate", job.config, job.steps, batch_size)
     sums = []
     for batch in batches:
         if job.stop.requested():
             return None
-        if job.peers.compiles_ahead:  # in the first round alone, and not before it is known that the run goes on
+        if job.peers.compiles_ahead and not sums:  # not before it is known that the run goes on
+            compile_apart = apart.compiler("evaluate", job.config, job.steps, batch_size)
             job.steps.compile_evaluate(job.config, batch_size, compile_apart)
         sums.append(job.steps.evaluate(state.variables, job.steps.shard(batch)))
     fetched = jax.device_get(sums)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from jaxseg import cli, evaluate, predict, prepare, train
 from jaxseg.system.lock import held
+from jaxseg.system.stray_errors import hush_checkpoint_reads
 from tests.helpers.answers import answer, check
 from tests.helpers.bad_files import BAD_IMAGES, BAD_MASKS, HARMLESS_IMAGES, HARMLESS_MASKS, RGB, data_set, encoded
 from tests.helpers.bad_jobs import PORT, PREPARE, TRAIN
@@ -269,8 +270,8 @@ def test_what_other_reads_of_a_damaged_checkpoint_say_is_not_printed(monkeypatch
     """If broken, pages of tracebacks from threads bury the one line that tells which checkpoint is damaged."""
     printed = []
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
-    cli._hush_checkpoint_reads()
-    cli._hush_checkpoint_reads()
+    hush_checkpoint_reads()
+    hush_checkpoint_reads()
     read = types.SimpleNamespace(cr_code=types.SimpleNamespace(co_filename="/site-packages/orbax/read.py"))
     for about in ((None, RuntimeError("Event loop is closed")), (read, Exception("damaged"))):
         sys.unraisablehook(types.SimpleNamespace(object=about[0], exc_value=about[1]))

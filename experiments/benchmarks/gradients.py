@@ -48,6 +48,11 @@ def plain_max_pool(x: jax.Array) -> jax.Array:
     return nn.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), strides=(2, 2), padding="VALID")
 
 
+def plain_max_pool_2x2(x: jax.Array) -> jax.Array:
+    """Pools as `ops.max_pool_2x2` does."""
+    return nn.max_pool(x, (2, 2), strides=(2, 2))
+
+
 def plain_batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """Normalises as `ops.batch_norm` does.
 
@@ -87,6 +92,7 @@ CASES = (
     Case("matmul, 256 to 64 channels", ops.matmul, jnp.dot, ((8, 56, 56, 256), (256, 64))),
     Case("matmul, 64 to 256 channels", ops.matmul, jnp.dot, ((8, 56, 56, 64), (64, 256))),
     Case("max_pool", ops.max_pool, plain_max_pool, ((8, 112, 112, 64),)),
+    Case("max_pool_2x2", ops.max_pool_2x2, plain_max_pool_2x2, ((8, 224, 224, 64),)),
     Case(
         "convolve, 3 networks under vmap",
         jax.vmap(ops.convolve),
@@ -99,6 +105,10 @@ CASES = (
     convolution(7, 512, 512),
     convolution(56, 320, 64),
     convolution(14, 1280, 256),
+    convolution(112, 96, 32),
+    convolution(112, 32, 32),
+    convolution(112, 64, 128),
+    convolution(224, 64, 64),
     Case("batch_norm", batch_norm, plain_batch_norm, ((8, 112, 112, 64), (64,), (64,))),
 )
 

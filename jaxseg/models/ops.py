@@ -141,6 +141,48 @@ def _max_pool_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> t
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
+@jax.custom_vjp
+def max_pool_2x2(x: jax.Array) -> jax.Array:
+    """Pools by 2x2 maxima at stride 2.
+
+    Plain form: `_max_pool_2x2`, `nn.max_pool`. As for `max_pool`, XLA derives a scalar loop; here windows do not
+    overlap, so that four comparisons do. Gain: 7.6 (224 px, 64 channels).
+
+    Args:
+      x: [B, H, W, C], H and W even.
+
+    Returns:
+      [B, H / 2, W / 2, C]. Of equal maxima, the first in row-major order gets the gradient, as in XLA.
+    """
+    return _max_pool_2x2(x)
+
+
+def _max_pool_2x2(x: jax.Array) -> jax.Array:
+    return nn.max_pool(x, (2, 2), strides=(2, 2))
+
+
+def _max_pool_2x2_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = _max_pool_2x2(x)
+    return y, (x, y)
+
+
+def _max_pool_2x2_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array]:
+    x, y = saved
+    unclaimed = jnp.ones(y.shape, bool)
+    rows = []
+    for i in range(2):
+        taps = []
+        for j in range(2):
+            hit = unclaimed & (x[:, i::2, j::2] == y)
+            unclaimed &= ~hit
+            taps.append(jnp.where(hit, grad, 0))
+        rows.append(jnp.stack(taps, 3))
+    return (jnp.stack(rows, 2).reshape(x.shape),)
+
+
+max_pool_2x2.defvjp(_max_pool_2x2_forward, _max_pool_2x2_backward)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolves after zero padding of half the kernel's side on every side.
@@ -148,7 +190,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Plain form: `_convolve`, `jax.lax.conv_general_dilated`. Under `jax.vmap` over kernels, when networks are trained
     together, XLA derives one convolution with groups, which is slow on a CPU. Here there is one convolution per
     network. Gain: 9 for 3 networks on 2 images of 8 px (16 channels). On a CPU, 3x3 convolutions of many channels
-    take fewer products (`winograd`). Gain: 1.1 to 1.7 (7 to 56 px, 64 to 1,280 channels).
+    take fewer products (`winograd`). Gain: 1.0 to 3.3 (7 to 224 px, 32 to 1,280 channels; Intel Xeon with AVX-512).
 
     Args:
       x: [B, H, W, C].
@@ -159,7 +201,8 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
       [B, ceil(H / stride), ceil(W / stride), F].
     """
     direct = functools.partial(_convolve, stride=stride)
-    return _unrolled(_on_cpu(winograd.convolve, direct) if winograd.suits(kernel, stride) else direct)(x, kernel)
+    has_fewer = winograd.suits(x.shape, kernel, stride)
+    return _unrolled(_on_cpu(winograd.convolve, direct) if has_fewer else direct)(x, kernel)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -201,7 +244,7 @@ def _convolve_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: ja
     def by_kernel(x: jax.Array, grad: jax.Array) -> jax.Array:
         return jax.linear_transpose(lambda kernel: _convolve(x, kernel, stride), kernel_shape)(grad)[0]
 
-    if winograd.suits(kernel_shape, stride):
+    if winograd.suits(x_shape.shape, kernel_shape, stride):
         by_input = _on_cpu(winograd.gradient_by_input, by_input)
     if winograd.suits_gradient_by_kernel(kernel_shape, stride):
         by_kernel = _on_cpu(winograd.gradient_by_kernel, by_kernel)

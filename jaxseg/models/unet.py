@@ -18,6 +18,7 @@ from flax import linen as nn
 
 from jaxseg.models.colour import shades_of_gray
 from jaxseg.models.layers import BatchNorm, Conv, Dropout, PointwiseConv, UpConv
+from jaxseg.models.ops import max_pool_2x2
 
 
 class ConvBlock(nn.Module):
@@ -183,7 +184,7 @@ class UNet(nn.Module):
         for i, channels in enumerate(self.channels):
             if i:
                 skips.append(x)
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = max_pool_2x2(x)
             block = ConvBlock(channels, 0.0, self.bn_momentum, self.dtype, self.axis_name, name=f"encoder{i + 1}")
             x = block(x, train=train)
         return _decode(self, x, skips, self.channels[-2::-1], train=train)

@@ -18,7 +18,6 @@ XLA's convolutions on a CPU run at the rate of a large matrix product, so that f
 ones. The factors 0, 1/2 and 1 cost no accuracy: results differ from direct ones by 1e-6 of their maximum.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -28,8 +27,11 @@ import numpy as np
 FEWEST_CHANNELS = 64
 """With fewer channels the sums for the tiles take as long as the products that they save."""
 
-FEWEST_FOR_KERNEL = 128 * 128
-"""The same for the gradient by the kernel: input channels times output channels."""
+FEWEST_IN_LARGE_MAPS = 128
+"""The same where the elements of one image's tiles take more than `CHUNK_BYTES`, so that caches do not hold them."""
+
+FEWEST_FOR_KERNEL = 32
+"""The same for the gradient by the kernel, whose direct form XLA compiles to a slow program in maps of any size."""
 
 CHUNK_BYTES = 2**24
 """Images of which the elements of all tiles take no more are handled at once; more would only take memory."""
@@ -44,29 +46,31 @@ _TURNED = np.arange(16).reshape(4, 4)[np.ix_([3, 1, 2, 0], [3, 1, 2, 0])].ravel(
 """Where G k G^T has the elements of that of the kernel turned by half a turn."""
 
 
-def suits(kernel: jax.ShapeDtypeStruct, stride: int) -> bool:
-    """Returns whether a convolution gains by the functions here.
+def suits(shape: Sequence[int], kernel: jax.ShapeDtypeStruct, stride: int) -> bool:
+    """Returns whether a convolution, and its gradient by the input, gain by the functions here.
 
     Args:
+      shape: that of the input, [B, H, W, C].
       kernel: shape [k, k, C, F] and type.
       stride: step in both directions, pixels.
     """
-    return (
-        kernel.shape[:2] == (3, 3)
-        and stride == 1
-        and min(kernel.shape[2:]) >= FEWEST_CHANNELS
-        and kernel.dtype == jnp.float32
-    )
+    is_large = _bytes_per_image(shape, kernel.shape[3]) > CHUNK_BYTES
+    return _suits(kernel, stride, FEWEST_IN_LARGE_MAPS if is_large else FEWEST_CHANNELS)
 
 
 def suits_gradient_by_kernel(kernel: jax.ShapeDtypeStruct, stride: int) -> bool:
-    """Returns whether the gradient by the kernel gains, too.
+    """Returns whether the gradient by the kernel gains by the function here.
 
     Args:
       kernel: shape [k, k, C, F] and type.
       stride: step in both directions, pixels.
     """
-    return suits(kernel, stride) and math.prod(kernel.shape[2:]) >= FEWEST_FOR_KERNEL
+    return _suits(kernel, stride, FEWEST_FOR_KERNEL)
+
+
+def _suits(kernel: jax.ShapeDtypeStruct, stride: int, fewest: int) -> bool:
+    is_for_tiles = kernel.shape[:2] == (3, 3) and stride == 1 and kernel.dtype == jnp.float32
+    return is_for_tiles and min(kernel.shape[2:]) >= fewest
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -137,10 +141,14 @@ def _convolved(
 
 def _chunks(shape: Sequence[int], features: int) -> int:
     """Returns into how many equal parts to split images of the shape [B, H, W, C]."""
-    batch, height, width, channels = shape
-    bytes_per_image = 4 * height * width * max(channels, features) * 4  # four elements of a tile for each pixel
-    counts = (n for n in range(1, batch) if batch % n == 0 and batch // n * bytes_per_image <= CHUNK_BYTES)
-    return next(counts, batch)
+    batch, per_image = shape[0], _bytes_per_image(shape, features)
+    return next((n for n in range(1, batch) if batch % n == 0 and batch // n * per_image <= CHUNK_BYTES), batch)
+
+
+def _bytes_per_image(shape: Sequence[int], features: int) -> int:
+    """Returns how many bytes the elements of all tiles of one of the images [B, H, W, C] take."""
+    _, height, width, channels = shape
+    return 4 * height * width * max(channels, features) * 4  # four elements of a tile for each pixel
 
 
 def _split(x: jax.Array, chunks: int) -> jax.Array:

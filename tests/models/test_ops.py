@@ -62,8 +62,8 @@ def test_convolve_with_fewer_products(size, channels, features, monkeypatch):
     """If broken, a tile's pixels are exchanged, an odd side's last ones are lost, or images of another chunk are."""
     monkeypatch.setattr(winograd, "CHUNK_BYTES", 4 * size[0] * size[1] * max(channels, features) * 4 * 2)  # two images
     kernel = normal(3, 3, channels, features) / 3 / channels**0.5
-    assert winograd.suits(kernel, 1)
-    assert winograd.suits_gradient_by_kernel(kernel, 1) == (channels > 64)
+    assert winograd.suits((6, *size, channels), kernel, 1)
+    assert winograd.suits_gradient_by_kernel(kernel, 1)
 
     def plain(x, kernel):
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -74,8 +74,21 @@ def test_convolve_with_fewer_products(size, channels, features, monkeypatch):
 @pytest.mark.parametrize(("kernel", "stride"), [((3, 3, 64, 64), 2), ((1, 1, 64, 64), 1), ((3, 3, 63, 64), 1)])
 def test_other_convolutions_stay_direct(kernel, stride):
     """If broken, a stride or a kernel for which the tiles are not made is convolved by them."""
-    assert not winograd.suits(jax.ShapeDtypeStruct(kernel, jnp.float32), stride)
-    assert not winograd.suits(jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.bfloat16), 1)
+    shape = (2, 8, 8, kernel[2])
+    assert not winograd.suits(shape, jax.ShapeDtypeStruct(kernel, jnp.float32), stride)
+    assert not winograd.suits(shape, jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.bfloat16), 1)
+
+
+@pytest.mark.parametrize(("side", "channels"), [(224, 64), (112, 32)])
+def test_large_maps_of_few_channels_have_fewer_products_for_the_kernel_alone(side, channels):
+    """If broken, their values take tiles that no cache holds, or the gradient by the kernel XLA's slow program."""
+    kernel = jax.ShapeDtypeStruct((3, 3, channels, channels), jnp.float32)
+    assert not winograd.suits((2, side, side, channels), kernel, 1)
+    assert winograd.suits_gradient_by_kernel(kernel, 1)
+    x = jax.ShapeDtypeStruct((2, side, side, channels), jnp.float32)
+    gradients = jax.jit(jax.grad(lambda x, kernel: ops.convolve(x, kernel).sum(), argnums=(0, 1)))
+    program = gradients.trace(x, kernel).lower(lowering_platforms=("cpu",)).as_text()
+    assert program.count("stablehlo.convolution") == 1  # the gradient by the input
 
 
 def test_fewer_products_are_for_cpus():
@@ -104,6 +117,12 @@ def test_max_pool_gives_ties_to_the_first():
     """If broken, all equal maxima, such as zeros after a ReLU, get the gradient, which is counted several times."""
     tied = jnp.asarray(RNG.integers(-1, 2, (2, 9, 8, 4)), jnp.float32)
     assert_same(ops.max_pool, plain_max_pool, tied)
+
+
+@pytest.mark.parametrize("values", [normal(2, 6, 8, 3), jnp.asarray(RNG.integers(-1, 2, (2, 6, 8, 4)), jnp.float32)])
+def test_max_pool_2x2(values):
+    """If broken, a pixel of the four gets its neighbour's gradient, or equal maxima get it more than once."""
+    assert_same(ops.max_pool_2x2, lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)), values)
 
 
 def test_under_vmap():

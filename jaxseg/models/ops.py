@@ -22,6 +22,9 @@ from jaxseg.models import winograd
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
+_FEW_CHANNELS = 4
+"""Images, such as RGB, to which `_gradient_by_patches` applies; with more channels XLA's gradient is not slower."""
+
 
 @jax.custom_vjp
 def matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
@@ -248,10 +251,33 @@ def _convolve_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: ja
         by_input = _on_cpu(winograd.gradient_by_input, by_input)
     if winograd.suits_gradient_by_kernel(kernel_shape, stride):
         by_kernel = _on_cpu(winograd.gradient_by_kernel, by_kernel)
+    elif kernel_shape.shape[2] <= _FEW_CHANNELS:
+        by_patches = functools.partial(_gradient_by_patches, side=kernel_shape.shape[0], stride=stride)
+        by_kernel = _on_cpu(by_patches, by_kernel)
     return _unrolled(by_input)(kernel, grad), _unrolled(by_kernel)(x, grad)
 
 
 convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _gradient_by_patches(x: jax.Array, grad: jax.Array, side: int, stride: int) -> jax.Array:
+    """Returns `convolve`'s gradient by a kernel of that side as one product for each image, [side, side, C, F].
+
+    The factors are the gradient [N, F] and the patch of each of its N pixels [N, side^2 C]; all patches of a batch
+    would take much memory.
+    """
+    (_, height, width, features), channels, pad = grad.shape, x.shape[-1], side // 2
+
+    def add(total: jax.Array, image: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        padded, grad = image
+        down, right = (slice(stride * (size - 1) + 1) for size in (height, width))
+        taps = [padded[i:, j:][down, right][::stride, ::stride] for i in range(side) for j in range(side)]
+        patches = jax.lax.optimization_barrier(jnp.concatenate(taps, -1).reshape(-1, side**2 * channels))
+        return total + _sum_of_outer(grad.reshape(-1, features), patches), None
+
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    total, _ = jax.lax.scan(add, jnp.zeros((features, side**2 * channels), x.dtype), (padded, grad))
+    return total.T.reshape(side, side, channels, features)
 
 
 # `jit` of `normalise` and of the two functions for batch norm only caches tracing: layers of equal shape are traced

@@ -9,6 +9,7 @@ docstrings of `ops.py`.
 """
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,14 +34,17 @@ class Case(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
 
 
-def plain_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolves as `ops.convolve` does at stride 1 and a kernel of 3x3.
+def plain_convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Convolves as `ops.convolve` does.
 
     Args:
       x: [B, H, W, C].
-      kernel: [3, 3, C, F].
+      kernel: [k, k, C, F], k odd.
+      stride: step in both directions, pixels.
     """
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    pad = (kernel.shape[0] // 2,) * 2
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), (pad, pad), dimension_numbers=dimensions)
 
 
 def plain_max_pool(x: jax.Array) -> jax.Array:
@@ -105,6 +109,12 @@ CASES = (
     convolution(7, 512, 512),
     convolution(56, 320, 64),
     convolution(14, 1280, 256),
+    Case(
+        "convolve, 3 to 64 channels, 224 px, 7x7 at stride 2",
+        functools.partial(ops.convolve, stride=2),
+        functools.partial(plain_convolve, stride=2),
+        ((8, 224, 224, 3), (7, 7, 3, 64)),
+    ),
     convolution(112, 96, 32),
     convolution(112, 32, 32),
     convolution(112, 64, 128),

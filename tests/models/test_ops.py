@@ -91,16 +91,27 @@ def test_large_maps_of_few_channels_have_fewer_products_for_the_kernel_alone(sid
     assert program.count("stablehlo.convolution") == 1  # the gradient by the input
 
 
-def test_fewer_products_are_for_cpus():
-    """If broken, a GPU or TPU, whose library chooses among such algorithms itself, gets the one made for CPUs."""
-    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 6, 6, 128), (3, 3, 128, 128))]
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "left"),
+    [(6, (3, 3, 128, 128), 1, 0), (8, (7, 7, 3, 16), 2, 1), (8, (3, 3, 3, 16), 1, 1)],
+)
+def test_programs_for_cpus_stay_there(side, kernel, stride, left):
+    """If broken, a GPU or TPU, whose library chooses among such algorithms itself, gets the one made for CPUs.
+
+    Args:
+      side: of the images, pixels.
+      kernel: shape of the kernel.
+      stride: step in both directions, pixels.
+      left: how many of the two gradients are direct convolutions on a CPU, too.
+    """
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, side, side, kernel[2]), kernel)]
 
     def gradients(x, kernel):
-        return jax.grad(lambda x, kernel: ops.convolve(x, kernel).sum(), argnums=(0, 1))(x, kernel)
+        return jax.grad(lambda x, kernel: ops.convolve(x, kernel, stride).sum(), argnums=(0, 1))(x, kernel)
 
     traced = jax.jit(gradients).trace(*shapes)
     count = {p: traced.lower(lowering_platforms=(p,)).as_text().count("stablehlo.convolution") for p in ("cpu", "tpu")}
-    assert count == {"cpu": 0, "tpu": 2}  # without the value, which the gradients do not need
+    assert count == {"cpu": left, "tpu": 2}  # without the value, which the gradients do not need
 
 
 def plain_max_pool(x: jax.Array) -> jax.Array:

@@ -251,7 +251,7 @@ def _convolve_backward(stride: int, saved: tuple[jax.Array, jax.Array], grad: ja
         by_input = _on_cpu(winograd.gradient_by_input, by_input)
     if winograd.suits_gradient_by_kernel(kernel_shape, stride):
         by_kernel = _on_cpu(winograd.gradient_by_kernel, by_kernel)
-    elif kernel_shape.shape[2] <= _FEW_CHANNELS:
+    elif kernel_shape.shape[2] <= _FEW_CHANNELS and kernel_shape.dtype == jnp.float32:
         by_patches = functools.partial(_gradient_by_patches, side=kernel_shape.shape[0], stride=stride)
         by_kernel = _on_cpu(by_patches, by_kernel)
     return _unrolled(by_input)(kernel, grad), _unrolled(by_kernel)(x, grad)

@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.gradients
 
-Compiles both forms of each operation at a size of the default network (batch 8, 224 px), checks that their gradients
+Compiles both forms of each operation at sizes of the networks (batch 8, 224 px), checks that their gradients
 agree, and prints the processor time of each and their ratio. Processor time depends less on other work on the machine
 than wall time; it exists for CPUs only. Takes one to two minutes on two cores of an AMD EPYC. Expect the ratios in the
 docstrings of `ops.py`.

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxseg.models import winograd
+from jaxseg.models.interleave import interleave
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -107,7 +108,7 @@ def _max_pool_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> t
                      3   b   O   b   O   b
                      4   E   a   E   a   E        window (r, c) spans rows 2r to 2r + 2, columns 2c to 2c + 2
 
-    Each of the four sums E, a, b, O has a quarter of the padded size; a stack and a reshape interleave them:
+    Each of the four sums E, a, b, O has a quarter of the padded size; `interleave` joins them:
 
         E E E   a a   b b b   O O         E a E a E
         E E E + a a + b b b + O O   ->    b O b O b
@@ -136,8 +137,7 @@ def _max_pool_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> t
     even_odd = at((0, 1), 0, 0) + at((2, 1), 1, 0)
     odd_even = at((1, 0), 0, 0) + at((1, 2), 0, 1)
     odd_odd = at((1, 1), 0, 0)
-    woven = jnp.stack([jnp.stack([even_even, even_odd], 3), jnp.stack([odd_even, odd_odd], 3)], 2)
-    woven = woven.reshape(x.shape[0], 2 * rows + 2, 2 * columns + 2, x.shape[3])
+    woven = interleave([[even_even, even_odd], [odd_even, odd_odd]])
     return (woven[:, 1 : height + 1, 1 : width + 1],)
 
 
@@ -149,7 +149,7 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     """Pools by 2x2 maxima at stride 2.
 
     Plain form: `_max_pool_2x2`, `nn.max_pool`. As for `max_pool`, XLA derives a scalar loop; here windows do not
-    overlap, so that four comparisons do. Gain: 7.6 (224 px, 64 channels).
+    overlap, so that four comparisons do. Gain: 7.6 (224 px, 64 channels; Intel Xeon).
 
     Args:
       x: [B, H, W, C], H and W even.
@@ -172,15 +172,13 @@ def _max_pool_2x2_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax
 def _max_pool_2x2_backward(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array]:
     x, y = saved
     unclaimed = jnp.ones(y.shape, bool)
-    rows = []
+    taps = {}
     for i in range(2):
-        taps = []
         for j in range(2):
             hit = unclaimed & (x[:, i::2, j::2] == y)
             unclaimed &= ~hit
-            taps.append(jnp.where(hit, grad, 0))
-        rows.append(jnp.stack(taps, 3))
-    return (jnp.stack(rows, 2).reshape(x.shape),)
+            taps[i, j] = jnp.where(hit, grad, 0)
+    return (interleave([[taps[i, j] for j in range(2)] for i in range(2)]),)
 
 
 max_pool_2x2.defvjp(_max_pool_2x2_forward, _max_pool_2x2_backward)

@@ -25,6 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxseg.models.interleave import interleave
+
 FEWEST_CHANNELS = 64
 """With fewer channels the sums for the tiles take as long as the products that they save."""
 
@@ -195,8 +197,7 @@ def _untiled(products: Sequence[jax.Array], shape: Sequence[int]) -> jax.Array:
     m = [_apart(product).reshape(batch, rows, columns, features) for product in products]
     by_column = [combined(m[4 * i : 4 * i + 4]) for i in range(4)]
     pixels = [combined([by_column[i][j] for i in range(4)]) for j in range(2)]  # by column, then row of the four
-    woven = jnp.stack([jnp.stack([pixels[0][i], pixels[1][i]], 3) for i in range(2)], 2)
-    return woven.reshape(batch, 2 * rows, 2 * columns, features)[:, :height, :width]
+    return interleave([[pixels[j][i] for j in range(2)] for i in range(2)])[:, :height, :width]
 
 
 def _apart(x: jax.Array) -> jax.Array:

@@ -38,23 +38,45 @@ def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
       UserError: no such file, no such columns, an image without a group or with two; "nan" and the like
         are no group.
     """
-    path = Path(file).expanduser()
     called = f"--data.groups {file}"
+    rows = _rows(Path(file).expanduser(), called)
+    groups, strangers = _by_image(rows, names, called)
+    if missing := [name for name in names if name not in groups]:
+        raise UserError(
+            f"{called}: {len(missing)} of {len(names)} images have no line in it ({named(missing)})"
+            f"{_instead(strangers)}; add a line with image and group for each"
+        )
+    if strangers:
+        _log.info("%s: %d lines name no image of the set (%s)", called, len(strangers), named(strangers))
+    return _merged([groups[name] for name in names], called)
+
+
+def _rows(path: Path, called: str) -> list[list[str]]:
+    """Returns the cells of a CSV file by row, without the spaces around them."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{called}: cannot be read ({error.strerror}); give a CSV file of images and groups") from None
     except UnicodeDecodeError:
         raise UserError(f"{called}: not a text file in UTF-8; give a CSV file of images and groups") from None
-    known = {name: name for name in names}
-    groups: dict[str, str] = {}
-    strangers: list[str] = []
+    first = text.lstrip().partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
     try:
-        rows = _rows(text)
+        return [
+            [unicodedata.normalize("NFC", cell.strip()) for cell in row]
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        ]
     except csv.Error as error:
         raise UserError(
             f"{called}: cannot be read as CSV ({error}); look for a quotation mark without its pair"
         ) from None
+
+
+def _by_image(rows: list[list[str]], names: Sequence[str], called: str) -> tuple[dict[str, str], list[str]]:
+    """Returns the groups by the image's name, and what the lines name that is no image of the set."""
+    known = {name: name for name in names}
+    groups: dict[str, str] = {}
+    strangers: list[str] = []
     image_column, group_column, has_header = _columns(rows, known, called)
     start = next((line for line, row in enumerate(rows) if any(row)), 0) + has_header
     for line, row in enumerate(rows[start:], 1 + start):
@@ -74,14 +96,7 @@ def read_groups(file: str, names: Sequence[str]) -> tuple[str, ...]:
                 f"{called}: line {line} puts {row[image_column]} in group {group}, an earlier line in "
                 f"{groups[name]}; keep one of them"
             )
-    if missing := [name for name in names if name not in groups]:
-        raise UserError(
-            f"{called}: {len(missing)} of {len(names)} images have no line in it ({named(missing)})"
-            f"{_instead(strangers)}; add a line with image and group for each"
-        )
-    if strangers:
-        _log.info("%s: %d lines name no image of the set (%s)", called, len(strangers), named(strangers))
-    return _merged([groups[name] for name in names], called)
+    return groups, strangers
 
 
 def _instead(strangers: Sequence[str]) -> str:
@@ -126,15 +141,6 @@ def check_apart(train: Mapping[str, str], validation: Mapping[str, str], called:
             f"{called}: {len(shared)} groups have images in training and in validation, as {train[first]} ({first} and "
             f"{second}); move those images to one side, or let --data.folds 5 split by groups"
         )
-
-
-def _rows(text: str) -> list[list[str]]:
-    first = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    return [
-        [unicodedata.normalize("NFC", cell.strip()) for cell in row]
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    ]
 
 
 def _columns(rows: list[list[str]], known: Mapping[str, str], called: str) -> tuple[int, int, bool]:

@@ -110,35 +110,16 @@ def predict(
     Raises:
       RunError: a file cannot be written.
     """
-    failures: list[str] = []
-    animated: list[str] = []
-    dark: list[str] = []
     maker, trust = maker_of(segmenter, prediction), trust_of(segmenter)
-
-    def load(files: InputImage) -> tuple[LoadedImage, np.ndarray] | str:
-        if any(len(os.fsencode(path.name)) > LONGEST_NAME for path in files.products.values()):
-            return f"{files.source}: its name is too long for the names of its results; rename it"
-        try:
-            pixels = decode_image(files.source)
-            if header_of(files.source).pictures > 1:
-                animated.append(files.source.name)
-        except UserError as error:
-            return str(error)
-        if _is_dark(pixels):
-            dark.append(files.source.name)
-        # Few products need the pixels again: large photographs of a whole batch would fill the memory.
-        kept = pixels if "overlay" in files.products or extras.measure else None
-        return LoadedImage(files, pixels.shape[:2], kept), segmenter.resize(pixels)
-
-    workers = segmenter.config.data.workers
-    loaded = _readable(read_ahead(load, images, workers), failures)
+    reader, workers = _Reader(segmenter, extras), segmenter.config.data.workers
+    loaded = _readable(read_ahead(reader.load, images, workers), reader.failures)
     waiting: deque[Future] = deque()
 
     def finish(future: Future) -> None:
         try:
             future.result()
         except UserError as error:
-            failures.append(str(error))
+            reader.failures.append(str(error))
 
     try:
         with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -151,9 +132,57 @@ def predict(
     finally:  # also where the call is interrupted, or a disk is full
         for record in extras.records:
             record.save()
-    _tell_of_pictures(animated)
-    _tell_of_dark(dark)
-    return failures
+    reader.tell()
+    return reader.failures
+
+
+class _Reader:
+    """Reads images, in several threads, and notes what a user should hear of them.
+
+    Attributes:
+      failures: one line per image that could not be read.
+      animated: names of the files that hold several pictures.
+      dark: names of the photographs that show next to nothing.
+    """
+
+    def __init__(self, segmenter: Segmenter, extras: Extras):
+        self._segmenter, self._measure = segmenter, extras.measure
+        self.failures: list[str] = []
+        self.animated: list[str] = []
+        self.dark: list[str] = []
+
+    def load(self, files: InputImage) -> tuple[LoadedImage, np.ndarray] | str:
+        """Returns an image and what the network takes of it, or why it cannot be read."""
+        if any(len(os.fsencode(path.name)) > LONGEST_NAME for path in files.products.values()):
+            return f"{files.source}: its name is too long for the names of its results; rename it"
+        try:
+            pixels = decode_image(files.source)
+            if header_of(files.source).pictures > 1:
+                self.animated.append(files.source.name)
+        except UserError as error:
+            return str(error)
+        if _is_dark(pixels):
+            self.dark.append(files.source.name)
+        # Few products need the pixels again: large photographs of a whole batch would fill the memory.
+        kept = pixels if "overlay" in files.products or self._measure else None
+        return LoadedImage(files, pixels.shape[:2], kept), self._segmenter.resize(pixels)
+
+    def tell(self) -> None:
+        """Logs which files hold several pictures, and which photographs show next to nothing."""
+        if self.animated:
+            log.warning(
+                "%d images hold several pictures (frames or pages), of which the first is segmented: %s",
+                len(self.animated),
+                named(sorted(self.animated)),
+            )
+        if self.dark:
+            log.warning(
+                "%d images are all but black, with no value above %d of 255 (specks aside), so their masks mean "
+                "little: %s",
+                len(self.dark),
+                _DARKEST - 1,
+                named(sorted(self.dark)),
+            )
 
 
 def _is_dark(pixels: np.ndarray) -> bool:
@@ -171,27 +200,6 @@ def _readable(
             failures.append(result)
         else:
             yield result
-
-
-def _tell_of_pictures(names: Sequence[str]) -> None:
-    """Logs which files hold several pictures."""
-    if names:
-        log.warning(
-            "%d images hold several pictures (frames or pages), of which the first is segmented: %s",
-            len(names),
-            named(sorted(names)),
-        )
-
-
-def _tell_of_dark(names: Sequence[str]) -> None:
-    """Logs which photographs show next to nothing."""
-    if names:
-        log.warning(
-            "%d images are all but black, with no value above %d of 255 (specks aside), so their masks mean little: %s",
-            len(names),
-            _DARKEST - 1,
-            named(sorted(names)),
-        )
 
 
 def write(

@@ -4,19 +4,17 @@ Nothing here imports JAX, so `--help` and typing mistakes answer at once.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import errno
 import logging
 import os
 import sys
-import typing
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from jaxseg.config import PRESETS, Config, DataConfig, preset, settings_file
+from jaxseg.config import PRESETS, Config, DataConfig, flag_values, preset, settings_file
 from jaxseg.config.near_misses import nearest_flag
 from jaxseg.errors import RunError, UserError, out_of_space, printable
 from jaxseg.pretrained.place import NAME
@@ -131,11 +129,11 @@ _SHORT_FLAGS = {"data.name": ("--data",), "model.init_from": ("--init-from",)}
 def _add_setting(group: argparse._ActionsContainer, dotted: str, field: dataclasses.Field) -> None:
     """Adds the flag of one setting."""
     flags = [f"--{dotted.replace('_', '-')}", *_SHORT_FLAGS.get(dotted, ())]
-    default = _as_text(field.default)
+    default = flag_values.written(field.default)
     group.add_argument(
         *flags,
         dest=dotted,
-        type=_reader(field.type),
+        type=flag_values.reader_of(field.type),
         default=argparse.SUPPRESS,
         metavar="|".join(field.metadata["choices"]) if field.metadata["choices"] else "VALUE",
         help=f"{field.metadata['help']} (default: {default or 'empty'})".replace("%", "%%"),
@@ -194,7 +192,7 @@ def add_batch_argument(parser: argparse.ArgumentParser) -> None:
     """Adds `--batch-size`, of the network in use."""
     parser.add_argument(
         "--batch-size",
-        type=whole_number_from(1),
+        type=flag_values.whole_number_from(1),
         metavar="N",
         help="images that go through the network at once, over all devices; fewer take less memory (default: the "
         "run's train.batch_size)",
@@ -208,7 +206,7 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         "--threshold",
-        type=_threshold,
+        type=flag_values.threshold,
         metavar="VALUE|auto",
         help="probability above which a pixel is lesion; auto: the best on the validation images of --workdir's run, "
         "with the other options in use (default: 0.5)",
@@ -270,73 +268,6 @@ def config_from(args: argparse.Namespace) -> Config:
     if chosen in PRESETS or not settings_file.is_meant(chosen):
         return preset(chosen).updated(changes_from(args))
     return settings_file.read(Path(chosen)).updated(changes_from(args))
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _reader(kind: Any) -> Callable[[str], Any]:
-    """Returns the function that turns a flag's text into a value of the setting's type."""
-    if kind is bool:
-        return _true_or_false
-    if typing.get_origin(kind) is tuple:
-        return _whole_numbers
-    return {int: _whole_number, float: _number, str: str}[kind]
-
-
-def _true_or_false(text: str) -> bool:
-    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.lower() not in values:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return values[text.lower()]
-
-
-def _whole_number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-
-
-def whole_number_from(least: int) -> Callable[[str], int]:
-    """Returns the `type` of a flag that takes whole numbers from a least one on.
-
-    Args:
-      least: the lowest number allowed.
-    """
-
-    def read(text: str) -> int:
-        if (number := _whole_number(text)) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} must be at least {least}")
-        return number
-
-    return read
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
-def _threshold(text: str) -> float | str:
-    if text == "auto":
-        return text
-    with contextlib.suppress(ValueError):
-        if 0 < (value := float(text)) < 1:
-            return value
-    raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number between 0 and 1, as 0.4")
-
-
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, as 256,128,64") from None
 
 
 _REFUSED = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxseg import cli
-from jaxseg.config import Config
+from jaxseg.config import Config, flag_values
 
 PICTURES = 36
 """Images on the page, unless told otherwise."""
@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument("--out", required=True, metavar="DIR", help="folder for inspect.html and inspect.json")
     result.add_argument(
         "--pictures",
-        type=cli.whole_number_from(0),
+        type=flag_values.whole_number_from(0),
         default=PICTURES,
         metavar="N",
         help=f"images to show, the suspicious ones first (default: {PICTURES})",

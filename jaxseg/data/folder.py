@@ -19,9 +19,10 @@ from jaxseg.data import outlines
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.groups import read_groups
 from jaxseg.data.identity import read_file, stamp_of
-from jaxseg.data.images import Header, decode_image, decode_mask, header_of, lesion_colour, turn_mask
+from jaxseg.data.images import Header, decode_image, decode_mask, header_of, lesion_colour
 from jaxseg.data.listing import list_images, named, refuse_empty
 from jaxseg.data.masks import MaskRule
+from jaxseg.data.orientation import turn_mask
 from jaxseg.data.outlines import Outlines
 from jaxseg.errors import UserError
 

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxseg.data.colours import most_frequent
 from jaxseg.data.depth import DARKEST, DEEP_MODES, deep_colour, has_deep_colour, to_uint8
-from jaxseg.data.file_kinds import has_late_metadata, misread, pictures_in
+from jaxseg.data.file_kinds import misread, pictures_in
 from jaxseg.data.listing import HAS_HEIF
-from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, most_frequent, on_background, opaque_part
+from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, on_background, opaque_part
+from jaxseg.data.orientation import SIDEWAYS, orientation_of, turned, turned_back
 from jaxseg.errors import UserError
 
 MAX_PIXELS = 89_000_000
@@ -28,27 +30,6 @@ Just below the size from which Pillow itself warns of a decompression bomb (a sm
 
 _LEAST_OPAQUE = 32
 """Opacity, of 255, that some pixel must exceed; a picture below it would be little but white paper."""
-
-_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)
-"""EXIF orientations that swap width and height."""
-
-_ORIENTED_BY = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
-"""Where Pillow puts the metadata blocks that may hold an orientation."""
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What each EXIF orientation asks for, as in `ImageOps.exif_transpose`."""
-
-_TURNED_BACK = {6: 8, 8: 6}
-"""Orientations whose turn is undone by that of another one; every other turn undoes itself."""
 
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 """Tags of the stored size."""
@@ -106,7 +87,7 @@ def decode_pillow(image: Image.Image, name: str = "image") -> np.ndarray:
     """
     try:
         reason = misread(image)
-        lies_on_its_side = image.format == "TIFF" and _orientation_of(image) in _SIDEWAYS
+        lies_on_its_side = image.format == "TIFF" and orientation_of(image) in SIDEWAYS
         if not reason and lies_on_its_side and not has_deep_colour(image):  # see `_opened`
             with _second(image) as again:
                 return np.asarray(_to_rgb(again))
@@ -180,9 +161,8 @@ def decode_mask(
         if orientation is None:
             image = ImageOps.exif_transpose(image)
         else:
-            own = _orientation_of(image) if image.format == "TIFF" else 1
-            for turn in (_TURNED_BACK.get(own, own), orientation):  # Pillow has turned a TIFF file by its own
-                image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
+            own = orientation_of(image) if image.format == "TIFF" else 1
+            image = turned(turned_back(image, own), orientation)  # Pillow has turned a TIFF file by its own
         try:
             values, labels = _mask_values(image, rule)
             return rule.of(values, labels, lossy=lossy).astype(np.uint8)[..., None]
@@ -213,21 +193,6 @@ def lesion_colour(source: bytes | Path, name: str = "") -> tuple[int, int, int] 
         return most_frequent(values, lesion)
 
 
-def turn_mask(mask: np.ndarray, orientation: int) -> np.ndarray:
-    """Turns a mask as an EXIF orientation asks for.
-
-    Args:
-      mask: uint8 [H, W, 1].
-      orientation: EXIF orientation, 1 to 8.
-
-    Returns:
-      uint8 [H, W, 1] or [W, H, 1].
-    """
-    if orientation not in _TURNS:
-        return mask
-    return np.asarray(Image.fromarray(mask[..., 0]).transpose(_TURNS[orientation]))[..., None]
-
-
 _ENDINGS = {"JPEG": ".jpg", "JPEG2000": ".jp2", "HEIF": ".heic", "MPO": ".jpg"}
 """Endings of files whose format is called otherwise."""
 
@@ -250,7 +215,7 @@ class Header:
 
     def turned_by(self, orientation: int) -> tuple[int, int]:
         """Returns (height, width) after turning by an EXIF orientation."""
-        return self.stored[::-1] if orientation in _SIDEWAYS else self.stored
+        return self.stored[::-1] if orientation in SIDEWAYS else self.stored
 
     @property
     def size(self) -> tuple[int, int]:
@@ -272,19 +237,9 @@ def header_of(source: bytes | Path, name: str = "") -> Header:
         stored = (image.height, image.width)
         if image.format == "TIFF":  # Pillow tells the size after turning
             stored = (image.tag_v2[_TIFF_HEIGHT], image.tag_v2[_TIFF_WIDTH])
-        orientation = _orientation_of(image)
+        orientation = orientation_of(image)
         ending = _ENDINGS.get(image.format, f".{image.format.lower()}")
         return Header(stored, orientation, pictures_in(image), ending)
-
-
-def _orientation_of(image: Image.Image) -> int:
-    """Returns the orientation in an image's metadata, 1 to 8; 1 where there is none. Ask before it is decoded."""
-    # Reading the metadata costs as much as opening: it is done only where there may be an orientation.
-    tags = getattr(image, "tag_v2", ())
-    if _ORIENTATION in tags or any(key in image.info for key in _ORIENTED_BY) or has_late_metadata(image):
-        orientation = image.getexif().get(_ORIENTATION)
-        return orientation if orientation in _TURNS else 1
-    return 1
 
 
 def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:

@@ -7,11 +7,11 @@ the user decides (`data.mask_lesion`).
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from jaxseg.config.sections import LESION_PATTERN
+from jaxseg.data.colours import NEAR, along, by_frequency, full_scale, hex_names, pack
 
 WAY_OUT = "--data.mask-lesion says which value or colour is lesion"
 
@@ -19,9 +19,6 @@ _PHOTOGRAPH = "looks like a photograph, not like a mask of two levels; put the m
 
 _FEW = 16
 """Masks of at most this many different values are labels or hard edges, not noise: each value may be a class."""
-
-_NEAR = 40
-"""Distance of levels, of 255, within which JPEG moves a value."""
 
 _DARKEST = 64
 """Brightest channel, of 255, that a colour may have to pass for black."""
@@ -113,11 +110,11 @@ def chosen(values: np.ndarray, labels: np.ndarray | None, lesion: str, lossy: bo
         grey = _in_8_bits(grey)
     if grey.ndim == 3:
         if (grey != grey[..., :1]).any():
-            colours = ", ".join(_names_of(_common_colours(_packed(values))[0][:4]))
+            colours = ", ".join(hex_names(by_frequency(pack(values))[0][:4]))
             raise UnclearMaskError(f"a coloured mask ({colours}) has no value {lesion}; name a colour instead")
         grey = grey[..., 0]
     low, high = wanted
-    spare = _NEAR / 2 if lossy and low == high else 0
+    spare = NEAR / 2 if lossy and low == high else 0
     return (grey >= low - spare) & (grey <= high + spare)
 
 
@@ -133,13 +130,13 @@ def _in_8_bits(values: np.ndarray) -> np.ndarray:
 def _nearest_to(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Returns where a coloured mask, [H, W, 3], has a colour, int [3]; soft edges and noise are cut at half."""
     apart = np.abs(values.astype(np.int32) - wanted).max(axis=-1)
-    packed = _packed(values)
-    colours, _ = _common_colours(packed)
+    packed = pack(values)
+    colours, _ = by_frequency(packed)
     if len(colours) <= _FEW:
         return apart <= 2
     far = np.abs(colours.astype(int) - wanted).max(axis=-1) > 96
     if not far.any():
-        return apart <= _NEAR
+        return apart <= NEAR
     other = colours[np.flatnonzero(far)[0]].astype(np.int32)
     to_wanted, to_other = (np.square(values.astype(np.int32) - colour).sum(axis=-1) for colour in (wanted, other))
     return (to_wanted < to_other) & (apart <= 128)
@@ -171,15 +168,9 @@ def _check_palette(values: np.ndarray, labels: np.ndarray) -> None:
         raise UnclearMaskError(f"the values {shown} have one and the same colour in the file's palette; {WAY_OUT}")
 
 
-def _full_scale(values: np.ndarray) -> float:
-    """Returns what stands for white in a mask's values: the highest of 1, 8 or 16 bits."""
-    highest = float(values.max())
-    return next((top for top in (1, 255, 65535) if highest <= top), highest)
-
-
 def _of_grey(values: np.ndarray) -> np.ndarray:
     lowest, highest = float(values.min()), float(values.max())
-    full = _full_scale(values)
+    full = full_scale(values)
     # Without this check a mask of labels 0 and 2, or of 0 and 100, would silently become an image without lesion.
     if 0 < highest <= full / 2:
         raise UnclearMaskError(
@@ -197,7 +188,7 @@ def _of_grey(values: np.ndarray) -> np.ndarray:
     counts = np.bincount(scaled.ravel(), minlength=256)
     dark, bright = int(counts[:128].argmax()), int(128 + counts[128:].argmax())
     many = np.count_nonzero(counts) > _FEW
-    ends = (counts[: _NEAR + 1].sum() + counts[255 - _NEAR :].sum()) / scaled.size
+    ends = (counts[: NEAR + 1].sum() + counts[255 - NEAR :].sum()) / scaled.size
     if many and (dark > _DARKEST or _is_photograph(scaled, ends)):
         raise UnclearMaskError(f"{_PHOTOGRAPH}; {WAY_OUT}")
     if third := _third_levels(scaled, counts, dark, bright, few=not many):
@@ -207,32 +198,32 @@ def _of_grey(values: np.ndarray) -> np.ndarray:
 
 
 def _of_colours(values: np.ndarray) -> np.ndarray:
-    packed = _packed(values)
-    colours, counts = _common_colours(packed)
+    packed = pack(values)
+    colours, counts = by_frequency(packed)
     # First of all: of a photograph's many colours, none that a message names is lesion.
     if len(colours) > _FEW and _is_photograph(values.max(axis=-1), counts[:_FEW].sum() / packed.size):
         raise UnclearMaskError(f"{_PHOTOGRAPH}; {WAY_OUT}")
     first = colours[0]
     apart = np.abs(colours.astype(int) - first.astype(int)).max(axis=-1)
     # Next to an edge JPEG makes colours in between, which may be frequent in a small mask: look far away first.
-    others = next((found for least in (96, _NEAR) if len(found := np.flatnonzero(apart > least))), [])
+    others = next((found for least in (96, NEAR) if len(found := np.flatnonzero(apart > least))), [])
     if not len(others):  # one colour alone, with noise
         return np.full(values.shape[:2], first.max() > 127)
     second = colours[others[0]]
-    names = _names_of([first, second])
+    names = hex_names([first, second])
     dark, bright = sorted((first, second), key=lambda colour: int(colour.max()))
     if dark.max() > _DARKEST or bright.max() <= 127:
         raise UnclearMaskError(
             f"the colours {names[0]} and {names[1]} are not black and one other, so which is lesion is not clear; "
             f"{WAY_OUT}, as --data.mask-lesion '{names[1]}'"
         )
-    position, distance = _along(colours, dark, bright)
-    strange = distance > (3 if len(colours) <= _FEW else 2 * _NEAR)
+    position, distance = along(colours, dark, bright)
+    strange = distance > (3 if len(colours) <= _FEW else 2 * NEAR)
     if counts[strange].sum() > max(_LEAST_SHARE, 0 if len(colours) <= _FEW else 0.01) * packed.size:
-        third = _names_of(colours[strange][:1])
+        third = hex_names(colours[strange][:1])
         raise UnclearMaskError(f"more than two colours ({', '.join([*names, *third])}); {WAY_OUT}")
     table = np.zeros(2**24, np.uint8)
-    table[_packed(colours)] = np.clip(np.rint(position * 255), 0, 255).astype(np.uint8)
+    table[pack(colours)] = np.clip(np.rint(position * 255), 0, 255).astype(np.uint8)
     scaled = table[packed]
     if _third_levels(scaled, np.bincount(scaled.ravel(), minlength=256), 0, 255, few=len(colours) <= _FEW):
         raise UnclearMaskError(f"more than two levels between the colours {names[0]} and {names[1]}; {WAY_OUT}")
@@ -273,7 +264,7 @@ def _third_levels(scaled: np.ndarray, counts: np.ndarray, dark: int, bright: int
         # Soft edges have several levels in between, each on a line; two by two equal pixels are an area.
         alone = len(levels) == 1 and levels[0] > dark + 3
         return [level for level in levels if counts[level] >= least and (alone or _blocks(scaled == level) >= least)]
-    low, high = dark + _NEAR, bright - _NEAR
+    low, high = dark + NEAR, bright - NEAR
     between = (scaled > low) & (scaled < high)
     if between.sum() < least:
         return []
@@ -294,65 +285,6 @@ def _third_levels(scaled: np.ndarray, counts: np.ndarray, dark: int, bright: int
 def _blocks(level: np.ndarray) -> int:
     """Returns how many squares of two by two pixels are all True."""
     return int((level[1:, 1:] & level[1:, :-1] & level[:-1, 1:] & level[:-1, :-1]).sum())
-
-
-def _packed(colours: np.ndarray) -> np.ndarray:
-    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
-    return (red << 16) | (green << 8) | blue
-
-
-def _common_colours(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the colours of a picture, uint8 [N, 3], the most frequent first, and how often each occurs, int [N]."""
-    numbers, counts = np.unique(packed, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    numbers = numbers[order]
-    return np.stack([numbers >> 16, (numbers >> 8) & 255, numbers & 255], axis=-1).astype(np.uint8), counts[order]
-
-
-def _along(colours: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where colours lie between two, 0 at the start and 1 at the end, and how far from the line, of 255."""
-    axis = end.astype(float) - start
-    offset = colours.astype(float) - start
-    position = offset @ axis / (axis @ axis)
-    return position, np.abs(offset - np.clip(position, 0, 1)[:, None] * axis).max(axis=-1)
-
-
-def _names_of(colours: Iterable[np.ndarray]) -> list[str]:
-    return ["#" + bytes(colour.tolist()).hex() for colour in colours]
-
-
-def most_frequent(values: np.ndarray, part: np.ndarray) -> tuple[int, int, int] | None:
-    """Returns the most frequent colour within a part of a mask, in [0, 255]; None if the part is empty.
-
-    Args:
-      values: [H, W] grey in any range, or uint8 [H, W, 3] in RGB.
-      part: bool [H, W].
-    """
-    if not part.any():
-        return None
-    if values.ndim == 2:
-        grey = np.rint(values[part] * (255 / _full_scale(values))).astype(np.uint8)
-        level = int(np.bincount(grey).argmax())
-        return level, level, level
-    colours, _ = _common_colours(_packed(values[part]))
-    return tuple(colours[0].tolist())
-
-
-def kinds_of_colours(colours: Sequence[tuple[int, int, int] | None]) -> dict[str, list[int]]:
-    """Sorts masks by the colours of their lesions, which JPEG may have moved a little.
-
-    Args:
-      colours: from `most_frequent`, one for each mask.
-
-    Returns:
-      Indices of the masks by colour, as "#ff0000", the most frequent colour first; masks without lesion are left out.
-    """
-    kinds: dict[tuple[int, int, int], list[int]] = {}
-    for i, colour in enumerate(colours):
-        if colour is not None:
-            near = (kind for kind in kinds if max(abs(a - b) for a, b in zip(kind, colour, strict=True)) <= 2 * _NEAR)
-            kinds.setdefault(next(near, colour), []).append(i)
-    return {f"#{bytes(kind).hex()}": kinds[kind] for kind in sorted(kinds, key=lambda kind: -len(kinds[kind]))}
 
 
 def on_background(pixels: np.ndarray, lesion: str) -> np.ndarray:
@@ -403,9 +335,9 @@ def opaque_part(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
     inside = colour[solid]
     if solid.all():
         return colour, False
-    if (np.ptp(inside, axis=0) <= _NEAR).all():
+    if (np.ptp(inside, axis=0) <= NEAR).all():
         return np.where(solid, np.uint8(255), np.uint8(0)), True
-    colours, counts = _common_colours(_packed(inside))
+    colours, counts = by_frequency(pack(inside))
     if len(colours) > _FEW and counts[:_FEW].sum() < _COMMON * len(inside):
         raise UnclearMaskError("a photograph with transparent parts; save its opacity as the mask, in black and white")
     if (inside.max(axis=-1) <= _DARKEST).sum() > _LEAST_SHARE * opacity.size:

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from jaxseg.data.colours import kinds_of_colours
 from jaxseg.data.examples import Examples
 from jaxseg.data.identity import hash_pixels
 from jaxseg.data.listing import named
 from jaxseg.data.looks import contrast
-from jaxseg.data.masks import kinds_of_colours
 from jaxseg.errors import UserError
 
 SAMPLE = 256

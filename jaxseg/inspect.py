@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = Config().updated(cli.changes_from(args)).data
 
     from jaxseg import data
-    from jaxseg.data.survey import summary, survey, worth_a_look
+    from jaxseg.data.survey import compared, summary, survey, worth_a_look
     from jaxseg.report.inspection import check_may_replace, picture, write_inspection
     from jaxseg.system.progress_bar import progress
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts = data.training_splits(config)
     check_may_replace(Path(args.out), parts[0].dataset)
     total = sum(map(len, parts))
-    rows = list(progress(survey(parts, config.workers), "reading", total))
+    rows = compared(list(progress(survey(parts, config.workers), "reading", total)))
     numbers = summary(config, parts, rows)
     places = [(part, index) for part in parts for index in range(len(part))]
     pictures = [

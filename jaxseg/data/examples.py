@@ -44,8 +44,8 @@ class Examples:
       stamp: returns a short text that changes whenever the stored image or mask at an index does, without reading
         them; None where nothing tells.
       lesion_colour: returns the colour that the lesion has in the mask's file at an index, (red, green, blue) in
-        [0, 255], or None for a mask without lesion; None where masks are no pictures of their own, or where the user
-        has named the lesion.
+        [0, 255], or None for a mask without lesion; None where masks are no pictures of their own, or where a
+        setting says what is lesion.
     """
 
     dataset: str

@@ -152,9 +152,7 @@ def check_masks(parts: Sequence[Examples], *, for_training: bool = False, decide
         if not decided:
             _refuse_inverted(masks, picked, facts)
     names = [masks[i][0] for i in picked]
-    phrases = doubts(names, facts, decided=decided)
-    if not decided:
-        phrases += _colours([masks[i] for i in picked])
+    phrases = doubts(names, facts, decided=decided) + _colours([masks[i] for i in picked])
     if phrases:
         _log.warning(
             "%s: of %d masks looked at, %s; look at them: python -m jaxseg.inspect --data %s --out DIR",

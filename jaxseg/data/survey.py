@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxseg.config import DataConfig
 from jaxseg.config.datasets import DATA_SETS
+from jaxseg.data.colours import kinds_of_colours
 from jaxseg.data.examples import Examples
 from jaxseg.data.folder import ALSO, SIDES, has_own_validation
 from jaxseg.data.listing import list_images
@@ -42,6 +43,8 @@ class Row:
       contrast: how much darker the lesion is than the skin around it, of 1; None without lesion or skin.
       error: why image or mask cannot be read; "" if they can.
       look: of the image; None if it cannot be read.
+      colour: of the lesion in the mask's file, (red, green, blue) in [0, 255]; None where that says nothing.
+      beside: what is suspicious about the mask beside those of other images, from `compared`; "" if nothing is.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Row:
     contrast: float | None = None
     error: str = ""
     look: Look | None = None
+    colour: tuple[int, int, int] | None = None
+    beside: str = ""
 
     @property
     def doubt(self) -> str:
@@ -63,7 +68,7 @@ class Row:
             return _SAID[self.mask.kind]
         if self.contrast is not None and self.contrast < -BRIGHTER:
             return "the lesion is brighter than its skin"
-        return ""
+        return self.beside
 
     def to_json(self) -> dict[str, Any]:
         """Returns the row as JSON types."""
@@ -110,7 +115,32 @@ def _row(part: Examples, index: int) -> Row:
         mask=facts_of(example.mask),
         contrast=None if math.isnan(look.contrast) else look.contrast,
         look=look,
+        colour=part.lesion_colour(index) if part.lesion_colour else None,
     )
+
+
+def compared(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows with what only all masks together tell: lesions in another colour, and one mask for two images.
+
+    Args:
+      rows: what `survey` found, of all splits.
+    """
+    by_colour = kinds_of_colours([row.colour for row in rows])
+    usual, *others = by_colour or [""]
+    beside = {
+        i: f"the lesion is {colour} here and {usual} elsewhere; --data.mask-lesion says which one is lesion"
+        for colour in others
+        for i in by_colour[colour]
+    }
+    by_digest: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        if row.mask and row.mask.digest:
+            by_digest.setdefault(row.mask.digest, []).append(i)
+    for same in by_digest.values():
+        for i, other in zip(same, same[1:] + same[:1], strict=True):
+            if i != other:
+                beside[i] = f"pixel by pixel the mask of {rows[other].name} too"
+    return [dataclasses.replace(row, beside=beside.get(i, "")) for i, row in enumerate(rows)]
 
 
 def near_duplicates(rows: Sequence[Row]) -> list[tuple[Row, Row, int | None]]:

@@ -12,7 +12,7 @@ from jaxseg import inspect
 from jaxseg.data.examples import Example
 from jaxseg.data.looks import alike, contrast, fingerprint
 from jaxseg.errors import UserError
-from tests.helpers.skin import folder, grey, pair, save
+from tests.helpers.skin import folder, grey, pair, save, two_colours
 
 
 def inspected(data, out, *flags: str) -> tuple[dict, str]:
@@ -60,6 +60,24 @@ def test_suspicious_masks_are_named_and_shown_first(tmp_path):
     assert (numbers["masks"]["corners"], numbers["masks"]["empty"], numbers["masks"]["unreadable"]) == (1, 1, 1)
     assert page.count("<figure>") == 2
     assert page.count("with the outline of its mask") == 2
+
+
+def test_what_only_all_masks_together_tell_is_on_the_page(tmp_path):
+    """If broken, training warns of masks in another colour, or of one mask for two images, and the page hides them."""
+    data = folder(tmp_path / "data", draw=lambda mask: two_colours(mask, (255, 0, 0), (0, 0, 0)))
+    save(data / "masks" / "img02.png", two_colours(pair(2)[1], (0, 255, 0), (0, 0, 0)))
+    save(data / "masks" / "img06.png", two_colours(pair(4)[1], (255, 0, 0), (0, 0, 0)))
+    numbers, page = inspected(data, tmp_path / "out", "--pictures", "3")
+    doubts = {item["name"]: item["doubt"] for item in numbers["suspicious"]}
+    assert doubts == {
+        "img02": "the lesion is #00ff00 here and #ff0000 elsewhere; --data.mask-lesion says which one is lesion",
+        "img04": "pixel by pixel the mask of img06 too",
+        "img06": "pixel by pixel the mask of img04 too",
+    }
+    assert page.count("<figure>") == page.count('<br><span class="doubt">') == 3
+    for flag in (("--data.mask-lesion", "255"), ("--data.mask-invert", "true")):
+        decided = inspected(data, tmp_path / "out", *flag)[0]["suspicious"]
+        assert not any("elsewhere" in item["doubt"] for item in decided), flag
 
 
 def test_near_duplicates_across_the_split_are_found(tmp_path):

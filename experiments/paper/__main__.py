@@ -15,6 +15,7 @@ from experiments.paper import command
 from experiments.paper.page import write_page
 from experiments.paper.sections import (
     augmentation,
+    both_ways,
     cross_validation,
     drawn,
     encoders,
@@ -45,6 +46,7 @@ SECTIONS = (
     gap,
     thresholds,
     in_domain,
+    both_ways,
     robustness,
     low_data,
     stacked_speed,

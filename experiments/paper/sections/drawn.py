@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.paper import rows
+from experiments.paper import rows, style
 from experiments.paper.command import main
 from experiments.paper.drawn_models import KINDS, alone_row, epochs_of, few_row, few_rows, models, share_row
 from experiments.paper.measured import of_runs
@@ -31,16 +31,11 @@ from experiments.paper.study import Study, load_maps, save_maps
 from experiments.shared.origin import JSON
 from jaxseg import synthetic
 from jaxseg.inference.masks import THRESHOLD, Prediction
-from jaxseg.metrics import LEAST_JACCARD, confusion, scores
-from jaxseg.metrics.boundary import signed_distance
 
 NAME = "drawn"
 
 SEED = 2016
 """Seed of the drawn images that are scored; runs draw from seeds that count from 0."""
-
-MEASURES = ("Median area, found / true", "Mean area, found / true", "Outline outside", f"Jaccard < {LEAST_JACCARD}")
-"""Columns that tell style from misses."""
 
 
 def rows_of(study: Study) -> list[Row]:
@@ -102,9 +97,7 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
             f"images alone, and trains for {epochs_of(study)} epochs at a tenth of the rate. The first three columns "
             "judge, the external set shows the outcome. Rows of drawn images alone choose their epoch by images of the "
             "embedded synthetic set, all others by PH2 validation.\n\n"
-            "Outline outside is the mean signed distance of the found outline from the true one as a share of the "
-            "lesion's equivalent diameter, positive outside: the mean over images, of those where something is found. "
-            "Style moves all outlines alike; misses are single images below a Jaccard of 0.65."
+            f"{style.ABOUT}"
         ),
         tables=tables,
         figures=figures,
@@ -133,7 +126,7 @@ def measure(study: Study, row: Row) -> list[JSON]:
         return [
             {
                 **{name: robustness.dice_of(maps[name][i], truth[name]) for name in ("validation", "drawn")},
-                "style": style(maps["external"][i] > THRESHOLD, truth["external"]),
+                "style": style.of_masks(maps["external"][i] > THRESHOLD, truth["external"]),
             }
             for i in map(here.index, workdirs)
         ]
@@ -224,33 +217,8 @@ def style_table(measured: Mapping[str, Sequence[JSON]]) -> JSON:
     Args:
       measured: what `measure` returns, by the title of the row.
     """
-    table = [[title, *style_cells([run["style"] for run in runs])] for title, runs in measured.items()]
-    return {"caption": "Style and misses on the external set", "head": ["Trained on", *MEASURES], "rows": table}
-
-
-def style_cells(runs: Sequence[Sequence[float]]) -> list[str]:
-    """Returns a row's cells under `MEASURES`, from what `style` returns of each run."""
-    median, mean, outside, failed = ([run[i] for run in runs] for i in range(len(MEASURES)))
-    average, sd = mean_sd([100 * share for share in failed])
-    percent = f"{average:.1f} ± {sd:.1f} %" if len(failed) > 1 else f"{average:.1f} %"
-    return [shown(median), shown(mean), shown(outside), percent]
-
-
-def style(masks: np.ndarray, truth: np.ndarray) -> tuple[float, float, float, float]:
-    """Returns how far masks are wider than the truth, and how often they miss.
-
-    Args:
-      masks: bool [N, S, S].
-      truth: {0, 1} [N, S, S]; none is empty.
-
-    Returns:
-      Median and mean of the area found over the true one; mean of `signed_distance` over the images where something is
-      found, a share of the lesion's equivalent diameter; share of images with a Jaccard below 0.65.
-    """
-    ratio = masks.mean(axis=(1, 2)) / truth.mean(axis=(1, 2))
-    outside = [signed_distance(found, true > 0) for found, true in zip(masks, truth, strict=True)]
-    failed = np.asarray(scores(confusion(masks, truth))["jaccard"]) < LEAST_JACCARD
-    return float(np.median(ratio)), float(ratio.mean()), float(np.nanmean(outside)), float(failed.mean())
+    table = [[title, *style.cells([run["style"] for run in runs])] for title, runs in measured.items()]
+    return {"caption": "Style and misses on the external set", "head": ["Trained on", *style.MEASURES], "rows": table}
 
 
 def together_table(
@@ -288,14 +256,14 @@ def together_table(
         scored = [rows.score(run, truth["external"]) for run in masks]
         cells = [shown(own), shown([run["per_image"]["dice"] for run in scored])]
         cells += [shown([run["pooled"][name] for run in scored]) for name in ("dice", "jaccard")]
-        table.append([title, *cells, *style_cells([style(run, truth["external"]) for run in masks])])
+        table.append([title, *cells, *style.cells([style.of_masks(run, truth["external"]) for run in masks])])
     head = [
         "Mean map of",
         "PH2 validation",
         "External",
         "External, pooled: Dice",
         "External, pooled: Jaccard",
-        *MEASURES,
+        *style.MEASURES,
     ]
     caption = "Ensembles: threshold from PH2 validation, largest component, holes filled"
     return {"caption": caption, "head": head, "rows": table}

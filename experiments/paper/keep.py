@@ -169,8 +169,8 @@ def report(kept: JSON, name: str, charts: Sequence[Path]) -> str:
     alone = kept["sections"].get(kept["kind"])  # a section that is kept by itself
     shown = [(kept["kind"], "")] if alone else TABLES
     parts = [
-        f"External set: {external['dataset']} {external['split']}, {external['images']} images, none of which was "
-        f"trained on. Scores are {first['metric']}; mean ± standard deviation over the runs. Each row took "
+        f"External set: {external['dataset']} {external['split']}, {external['images']} images, scored by rows that "
+        f"were trained on none of them. Scores are {first['metric']}; mean ± standard deviation over the runs. Each row took "
         f"{hardware(first)} ({device['cpu']}); {versions}; `{first['command']}`. All numbers are in "
         f"[{name}.json]({name}.json).",
         alone["about"] if alone else rows_table(kept),

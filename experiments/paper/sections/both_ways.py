@@ -5,8 +5,8 @@ the set that it learned from draw closer. Where it is style, the other way round
 
     python -m experiments.paper.sections.both_ways --out runs/paper --scale cpu
 
-At scale `cpu` three minutes for the rows of a preset once they are trained, on two cores of an Intel Xeon at 2.0 GHz. Expect
-a median area of 0.86 times the true one on the external set, and of 1.19 times on PH2.
+At scale `cpu` three minutes for the two rows of a preset once they are trained, on two cores of an Intel Xeon at 2.0
+GHz. Expect a median area of 0.86 times the true one on the external set, and of 1.19 times on PH2.
 """
 
 import dataclasses

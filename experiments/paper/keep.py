@@ -170,8 +170,8 @@ def report(kept: JSON, name: str, charts: Sequence[Path]) -> str:
     shown = [(kept["kind"], "")] if alone else TABLES
     parts = [
         f"External set: {external['dataset']} {external['split']}, {external['images']} images, scored by rows that "
-        f"were trained on none of them. Scores are {first['metric']}; mean ± standard deviation over the runs. Each row "
-        f"took {hardware(first)} ({device['cpu']}); {versions}; `{first['command']}`. All numbers are in "
+        f"were trained on none of them. Scores are {first['metric']}; mean ± standard deviation over the runs. Each "
+        f"row took {hardware(first)} ({device['cpu']}); {versions}; `{first['command']}`. All numbers are in "
         f"[{name}.json]({name}.json).",
         alone["about"] if alone else rows_table(kept),
     ]

@@ -54,13 +54,13 @@ def along(colours: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.n
     return position, np.abs(offset - np.clip(position, 0, 1)[:, None] * axis).max(axis=-1)
 
 
-def hex_names(colours: Iterable[np.ndarray]) -> list[str]:
-    """Returns what colours are called on the web and in `data.mask_lesion`, as "#ff0000".
+def hex_name(colour: Iterable[int]) -> str:
+    """Returns what a colour is called on the web and in `data.mask_lesion`, as "#ff0000".
 
     Args:
-      colours: red, green and blue in [0, 255], uint8 [3] each.
+      colour: red, green and blue in [0, 255].
     """
-    return ["#" + bytes(colour.tolist()).hex() for colour in colours]
+    return f"#{bytes(map(int, colour)).hex()}"
 
 
 def most_frequent(values: np.ndarray, part: np.ndarray) -> tuple[int, int, int] | None:
@@ -94,4 +94,4 @@ def kinds_of_colours(colours: Sequence[tuple[int, int, int] | None]) -> dict[str
         if colour is not None:
             near = (kind for kind in kinds if max(abs(a - b) for a, b in zip(kind, colour, strict=True)) <= 2 * NEAR)
             kinds.setdefault(next(near, colour), []).append(i)
-    return {f"#{bytes(kind).hex()}": kinds[kind] for kind in sorted(kinds, key=lambda kind: -len(kinds[kind]))}
+    return {hex_name(kind): kinds[kind] for kind in sorted(kinds, key=lambda kind: -len(kinds[kind]))}

@@ -132,7 +132,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         kept_together=read_groups(config.groups, names) if config.groups else (),
         load_mask=load_mask,
         read_image=lambda index: read_file(pairs[index].image),
-        lesion_colour=None if config.mask_lesion or config.mask_invert else lesion_colour_at,
+        lesion_colour=None if config.decides_masks else lesion_colour_at,
         stamp=lambda index: f"{stamp_of((pairs[index].image, pairs[index].mask))}; {rule}; {pairs[index].orientation}",
     )
 

@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from jaxseg.config.sections import LESION_PATTERN
-from jaxseg.data.colours import NEAR, along, by_frequency, full_scale, hex_names, pack
+from jaxseg.data.colours import NEAR, along, by_frequency, full_scale, hex_name, pack
 
 WAY_OUT = "--data.mask-lesion says which value or colour is lesion"
 
@@ -110,7 +110,7 @@ def chosen(values: np.ndarray, labels: np.ndarray | None, lesion: str, lossy: bo
         grey = _in_8_bits(grey)
     if grey.ndim == 3:
         if (grey != grey[..., :1]).any():
-            colours = ", ".join(hex_names(by_frequency(pack(values))[0][:4]))
+            colours = ", ".join(map(hex_name, by_frequency(pack(values))[0][:4]))
             raise UnclearMaskError(f"a coloured mask ({colours}) has no value {lesion}; name a colour instead")
         grey = grey[..., 0]
     low, high = wanted
@@ -210,7 +210,7 @@ def _of_colours(values: np.ndarray) -> np.ndarray:
     if not len(others):  # one colour alone, with noise
         return np.full(values.shape[:2], first.max() > 127)
     second = colours[others[0]]
-    names = hex_names([first, second])
+    names = [hex_name(first), hex_name(second)]
     dark, bright = sorted((first, second), key=lambda colour: int(colour.max()))
     if dark.max() > _DARKEST or bright.max() <= 127:
         raise UnclearMaskError(
@@ -220,8 +220,8 @@ def _of_colours(values: np.ndarray) -> np.ndarray:
     position, distance = along(colours, dark, bright)
     strange = distance > (3 if len(colours) <= _FEW else 2 * NEAR)
     if counts[strange].sum() > max(_LEAST_SHARE, 0 if len(colours) <= _FEW else 0.01) * packed.size:
-        third = hex_names(colours[strange][:1])
-        raise UnclearMaskError(f"more than two colours ({', '.join([*names, *third])}); {WAY_OUT}")
+        third = hex_name(colours[strange][0])
+        raise UnclearMaskError(f"more than two colours ({', '.join([*names, third])}); {WAY_OUT}")
     table = np.zeros(2**24, np.uint8)
     table[pack(colours)] = np.clip(np.rint(position * 255), 0, 255).astype(np.uint8)
     scaled = table[packed]

@@ -126,19 +126,20 @@ def compared(rows: Sequence[Row]) -> list[Row]:
       rows: what `survey` found, of all splits.
     """
     by_colour = kinds_of_colours([row.colour for row in rows])
-    usual, *others = by_colour or [""]
+    usual = next(iter(by_colour), "")
     beside = {
         i: f"the lesion is {colour} here and {usual} elsewhere; --data.mask-lesion says which one is lesion"
-        for colour in others
-        for i in by_colour[colour]
+        for colour, some in by_colour.items()
+        for i in some
+        if colour != usual
     }
     by_digest: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         if row.mask and row.mask.digest:
             by_digest.setdefault(row.mask.digest, []).append(i)
     for same in by_digest.values():
-        for i, other in zip(same, same[1:] + same[:1], strict=True):
-            if i != other:
+        if len(same) > 1:
+            for i, other in zip(same, same[1:] + same[:1], strict=True):
                 beside[i] = f"pixel by pixel the mask of {rows[other].name} too"
     return [dataclasses.replace(row, beside=beside.get(i, "")) for i, row in enumerate(rows)]
 

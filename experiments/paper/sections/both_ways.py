@@ -18,7 +18,7 @@ from typing import Any
 from experiments.paper import rows, style
 from experiments.paper.command import main
 from experiments.paper.measured import of_runs
-from experiments.paper.models import RECIPES
+from experiments.paper.models import FULL, RECIPES
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, shown
 from experiments.paper.sections import in_domain
@@ -107,7 +107,8 @@ def measure(study: Study, row: Row) -> list[JSON]:
         say(f"both ways: {row.name}")
         config, found = study.config(row), []
         # The other set of a row of folds, which trains on the external set's kind, is the study's own.
-        other = _home(study, row) if row.folds else study.external_set(config)
+        home, validation = study.splits(study.config(FULL))
+        other = home.followed_by(validation, "all") if row.folds else study.external_set(config)
         for workdir in workdirs:
             fold = study.workdirs(row).index(workdir) if row.folds else 0
             _, own = data.training_splits(dataclasses.replace(config.data, fold=fold))
@@ -125,12 +126,6 @@ def _scores(steps: StackedSteps, variables: Any, examples: Examples, config: Con
     images, masks = resized(examples, config)
     found, truth = predict(steps, variables, images)[0] > THRESHOLD, masks[..., 0]
     return {"dice": rows.score(found, truth)["per_image"]["dice"], "style": style.of_masks(found, truth)}
-
-
-def _home(study: Study, row: Row) -> Examples:
-    """Opens all images of the study's training set."""
-    train, validation = study.splits(study.config(Row(row.name, row.title)))
-    return train.followed_by(validation, "all")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,15 @@ from tests.helpers.runs import flags, results
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Returns the folder of kept programs of this test alone, in a process that counts as one of jaxseg's commands."""
+    """Yields the folder of kept programs of this test alone, in a process that counts as one of jaxseg's commands."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "programs"))
     monkeypatch.setattr(kept_programs, "_applies", lambda: True)
-    return tmp_path / "programs" / "programs"
+    # What comes out of JAX's cache is not kept. The suite's cache takes all that compiles for long enough, on a slow
+    # machine even `Traced`, which the next test would get from there.
+    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", float("inf"))
+    yield tmp_path / "programs" / "programs"
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
 
 
 class Traced:

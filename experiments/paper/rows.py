@@ -2,7 +2,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -231,3 +231,13 @@ def done(results: Sequence[JSON]) -> list[JSON]:
 def missing(results: Sequence[JSON]) -> list[str]:
     """Returns a sentence for every row that could not be run."""
     return [f"{result['title']}: {result['missing']}" for result in results if "missing" in result]
+
+
+def unmeasured(trained: Iterable[str], measured: Container[str]) -> list[str]:
+    """Returns a sentence for every row that was trained and lacks what a section measures beyond its scores.
+
+    Args:
+      trained: titles of the rows that were trained.
+      measured: titles of those that were measured.
+    """
+    return [f"{title}: trained, not measured" for title in trained if title not in measured]

@@ -85,7 +85,7 @@ def run(study: Study) -> None:
         ],
         missing=[
             *rows.missing([result | {"title": title} for title, result in results.items()]),
-            *(f"{title}: trained, not measured" for title in trained if title not in measured),
+            *rows.unmeasured(trained, measured),
         ],
         rows=[row.name for row in _models(study).values()],
         seconds=time.perf_counter() - began,

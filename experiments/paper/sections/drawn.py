@@ -86,7 +86,6 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
     tables += [few_table(study, few)] if few else []
     # The table of few images shows by itself what was not run.
     told = [results[row.name] | {"title": title} for title, row in models(study).items()]
-    unmeasured = [result["title"] for result in rows.done(told) if result["title"] not in measured]
     study.section(
         NAME,
         title="What drawn images bring",
@@ -101,7 +100,7 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
         ),
         tables=tables,
         figures=figures,
-        missing=[*rows.missing(told), *(f"{title}: trained, not measured" for title in unmeasured)],
+        missing=[*rows.missing(told), *rows.unmeasured(trained, measured)],
         rows=list(results),
         seconds=seconds,
     )

@@ -92,10 +92,8 @@ def run(study: Study) -> None:
     began = time.perf_counter()
     models = _titled(study)
     results = [study.row(row) for row in models.values()]
-    measured = {}
-    for (title, row), result in zip(models.items(), results, strict=True):
-        if "missing" not in result and (found := measure(study, row)):
-            measured[title] = found
+    trained = [title for title, result in zip(models, results, strict=True) if "missing" not in result]
+    measured = {title: found for title in trained if (found := measure(study, models[title]))}
     tables = [table(measured, test) for test in ("external", "validation")] if measured else []
     study.section(
         NAME,
@@ -109,11 +107,7 @@ def run(study: Study) -> None:
         tables=[*tables, others()],
         missing=[
             *rows.missing(results),
-            *(
-                f"{title}: trained, not measured"
-                for title, result in zip(models, results, strict=True)
-                if "missing" not in result and title not in measured
-            ),
+            *rows.unmeasured(trained, measured),
         ],
         seconds=time.perf_counter() - began,
     )

@@ -44,12 +44,11 @@ def run(study: Study) -> None:
     began = time.perf_counter()
     models = {row.title: row for row in (UNET, BARE, FULL)} | {"the preset generalise": FINAL}
     results = [study.row(row) for row in models.values()]
-    measured, missing = {}, rows.missing(results)
-    for (title, row), result in zip(models.items(), results, strict=True):
-        if "tests" in result and (dice := measure(study, row)):
-            measured[rows.partly(title, len(dice[f"{ARTEFACTS[0]} 0"]), result)] = dice
-        elif "missing" not in result:
-            missing.append(f"{title}: trained, not measured")
+    trained = {title: result for title, result in zip(models, results, strict=True) if "tests" in result}
+    found = {title: dice for title in trained if (dice := measure(study, models[title]))}
+    measured = {
+        rows.partly(title, len(dice[f"{ARTEFACTS[0]} 0"]), trained[title]): dice for title, dice in found.items()
+    }
     severities = (0, *study.scale.severities)
     figures, tables = [], []
     if measured:
@@ -80,7 +79,7 @@ def run(study: Study) -> None:
         ),
         tables=tables,
         figures=figures,
-        missing=missing,
+        missing=[*rows.missing(results), *rows.unmeasured(trained, found)],
         seconds=time.perf_counter() - began,
     )
 

@@ -73,7 +73,7 @@ def run(study: Study) -> None:
         tables=[{"caption": "Dice per image unless pooled", "head": head, "rows": lines}],
         missing=[
             *rows.missing(list(results.values())),
-            *(f"{title}: trained, not measured" for title in trained if title not in measured),
+            *rows.unmeasured(trained, measured),
         ],
         seconds=time.perf_counter() - began,
     )

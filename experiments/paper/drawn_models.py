@@ -89,8 +89,3 @@ def models(study: Study) -> dict[str, Row]:
     small = [few_row(study, most, kind) for kind in KINDS]
     ordered = [alone, FINAL, small[2], first, *small[:2], *other_alone, *other_shares]
     return {"PH2, none drawn (the preset)" if row is FINAL else row.title: row for row in ordered}
-
-
-def few_rows(study: Study) -> list[Row]:
-    """Returns the rows of the table of few images, in the order of the work."""
-    return [few_row(study, count, kind) for count in study.scale.drawn.few for kind in KINDS]

@@ -8,7 +8,7 @@ import pytest
 from experiments.paper import drawn_models, study
 from experiments.paper.models import FINAL
 from experiments.paper.scales import CPU, SMOKE
-from experiments.paper.sections import drawn
+from experiments.paper.sections import drawn, drawn_few
 from jaxseg.config import preset
 
 
@@ -47,11 +47,12 @@ def test_drawn_images_are_as_many_as_the_title_says(tmp_path):
 def test_every_row_is_in_the_work_once_and_after_its_parent(tmp_path):
     """If broken, a table has a line that is never trained."""
     of = whole(tmp_path)
-    names = [row.name for row in drawn.rows_of(of)]
-    assert len(set(names)) == len(names)
-    assert {row.name for row in (*drawn_models.models(of).values(), *drawn_models.few_rows(of))} == set(names)
-    for row in drawn.rows_of(of):
-        assert not row.parent or names.index(row.parent.name) < names.index(row.name)
+    for section in (drawn, drawn_few):
+        names = [row.name for row in section.rows_of(of)]
+        assert len(set(names)) == len(names)
+        for row in section.rows_of(of):
+            assert not row.parent or names.index(row.parent.name) < names.index(row.name)
+    assert {row.name for row in drawn_models.models(of).values()} == {row.name for row in drawn.rows_of(of)}
 
 
 def test_a_curve_shows_what_is_there(tmp_path):
@@ -67,10 +68,10 @@ def test_a_curve_shows_what_is_there(tmp_path):
         drawn_models.few_row(of, 5, "alone").name: {"missing": "why"},
         drawn_models.few_row(of, 10, "after drawn images").name: scored(0.8, 0.8),
     }
-    few = drawn.few_points(of, results)
+    few = drawn_few.few_points(of, results)
     assert few["alone"] == [(10, 0.4, 0.0)]
     assert few["after drawn images"] == [(0, pytest.approx(0.6), pytest.approx(0.1414, abs=1e-4)), (10, 0.8, 0.0)]
-    table = drawn.few_table(of, few)
+    table = drawn_few.few_table(of, few)
     assert table["rows"] == [
         ["0", "-", "0.600 ± 0.141", "0.600 ± 0.141"],
         ["5", "-", "-", "-"],

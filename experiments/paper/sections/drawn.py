@@ -1,11 +1,11 @@
-"""What drawn images bring: beside PH2, alone, before PH2, and beside few images of PH2.
+"""What drawn images bring: beside PH2, alone, and before PH2.
 
 Drawn images are those of `jaxseg.synthetic`, never the same twice. Rows are judged by PH2 validation, plain and with
 drawn artefacts, and by drawn images that no run was trained on; the external set is scored, and chooses nothing.
 
     python -m experiments.paper.sections.drawn --out runs/paper --scale cpu
 
-At scale `cpu` four hours on one core of an AMD EPYC, most of it for the rows with ImageNet weights.
+At scale `cpu` three hours on one core of an AMD EPYC, most of it for the rows with ImageNet weights.
 """
 
 import functools
@@ -18,12 +18,11 @@ import numpy as np
 
 from experiments.paper import rows, style
 from experiments.paper.command import main
-from experiments.paper.drawn_models import KINDS, alone_row, epochs_of, few_row, few_rows, models, share_row
+from experiments.paper.drawn_models import KINDS, alone_row, epochs_of, few_row, models, share_row
 from experiments.paper.measured import of_runs
 from experiments.paper.models import FINAL
-from experiments.paper.plots import lines
 from experiments.paper.pool import resized
-from experiments.paper.rows import Row, mean_sd, shown, values
+from experiments.paper.rows import Row, shown
 from experiments.paper.sections import robustness
 from experiments.paper.sections.generalise import cut, with_best_threshold
 from experiments.paper.stacked import predict
@@ -40,9 +39,7 @@ SEED = 2016
 
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows, in the order of the work."""
-    # The ends of the curve of few images go before more shares and numbers, which take longest.
-    whole, few = list(models(study).values()), few_rows(study)
-    return list({row.name: row for row in (*whole[:6], *few, *whole[6:])}.values())
+    return list(models(study).values())
 
 
 def run(study: Study) -> None:
@@ -77,14 +74,6 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
     # Mean maps are of runs whose maps are here, not of those whose scores came from another machine.
     if found := {title: maps for title, row in trained.items() if (maps := maps_of(study, row))}:
         tables.append(together_table(study, found, truths(study)))
-    few = few_points(study, results)
-    figures = []
-    if any(len(points) > 1 for points in few.values()):
-        path = study.place(NAME, "few.png")
-        lines(few, path, synthetic=study.synthetic, x_label="PH2 images", y_label="external set: Dice per image")
-        figures = [{"file": path.name, "chart": True, "caption": "Mean and standard deviation over the seeds"}]
-    tables += [few_table(study, few)] if few else []
-    # The table of few images shows by itself what was not run.
     told = [results[row.name] | {"title": title} for title, row in models(study).items()]
     study.section(
         NAME,
@@ -99,7 +88,6 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
             f"{style.ABOUT}"
         ),
         tables=tables,
-        figures=figures,
         missing=[*rows.missing(told), *rows.unmeasured(trained, measured)],
         rows=list(results),
         seconds=seconds,
@@ -266,42 +254,6 @@ def together_table(
     ]
     caption = "Ensembles: threshold from PH2 validation, largest component, holes filled"
     return {"caption": caption, "head": head, "rows": table}
-
-
-def few_points(study: Study, results: Mapping[str, JSON]) -> dict[str, list[tuple[float, float, float]]]:
-    """Returns the curves of few images: number, mean and standard deviation of Dice on the external set, by kind.
-
-    Args:
-      study: the study.
-      results: results by the row's name.
-    """
-    none = results.get(alone_row(study, study.scale.drawn.seen[0]).name, {})
-    series: dict[str, list[tuple[float, float, float]]] = {}
-    for kind in KINDS:
-        # No image of PH2, and drawn ones: the left end of both curves with drawn images.
-        known = [(0, none)] if kind != "alone" else []
-        known += [(n, results.get(few_row(study, n, kind).name, {})) for n in sorted(study.scale.drawn.few)]
-        points = [
-            (n, *mean_sd(values(r, "external", "per_image", "dice")))
-            for n, r in known
-            if r.get("tests", {}).get("external")
-        ]
-        series |= {kind: points} if points else {}
-    return series
-
-
-def few_table(study: Study, few: Mapping[str, Sequence[tuple[float, float, float]]]) -> JSON:
-    """Returns the table of few images, with a line per number and a column per kind.
-
-    Args:
-      study: the study.
-      few: what `few_points` returns.
-    """
-    cells = {(count, kind): f"{mean:.3f} ± {sd:.3f}" for kind, points in few.items() for count, mean, sd in points}
-    counts = (0, *sorted(study.scale.drawn.few))
-    table = [[str(count), *(cells.get((count, kind), "-") for kind in KINDS)] for count in counts]
-    caption = "Few images of PH2, small network: Dice per image on the external set"
-    return {"caption": caption, "head": ["PH2 images", *(f"PH2 {kind}" for kind in KINDS)], "rows": table}
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def _extras(args: argparse.Namespace, source: Path, output: Path) -> "Extras":
         )
     elif path.parent == output:  # one mask alone needs no table
         table = Table(path)
-    coco = CocoFile(inputs.common_file(source, output, COCO)) if "coco" in args.contours else None
+    coco = CocoFile(inputs.common_file(source, output, COCO), args.simplify) if "coco" in args.contours else None
     return Extras(table, args.measure, args.pixels_per_mm, coco, args.simplify)
 
 
@@ -189,13 +189,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     _check(args)
 
-    from jaxseg.inference import inputs
+    from jaxseg.inference import earlier, inputs
 
     cli.start_logging()
     source, output = Path(args.input), Path(args.output)
     images = inputs.find_images(source, output, _products(args))
+    if source.is_dir():
+        earlier.refuse_other_names(images)
     if not (args.overwrite or args.skip_existing):
-        inputs.refuse_to_overwrite(images)
+        earlier.refuse_to_overwrite(images)
 
     from jaxseg.inference.folder import maker_of, predict
     from jaxseg.system import lock
@@ -208,10 +210,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         extras = _extras(args, source, output)
         if args.overwrite:
             unused = [name for name, record in ((COCO, extras.coco), (TABLE, extras.table)) if record is None]
-            inputs.tell_of_leftovers(images, [inputs.common_file(source, output, name) for name in unused])
+            earlier.tell_of_leftovers(images, [inputs.common_file(source, output, name) for name in unused])
         segmenter, prediction = cli.segmenter_from(args)
+        maker = maker_of(segmenter, prediction)
+        if source.is_dir():
+            earlier.tell_of_a_mixture(images, extras.table.rows, extras.table.path, maker)
         if args.skip_existing:
-            left = inputs.without_finished(images, maker_of(segmenter, prediction), extras.records)
+            left = earlier.without_finished(images, maker, extras.records, args.simplify)
             log.info("%d of %d images were segmented before and are kept", len(images) - len(left), len(images))
             images = left
         failures = predict(segmenter, prediction, images, extras)

@@ -1,6 +1,7 @@
 """Outlines as a COCO data set: one JSON file for all images of a folder, which grows with every call."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,21 @@ from typing import Any
 import numpy as np
 
 import jaxseg
+from jaxseg.data.listing import named
 from jaxseg.data.outlines import LESION
 from jaxseg.errors import UserError, one_line
-from jaxseg.inference.contours import Part
+from jaxseg.inference.contours import Part, maker_of_mark, mark
 from jaxseg.inference.inputs import InputImage
 from jaxseg.inference.table import GrowingFile
+from jaxseg.report.figures import maker_of_png
+
+log = logging.getLogger("jaxseg.predict")
 
 DESCRIPTION = "lesions found by jaxseg"
 """Says of a COCO file that predict wrote it."""
+
+_MADE_BY = "made_by"
+"""Field of an image that says what its outlines were drawn around, as `mark` has it."""
 
 _CATEGORY = {"id": 1, "name": LESION, "supercategory": "skin"}
 
@@ -25,33 +33,73 @@ class CocoFile(GrowingFile):
 
     Attributes:
       path: the file.
+      simplify: largest error of new outlines, pixels.
       entries: "image" and "annotations" of each image, without ids, by the image's `file_name`.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, simplify: float = 0):
         """Reads the file, if there is one.
+
+        Args:
+          path: the file.
+          simplify: largest error of new outlines, pixels.
 
         Raises:
           UserError: there is a file of that name that is no COCO file by predict.
         """
         super().__init__(path)
+        self.simplify = simplify
         self.entries: dict[str, dict[str, Any]] = _read(path) if path.exists() else {}
+        self._edited: set[str] = set()
 
     def holds(self, image: InputImage) -> bool:
-        """Returns whether an image is in the file, with the mask that is there: one may have been edited since."""
-        entry = self.entries.get(image.relative)
-        return entry is not None and sum(a["area"] for a in entry["annotations"]) == image.mask_area
+        """Returns whether an image is in the file, with the mask that is there, which may have been edited since.
 
-    def add(self, image: InputImage, parts: Sequence[Part], mask: np.ndarray) -> None:
-        """Adds or replaces an image.
+        Outlines that were edited while the mask was not are kept, too.
+        """
+        entry = self.entries.get(image.relative)
+        if entry is None:
+            return False
+        if self._is_edited(image):
+            self._edited.add(image.relative)
+            return True
+        if sum(a["area"] for a in entry["annotations"]) != image.mask_area:
+            return False
+        return entry["image"].get(_MADE_BY) in (None, mark(maker_of_png(image.mask), self.simplify))
+
+    def tell(self) -> None:
+        """Warns of the outlines that were edited."""
+        if self._edited:
+            log.warning(
+                "%s: the outlines of %d images are not those of their masks: edited, and kept all the same (%s); take "
+                "these entries away to have them made again",
+                self.path,
+                len(self._edited),
+                named(sorted(self._edited)),
+            )
+
+    def _is_edited(self, image: InputImage) -> bool:
+        """Tells whether somebody changed an image's outlines since they were drawn around the mask that is there."""
+        entry = self.entries[image.relative]
+        if sum(a["area"] for a in entry["annotations"]) == image.mask_area:
+            return False
+        maker = maker_of_png(image.mask)
+        return maker != "" and maker_of_mark(entry["image"].get(_MADE_BY, "")) == maker
+
+    def add(self, image: InputImage, parts: Sequence[Part], mask: np.ndarray, made_by: str = "") -> None:
+        """Adds or replaces an image; edited outlines of a mask that is kept stay.
 
         Args:
           image: the image.
           parts: its outlines, from `trace`; none for an empty mask.
           mask: bool [H, W], of which area and bounding box are taken.
+          made_by: from `mark`; empty for none.
         """
+        if "mask" not in image.products and image.relative in self.entries and self._is_edited(image):
+            return
         height, width = mask.shape
         described = {"file_name": image.relative, "width": width, "height": height}
+        described |= {_MADE_BY: made_by} if made_by else {}
         self.put(self.entries, image.relative, {"image": described, "annotations": _annotations(parts, mask)})
 
     def text(self) -> str:

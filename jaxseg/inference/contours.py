@@ -14,6 +14,7 @@ and skin pixels, so that a polygon holds the middles of exactly its mask's pixel
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ import numpy as np
 from jaxseg.data.outlines import HOLE, LESION
 
 _COLOUR = (255, 0, 230)
+
+_MARK = re.compile(r"jaxseg:(?:[0-9a-f]{16}|hand):[0-9.e+-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +86,36 @@ def trace(mask: np.ndarray, simplify: float = 0) -> list[Part]:
     return parts
 
 
-def geojson(parts: Sequence[Part], name: str, size: tuple[int, int]) -> dict[str, Any]:
+def mark(maker: str, simplify: float) -> str:
+    """Returns the text that says in a file of outlines what mask they are of, and how they were simplified.
+
+    Args:
+      maker: what made the mask, as its file is marked; empty for a mask that was drawn or corrected by hand.
+      simplify: largest error of the outlines, pixels.
+    """
+    return f"jaxseg:{maker or 'hand'}:{simplify:g}"
+
+
+def maker_of_mark(text: str) -> str:
+    """Returns the maker that `mark` was given; empty for a mask by hand, and for a text that is no mark."""
+    maker = text.split(":")[1] if _MARK.fullmatch(text) else ""
+    return maker if maker != "hand" else ""
+
+
+def mark_of(path: Path) -> str:
+    """Returns the mark in a file of outlines; empty where there is none, as in files of other tools."""
+    found = _MARK.search(path.read_text(encoding="utf-8", errors="replace"))
+    return found[0] if found else ""
+
+
+def geojson(parts: Sequence[Part], name: str, size: tuple[int, int], made_by: str = "") -> dict[str, Any]:
     """Returns outlines as a GeoJSON FeatureCollection, with a Polygon for each part, as QuPath and others read it.
 
     Args:
       parts: from `trace`.
       name: what to call the image.
       size: (height, width) of the image, pixels.
+      made_by: from `mark`; empty for none.
     """
     properties = {"objectType": "annotation", "classification": {"name": LESION, "color": list(_COLOUR)}}
     features = [
@@ -100,10 +126,11 @@ def geojson(parts: Sequence[Part], name: str, size: tuple[int, int]) -> dict[str
         }
         for part in parts
     ]
-    return {"type": "FeatureCollection", "image": name, "height": size[0], "width": size[1], "features": features}
+    about = {"image": name, "height": size[0], "width": size[1], **_made_by(made_by)}
+    return {"type": "FeatureCollection", **about, "features": features}
 
 
-def labelme(parts: Sequence[Part], image: Path, file: Path, size: tuple[int, int]) -> dict[str, Any]:
+def labelme(parts: Sequence[Part], image: Path, file: Path, size: tuple[int, int], made_by: str = "") -> dict[str, Any]:
     """Returns outlines as labelme writes them. Holes are polygons labelled "_background_", after those of the lesion.
 
     Args:
@@ -111,6 +138,7 @@ def labelme(parts: Sequence[Part], image: Path, file: Path, size: tuple[int, int
       image: the image's file.
       file: where the result will be written; it names the image by the way from there.
       size: (height, width) of the image, pixels.
+      made_by: from `mark`; empty for none.
     """
     rings = [(LESION, part.outer) for part in parts] + [(HOLE, hole) for part in parts for hole in part.holes]
     return {
@@ -120,29 +148,37 @@ def labelme(parts: Sequence[Part], image: Path, file: Path, size: tuple[int, int
             {"label": label, "points": ring.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}
             for label, ring in rings
         ],
-        "imagePath": Path(os.path.relpath(image, file.parent)).as_posix(),
+        # From where the folder really is: ".." leads out of a linked folder, not out of its link.
+        "imagePath": Path(os.path.relpath(image.parent.resolve() / image.name, file.parent.resolve())).as_posix(),
         "imageData": None,
         "imageHeight": size[0],
         "imageWidth": size[1],
+        **_made_by(made_by),
     }
 
 
-def svg(parts: Sequence[Part], name: str, size: tuple[int, int]) -> str:
+def svg(parts: Sequence[Part], name: str, size: tuple[int, int], made_by: str = "") -> str:
     """Returns outlines as an SVG picture of the image's size.
 
     Args:
       parts: from `trace`.
       name: title of the picture.
       size: (height, width) of the image, pixels.
+      made_by: from `mark`; empty for none.
     """
     path = "".join("M" + " ".join(f"{x:.10g},{y:.10g}" for x, y in ring) + "Z" for part in parts for ring in part.rings)
     height, width = size
+    comment = f"<!-- {made_by} -->\n" if made_by else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f"aria-label={quoteattr(name)}>\n"
+        f"aria-label={quoteattr(name)}>\n{comment}"
         f'<path id="{LESION}" fill="rgb{_COLOUR}" fill-opacity="0.15" fill-rule="evenodd" stroke="rgb{_COLOUR}" '
         f'vector-effect="non-scaling-stroke" d="{path}"/>\n</svg>\n'
     )
+
+
+def _made_by(text: str) -> dict[str, str]:
+    return {"made_by": text} if text else {}
 
 
 def _closed(ring: np.ndarray) -> list[list[float]]:

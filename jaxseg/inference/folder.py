@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from jaxseg.data.identity import hash_pixels
 from jaxseg.data.images import decode_image, decode_mask, header_of
 from jaxseg.data.listing import named
 from jaxseg.data.pipeline import read_ahead
@@ -25,7 +26,7 @@ from jaxseg.inference.segmenter import Segmenter, resize_probability
 from jaxseg.inference.table import GrowingFile, Table
 from jaxseg.inference.threshold import describe_masks
 from jaxseg.inference.trust import Trust, trust_of
-from jaxseg.report.figures import save_png
+from jaxseg.report.figures import maker_of_png, save_png
 from jaxseg.report.overlays import overlay
 from jaxseg.system.files import LONGEST_NAME, write_text
 from jaxseg.system.progress_bar import progress
@@ -47,11 +48,13 @@ class LoadedImage:
       files: where it comes from and where results go.
       size: its height and width, pixels.
       pixels: uint8 [H, W, 3], or None where nothing needs them.
+      photograph: hash of the pixels, which the mask is marked with; empty where no mask is written.
     """
 
     files: InputImage
     size: tuple[int, int]
     pixels: np.ndarray | None
+    photograph: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +168,8 @@ class _Reader:
             self.dark.append(files.source.name)
         # Few products need the pixels again: large photographs of a whole batch would fill the memory.
         kept = pixels if "overlay" in files.products or self._measure else None
-        return LoadedImage(files, pixels.shape[:2], kept), self._segmenter.resize(pixels)
+        photograph = hash_pixels(pixels) if "mask" in files.products else ""
+        return LoadedImage(files, pixels.shape[:2], kept, photograph), self._segmenter.resize(pixels)
 
     def tell(self) -> None:
         """Logs which files hold several pictures, and which photographs show next to nothing."""
@@ -228,7 +232,8 @@ def write(
     """
     files = loaded.files
     native = resize_probability(probability, loaded.size)
-    mask = prediction.mask(native) if "mask" in files.products else _kept_mask(files, loaded.size)
+    new = "mask" in files.products
+    mask = prediction.mask(native) if new else _kept_mask(files, loaded.size)
     pictures = {
         "mask": lambda: mask.astype(np.uint8) * np.uint8(255),
         "overlay": lambda: overlay(loaded.pixels, mask),
@@ -236,15 +241,16 @@ def write(
         "uncertainty": lambda: np.rint(trust.uncertainty(native) * 255).astype(np.uint8),
     }
     parts = trace(mask, extras.simplify) if extras.coco or not pictures.keys() >= files.products.keys() else []
+    made_by = contours.mark(maker if new else maker_of_png(files.mask), extras.simplify)
     outlines = {
-        "geojson": lambda _: json.dumps(contours.geojson(parts, files.name, loaded.size)),
-        "labelme": lambda path: json.dumps(contours.labelme(parts, files.source, path, loaded.size), indent=2),
-        "svg": lambda _: contours.svg(parts, files.name, loaded.size),
+        "geojson": lambda _: json.dumps(contours.geojson(parts, files.name, loaded.size, made_by)),
+        "labelme": lambda path: json.dumps(contours.labelme(parts, files.source, path, loaded.size, made_by), indent=2),
+        "svg": lambda _: contours.svg(parts, files.name, loaded.size, made_by),
     }
     for product, path in files.products.items():
         try:
             if product in pictures:
-                save_png(pictures[product](), path, maker)
+                save_png(pictures[product](), path, maker, loaded.photograph if product == "mask" else "")
             else:
                 write_text(path, outlines[product](path))
         except OSError as error:
@@ -253,7 +259,7 @@ def write(
                 "--skip-existing goes on after them"
             ) from error
     if extras.coco:
-        extras.coco.add(files, parts, mask)
+        extras.coco.add(files, parts, mask, made_by)
     if extras.table:
         values = measure(mask, loaded.pixels, extras.pixels_per_mm).as_row() if extras.measure else {}
         extras.table.add(files, trust.score(probability, prediction), values)

@@ -6,14 +6,13 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from jaxseg.data.images import decode_mask, size_of
+from jaxseg.data.images import decode_mask
 from jaxseg.data.listing import SUFFIXES, Listing, list_images, named, refuse_empty
 from jaxseg.errors import UserError
-from jaxseg.report.figures import is_whole, maker_of_png
+from jaxseg.report.figures import maker_of_png
 
 log = logging.getLogger("jaxseg.predict")
 
@@ -47,6 +46,15 @@ class InputImage:
     name: str
     mask: Path
     relative: str
+
+    def result(self, product: str, name: str | None = None) -> Path:
+        """Returns where a product is, or would be.
+
+        Args:
+          product: one of `ENDINGS`.
+          name: what its results would be called; default: what they are called.
+        """
+        return self.mask.with_name(Path(name or self.name).name + ENDINGS[product])
 
     @functools.cached_property
     def mask_area(self) -> int | None:
@@ -110,6 +118,7 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
         raise UserError(f"--output {output}: is named like one image, but --input is a folder; give a folder for masks")
     if (source / "images").is_dir() and (source / "masks").is_dir():
         log.info("%s is a data set: the images in its images/ are segmented, not its masks", source)
+        _tell_of_images_beside(source, output)
         source /= "images"
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output} is the input folder; give another, so that masks and images stay apart")
@@ -143,6 +152,23 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
         )
         for path, name in zip(found, below, strict=True)
     ]
+
+
+def _tell_of_images_beside(dataset: Path, output: Path) -> None:
+    """Warns of photographs in a data set's folder that are in neither its images/ nor its masks/."""
+    apart = {folder.resolve() for folder in (dataset / "images", dataset / "masks", output)}
+    try:
+        beside = _without_own(list_images(dataset, lambda folder: folder.resolve() in apart), dataset).images
+    except UserError as error:  # of a folder that is not asked for
+        log.warning("%s", error)
+        return
+    if beside:
+        log.warning(
+            "%s: left out %d images that are not in its images/ (%s); move them there, or give their folder as --input",
+            dataset,
+            len(beside),
+            named([path.relative_to(dataset).as_posix() for path in beside]),
+        )
 
 
 def _without_own(listing: Listing, source: Path) -> Listing:
@@ -182,110 +208,3 @@ def _one_image(source: Path, output: Path, products: Iterable[str]) -> InputImag
         raise UserError(f"--output {output} is the input image; give another file, or a folder for the mask")
     files = {**_results(output.with_suffix(""), products), "mask": output}
     return InputImage(source, files, output.stem, output, source.name)
-
-
-def refuse_to_overwrite(images: Iterable[InputImage]) -> None:
-    """Checks that no file that would be written exists already.
-
-    Raises:
-      UserError: a file exists; the message names the first.
-    """
-    for image in images:
-        for path in image.products.values():
-            if path.exists():
-                raise UserError(
-                    f"{path}: is there already; --overwrite replaces it, --skip-existing keeps it and goes on with the "
-                    "other images, or give another --output"
-                )
-
-
-def tell_of_leftovers(images: Iterable[InputImage], common: Iterable[Path]) -> None:
-    """Warns of results of earlier calls that this one does not write: they show the masks that it replaces.
-
-    Args:
-      images: the images whose masks are written.
-      common: files about all images that this call does not write.
-    """
-    left = [path for path in common if path.exists()]
-    for image in images:
-        stem = image.mask.with_name(Path(image.name).name)
-        others = _results(stem, [product for product in ENDINGS if product not in image.products])
-        left += [path for path in others.values() if path.exists()]
-    if left:
-        log.warning(
-            "%d files of an earlier call show the masks that are replaced now, and stay, as %s; make them again with "
-            "the same flags as then, or take them away",
-            len(left),
-            left[0],
-        )
-
-
-class Record(Protocol):
-    """A file with an entry for each image."""
-
-    def holds(self, image: InputImage) -> bool:
-        """Returns whether there is a complete entry of an image."""
-
-
-def without_finished(images: Iterable[InputImage], maker: str, records: Sequence[Record] = ()) -> list[InputImage]:
-    """Returns the images and files that an earlier call did not write.
-
-    Args:
-      images: all images.
-      maker: `maker_of` the model and options in use.
-      records: files that are to have an entry of every image.
-
-    Raises:
-      UserError: a file was made by another model or with other options, so that the folder would hold a mixture.
-    """
-    left: list[InputImage] = []
-    damaged: list[Path] = []
-    changed: list[str] = []
-    older: list[str] = []
-    for image in images:
-        there = {product for product, path in image.products.items() if path.exists()}
-        cut = {product for product in there if not is_whole(image.products[product])}
-        damaged += [image.products[product] for product in cut]
-        there -= cut
-        unfit = "mask" in there and _is_of_another_image(image, changed)
-        if "mask" in there:
-            paths = [image.products[product] for product in there]
-            older += [path.name for path in paths if path.stat().st_mtime < image.mask.stat().st_mtime]
-        for product in there:
-            # A mask that was edited by hand has lost its mark, and is kept.
-            if maker_of_png(image.products[product]) not in ("", maker):
-                raise UserError(
-                    f"{image.products[product]}: was made by another model, checkpoint or threshold than asked for; "
-                    "give another --output, or --overwrite instead of --skip-existing"
-                )
-        missing = {product: path for product, path in image.products.items() if product not in there}
-        if missing or unfit or not all(record.holds(image) for record in records):
-            left.append(dataclasses.replace(image, products=missing))
-    if damaged:
-        log.warning("%d files there are damaged, and are written again, as %s", len(damaged), damaged[0])
-    if older:
-        log.warning(
-            "%d files are older than the masks that they show, and are kept all the same (%s); take them away to have "
-            "them made again",
-            len(older),
-            named(older),
-        )
-    if changed:
-        log.warning(
-            "%d images have changed since their masks were made, which are kept all the same (%s); --overwrite makes "
-            "them again",
-            len(changed),
-            named(changed),
-        )
-    return left
-
-
-def _is_of_another_image(image: InputImage, changed: list[str]) -> bool:
-    """Tells whether a mask has another size than its image; adds images that are newer than their mask to a list."""
-    try:
-        differs = size_of(image.mask) != size_of(image.source)
-    except UserError:  # told where the image is read
-        return False
-    if image.source.stat().st_mtime > image.mask.stat().st_mtime:
-        changed.append(image.source.name)
-    return differs

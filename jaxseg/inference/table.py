@@ -75,6 +75,9 @@ class GrowingFile:
         """Returns whether there is a complete entry of an image."""
         raise NotImplementedError
 
+    def tell(self) -> None:
+        """Warns of what `holds` found and kept although it looks wrong."""
+
 
 class Table(GrowingFile):
     """The lines of `predictions.csv`, by image; safe to use from several threads.

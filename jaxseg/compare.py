@@ -49,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.system.files import write_text
 
     out = Path(args.out) if args.out else None
-    if out:
-        check_may_replace(out)
     evaluations = [load(folder) for folder in find([Path(run) for run in args.runs], args.data, args.split)]
     check_same_images(evaluations)
+    if out:
+        check_may_replace(out, evaluations)
     compared = correct([differences(evaluations[0].images, other.images) for other in evaluations[1:]])
     text = markdown(evaluations, compared)
     print(text, end="")

@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +203,7 @@ def markdown(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Diff
       evaluations: all runs, the first being the one that others are compared with.
       compared: lines of each run but the first.
     """
-    first, letters = evaluations[0], [chr(ord("A") + i) for i in range(len(evaluations))]
+    first, letters = evaluations[0], list(itertools.islice(_letters(), len(evaluations)))
     lines = [f"# {first.about}", ""]
     if first.metrics["data"]["synthetic"]:
         lines += ["**SYNTHETIC DATA: no result on real lesions.**", ""]
@@ -216,7 +218,7 @@ def markdown(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Diff
 
 def _described(evaluation: Evaluation) -> str:
     """Returns an evaluation's folder, how its masks were made, and a warning if it is no honest test."""
-    prediction, seen = evaluation.metrics["prediction"], evaluation.metrics["data"]["trained_on"]
+    prediction = evaluation.metrics["prediction"]
     members = [f"{m['workdir']} step {m['step']}" for m in prediction["ensemble"]]
     options = {
         "test_time_augmentation": "test-time augmentation",
@@ -225,11 +227,22 @@ def _described(evaluation: Evaluation) -> str:
     }
     parts = [f"`{evaluation.folder}`: {' + '.join(members)}", f"threshold {prediction['threshold']:g}"]
     parts += [words for name, words in options.items() if prediction[name]]
-    if seen:
-        parts.append(f"**{seen} of these images were TRAINED ON: not an honest test**")
-    if chosen := (prediction["threshold_chosen_on"] or {}).get("scored_images"):
-        parts.append(f"**threshold CHOSEN ON {chosen} of these images: not an honest test**")
-    return ", ".join(parts)
+    return ", ".join([*parts, *(f"**{doubt}**" for doubt in _doubts(evaluation.metrics))])
+
+
+def _doubts(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what makes an evaluation no honest test, or may."""
+    seen, identity = metrics["data"]["trained_on"], metrics.get("identity", {})
+    if seen is None:
+        yield "it cannot be told whether some of these images were TRAINED ON"
+    elif seen:
+        yield f"{seen} of these images were TRAINED ON: not an honest test"
+    if copies := identity.get("copies"):
+        yield f"{copies} of these images LOOK LIKE TRAINING IMAGES: not an honest test"
+    if validated_on := identity.get("validated_on"):
+        yield f"{validated_on} of these images chose the epoch whose weights are kept: the scores flatter a little"
+    if chosen := (metrics["prediction"]["threshold_chosen_on"] or {}).get("scored_images"):
+        yield f"threshold CHOSEN ON {chosen} of these images: not an honest test"
 
 
 def _row(line: Difference) -> str:
@@ -252,11 +265,12 @@ def _explanation(comparisons: int) -> str:
     )
 
 
-def check_may_replace(out: Path) -> None:
-    """Checks that a folder holds no files that the report would replace, other than an earlier report.
+def check_may_replace(out: Path, evaluations: Sequence[Evaluation]) -> None:
+    """Checks that a folder holds no files that the report would replace, other than a report of the same evaluations.
 
     Args:
       out: the folder.
+      evaluations: what is compared, the first being the one that others are compared with.
 
     Raises:
       UserError: it holds such a file.
@@ -265,6 +279,17 @@ def check_may_replace(out: Path) -> None:
         path = out / name
         if path.exists() and mark.encode() not in path.read_bytes():
             raise UserError(f"{path}: is not by jaxseg.compare, which would replace it; give another --out")
+    if not (out / REPORT).exists():
+        return
+    lines = (out / REPORT).read_text(encoding="utf-8").splitlines()
+    compared = [line for line in lines if re.match(r"- .: `", line)]
+    now = [f"- {letter}: `{evaluation.folder}`" for letter, evaluation in zip(_letters(), evaluations, strict=False)]
+    if len(compared) != len(now) or not all(map(str.startswith, compared, now)):
+        raise UserError(f"{out / REPORT}: compares other evaluations, and would be replaced; give another --out")
+
+
+def _letters() -> Iterator[str]:
+    return (chr(ord("A") + i) for i in itertools.count())
 
 
 def table_csv(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Difference]]) -> str:

@@ -180,6 +180,8 @@ def _warnings(metrics: Mapping[str, Any], run: Mapping[str, Any], best_step: int
     data, result = metrics.get("data", {}), []
     if seen := data.get("trained_on"):
         result.append(f"{seen} of the {data.get('images')} scored images were trained on: this is not an honest test.")
+    elif data.get("trained_on", 0) is None:
+        result.append("It cannot be told whether some of the scored images were trained on.")
     if copies := metrics.get("identity", {}).get("copies"):
         result.append(f"{copies} of the {data.get('images')} scored images look like training images.")
     fingerprint, validated_on = data.get("fingerprint"), metrics.get("identity", {}).get("validated_on")

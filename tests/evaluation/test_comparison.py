@@ -144,6 +144,11 @@ def test_only_an_earlier_report_is_replaced(pair, tmp_path, capsys):
             said(capsys, *pair, "--out", tmp_path / "out")
         assert (tmp_path / "out" / name).read_text() == "# mine"
         (tmp_path / "out" / name).unlink()
+    text = said(capsys, *pair, "--out", tmp_path / "out")
+    for others in (pair[::-1], (*pair, pair[0])):
+        with pytest.raises(UserError, match=r"compare.md: compares other evaluations, and would be replaced"):
+            said(capsys, *others, "--out", tmp_path / "out")
+        assert (tmp_path / "out" / "compare.md").read_text() == text
 
 
 def test_what_makes_a_score_worthless_is_said(pair, tmp_path, capsys):
@@ -155,6 +160,14 @@ def test_what_makes_a_score_worthless_is_said(pair, tmp_path, capsys):
     assert "3 of these images were TRAINED ON" in text
     assert "CHOSEN ON 5 of these images" in text
     assert "threshold 0.5, test-time augmentation, **" in text
+    path = folder / METRICS
+    metrics = json.loads(path.read_text())
+    metrics["data"]["trained_on"], metrics["identity"] = None, {"copies": 4, "validated_on": 6, "pixels": "p"}
+    path.write_text(json.dumps(metrics))
+    text = said(capsys, folder, folder)
+    assert "it cannot be told whether some of these images were TRAINED ON" in text
+    assert "4 of these images LOOK LIKE TRAINING IMAGES" in text
+    assert "6 of these images chose the epoch" in text
 
 
 def test_which_evaluation_is_taken(pair, tmp_path, capsys):

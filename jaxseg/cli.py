@@ -265,9 +265,25 @@ def config_from(args: argparse.Namespace) -> Config:
       UserError: an unknown preset, a file that cannot be read, or a value that a setting does not allow.
     """
     chosen = getattr(args, "config", "paper")
-    if chosen in PRESETS or not settings_file.is_meant(chosen):
+    if _is_preset(chosen):
         return preset(chosen).updated(changes_from(args))
     return settings_file.read(Path(chosen)).updated(changes_from(args))
+
+
+def given_in(args: argparse.Namespace) -> set[str]:
+    """Returns the names of the settings that were given: by flags, and in a file that says what to start from.
+
+    Other files may be the settings of a run, written out in full: of these nobody has chosen each.
+    """
+    names = set(changes_from(args))
+    if not _is_preset(chosen := getattr(args, "config", "paper")):
+        path = Path(chosen)
+        names |= settings_file.names_in(path) if settings_file.read(path).model.init_from else set()
+    return names
+
+
+def _is_preset(chosen: str) -> bool:
+    return chosen in PRESETS or not settings_file.is_meant(chosen)
 
 
 _REFUSED = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)

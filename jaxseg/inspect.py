@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxseg import cli
-from jaxseg.config import Config, flag_values
+from jaxseg.config import Config, flag_values, without_effect
 
 PICTURES = 36
 """Images on the page, unless told otherwise."""
@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
       argv: its arguments; default: those of the process.
     """
     args = _parser().parse_args(argv)
-    config = Config().updated(cli.changes_from(args)).data
+    given = cli.changes_from(args)
+    whole = Config().updated(given)
+    config = whole.data
 
     from jaxseg import data
     from jaxseg.data.survey import compared, summary, survey, worth_a_look
@@ -51,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.system.progress_bar import progress
 
     cli.start_logging()
+    without_effect.check(whole, given)
     config = data.absolute(config)
     config = dataclasses.replace(config, name=data.resolve_name(config))
     parts = data.training_splits(config)

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
       The exit code.
     """
     args = _parser().parse_args(argv)
-    config, chosen = cli.config_from(args), cli.changes_from(args)
+    config, changes, given = cli.config_from(args), cli.changes_from(args), cli.given_in(args)
 
     from jaxseg.runs import parent
     from jaxseg.runs import workdir as files
@@ -70,15 +70,15 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
     if (workdir / files.CONFIG).exists() and not hasattr(args, "config"):
         # The same folder without settings means the same run: it resumes with the settings of its start.
         config = files.read_config(workdir)
-        if parent.SETTING in chosen and not files.was_started(workdir):
+        if parent.SETTING in changes and not files.was_started(workdir):
             config = parent.without(config)
-        config = config.updated(chosen)
+        config = config.updated(changes)
     if args.print_config:
-        print(json.dumps(resolve(config, workdir, chosen).to_dict(), indent=2))
+        print(json.dumps(resolve(config, workdir, given).to_dict(), indent=2))
         return 0
     with processes.peers().stop_request() as stop:
         try:
-            train_and_evaluate(config, workdir, stop, hooks, chosen)
+            train_and_evaluate(config, workdir, stop, hooks, given)
         except Stopped as stopped:
             command = shlex.join(["python", "-m", "jaxseg.train", *(sys.argv[1:] if argv is None else argv)])
             log.info("%s; go on with: %s", stopped, command)

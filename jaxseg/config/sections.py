@@ -55,7 +55,7 @@ class DataConfig(Section):
         "cross-validation folds, at least 2; 0: the set's own validation images, or one fifth held out",
         minimum=0,
     )
-    fold: int = setting(0, "which fold validates, from 0; used if folds is not 0", minimum=0)
+    fold: int = setting(0, "which fold validates, from 0; needs data.folds", minimum=0)
     groups: str = setting(
         "",
         "CSV file of two columns, image and group (lesion or patient): images of a group stay on one side of every "
@@ -245,6 +245,21 @@ class LossConfig(Section):
     class_balanced: bool = setting(
         False, "weight lesion pixels by alpha and skin by 1 - alpha, instead of all by alpha"
     )
+
+    def __post_init__(self):
+        super().__post_init__()
+        terms = self.name.split("+")
+        if "focal" in terms and self.class_balanced and not 0 < self.alpha < 1:
+            raise UserError(
+                f"loss.alpha = {self.alpha:g}: with loss.class_balanced skin weighs 1 - alpha, so alpha must lie "
+                "between 0 and 1; otherwise errors cost nothing, or are rewarded"
+            )
+        if self.name == "focal" and not self.alpha:
+            raise UserError("loss.alpha = 0: the loss is 0 whatever is predicted; give a number above 0")
+        if {"tversky", "focal_tversky"} & {*terms} and not self.tversky_alpha + self.tversky_beta:
+            raise UserError(
+                "loss.tversky_alpha = loss.tversky_beta = 0: the loss is 0 whatever is predicted; give one above 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

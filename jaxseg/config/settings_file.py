@@ -46,6 +46,15 @@ def read(path: Path) -> Config:
       UserError: the file cannot be read, is of a newer jaxseg, or holds an unknown setting or a value that a setting
         does not allow.
     """
+    return _read(path)[0]
+
+
+def names_in(path: Path) -> frozenset[str]:
+    """Returns the dotted names of the settings that a file gives; it is read, and refused, as by `read`."""
+    return frozenset(_read(path)[1])
+
+
+def _read(path: Path) -> tuple[Config, dict[str, Any]]:
     if path.is_dir():
         path = path / "config.json"
     values = _object_in(path)
@@ -55,13 +64,29 @@ def read(path: Path) -> Config:
                 f"--config {path}: schema_version {shown(values['schema_version'])} is not the one that this jaxseg "
                 f"reads ({SCHEMA_VERSION}); update jaxseg"
             )
+        _refuse_settings_beside(values, path)
         values = values.get("config")
     try:
         if not isinstance(values, Mapping):
             raise UserError(f"config is {type(values).__name__}: must be an object of names and values")
-        return _config_from(values, words=path.suffix.lower() in _YAML)
+        changes = _changes_in(values, words=path.suffix.lower() in _YAML)
+        return Config().updated(changes), changes
     except UserError as error:
         raise UserError(f"--config {path}: {error}") from error
+
+
+def _refuse_settings_beside(record: Mapping[str, Any], path: Path) -> None:
+    """Refuses settings that somebody wrote into a run's record beside "config", which holds those that count."""
+    names = {dotted for dotted, _ in Config.settings()}
+    if beside := [name for name in record if str(name).replace("-", "_") in names]:
+        raise UserError(f"--config {path}: {beside[0]} stands beside config, where it is not read; put it into config")
+    config = record.get("config")
+    train = config.get("train") if isinstance(config, Mapping) else None
+    if isinstance(train, Mapping) and "seed" in record and record["seed"] != train.get("seed", record["seed"]):
+        raise UserError(
+            f"--config {path}: seed is {shown(record['seed'])}, and {shown(train['seed'])} in config.train, which is "
+            "the one that is read; make them equal"
+        )
 
 
 def _object_in(path: Path) -> Mapping[str, Any]:
@@ -135,16 +160,16 @@ def _loader(yaml: ModuleType) -> type:
     return Loader
 
 
-def _config_from(values: Mapping[str, Any], *, words: bool) -> Config:
+def _changes_in(values: Mapping[str, Any], *, words: bool) -> dict[str, Any]:
     """Returns the settings that sections or dotted names hold; `words` reads numbers that YAML takes for text."""
     kinds = {dotted: field.type for dotted, field in Config.settings()}
     sections = {dotted.split(".")[0] for dotted in kinds}
     changes: dict[str, Any] = {}
     for name, value in values.items():
         name = str(name).replace("-", "_")
-        inner = {name: value}
+        inner = [(name, value)]
         if name in sections and isinstance(value, Mapping):
-            inner = {f"{name}.{field}".replace("-", "_"): inside for field, inside in value.items()}
+            inner = [(f"{name}.{field}".replace("-", "_"), inside) for field, inside in value.items()]
         elif name in PRESETS or (name == "config" and isinstance(value, str)):
             raise UserError(
                 f"{name} names a preset, which a file cannot start from; copy the preset's settings into it, as "
@@ -154,7 +179,7 @@ def _config_from(values: Mapping[str, Any], *, words: bool) -> Config:
             raise UserError(f"{name} holds no settings; give some, or leave the line out")
         elif "." not in name:
             Config.from_dict({name: value})  # answers an unknown section, or a section that holds no settings
-        for dotted, inside in inner.items():
+        for dotted, inside in inner:
             if dotted in changes:
                 raise UserError(f"{dotted} is given twice; keep one of the two")
             if words and kinds.get(dotted) is float and isinstance(inside, str):
@@ -169,7 +194,7 @@ def _config_from(values: Mapping[str, Any], *, words: bool) -> Config:
             if inside is None and dotted in kinds:
                 raise UserError(f"{dotted} has no value{_COMMENT if words else ''}; give one, or leave the line out")
             changes[dotted] = inside
-    return Config().updated(changes)
+    return changes
 
 
 def _number(text: str) -> float | str:

@@ -2,6 +2,9 @@
 
 import os
 import struct
+import zlib
+from collections.abc import Iterator
+from typing import IO
 
 from PIL import Image
 
@@ -32,27 +35,53 @@ def misread(image: Image.Image) -> str:
     return ""
 
 
+def check_whole(image: Image.Image) -> None:
+    """Checks that the pixels of a PNG file are those that were written: Pillow decodes damaged ones as other pixels.
+
+    A file that ends early is left to Pillow, which refuses it where pixels are missing.
+
+    Args:
+      image: as `Image.open` returns it, not decoded yet; of other formats nothing is checked.
+
+    Raises:
+      ValueError: a part of the file does not fit its checksum.
+    """
+    for kind, length, file in _chunks(image):
+        content = file.read(length + 4)
+        if len(content) == length + 4 and zlib.crc32(kind + content[:-4]) != int.from_bytes(content[-4:]):
+            raise ValueError(f"its part {kind.decode('ascii', 'replace')!r} does not fit its checksum: it is damaged")
+        if kind == b"IEND":
+            return
+
+
 def has_late_metadata(image: Image.Image) -> bool:
     """Tells whether a PNG file holds metadata behind its pixels, which Pillow reads only when it decodes them.
 
     Args:
       image: as `Image.open` returns it.
     """
-    if image.format != "PNG":
-        return False
-    file = image.fp
-    place, pixels = file.tell(), False
+    pixels = False
+    for kind, length, file in _chunks(image):
+        if pixels and kind in _PNG_METADATA:
+            return True
+        pixels |= kind == b"IDAT"
+        file.seek(length + 4, os.SEEK_CUR)  # its content and checksum
+    return False
+
+
+def _chunks(image: Image.Image) -> Iterator[tuple[bytes, int, IO[bytes]]]:
+    """Yields kind and length of each part of a PNG file, and the file, to be left behind the part's checksum."""
+    file = getattr(image, "fp", None)
+    if file is None or file.closed or image.format != "PNG":
+        return
+    place = file.tell()
     file.seek(len(_PNG_SIGNATURE))
     try:
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
-            if pixels and kind in _PNG_METADATA:
-                return True
-            pixels |= kind == b"IDAT"
-            file.seek(length + 4, os.SEEK_CUR)  # its content and checksum
+            yield kind, length, file
     finally:
         file.seek(place)
-    return False
 
 
 def pictures_in(image: Image.Image) -> int:

@@ -103,13 +103,21 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         for side in SIDES if split == "all" else (split,):
             files |= {f"{side}/{name}": pair for name, pair in _pairs_in(root / side, label).items()}
     else:
-        files = _pairs_in(root, _label_of_lesions([root / "masks"]))
+        label = _label_of_lesions([root / "masks"])
+        files = _pairs_in(root, label)
         _tell_of_subfolders(root)
     if split != "validation":  # told once, not of each side
         _tell_of_other_folders(root)
     pairs = _oriented(files.values(), config.mask_orientation)
     names = tuple(files)
     rule = MaskRule(config.mask_lesion, config.mask_invert)
+    if config.mask_lesion and (drawn := [pair.mask.name for pair in pairs if pair.outlines]):
+        _log.warning(
+            "--data.mask-lesion: says nothing of %d files of outlines (%s), in which the label of lesions is %r",
+            len(set(drawn)),
+            named(sorted(set(drawn))),
+            outlines.LESION,
+        )
 
     def load_mask(index: int) -> np.ndarray:
         return pairs[index].load_mask(rule)
@@ -118,6 +126,12 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         image, mask = decode_image(pairs[index].image), load_mask(index)
         _check_sizes(pairs[index], image.shape[:2], mask.shape[:2])
         return Example(image, mask)
+
+    def stamp(index: int) -> str:
+        pair = pairs[index]
+        # Which label means lesion depends on all files of outlines.
+        drawn = f"; label {label!r}" if pair.outlines else ""
+        return f"{stamp_of((pair.image, pair.mask))}; {rule}; {pair.orientation}{drawn}"
 
     def lesion_colour_at(index: int) -> tuple[int, int, int] | None:
         return None if pairs[index].outlines else lesion_colour(pairs[index].mask)
@@ -133,7 +147,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         load_mask=load_mask,
         read_image=lambda index: read_file(pairs[index].image),
         lesion_colour=None if config.decides_masks else lesion_colour_at,
-        stamp=lambda index: f"{stamp_of((pairs[index].image, pairs[index].mask))}; {rule}; {pairs[index].orientation}",
+        stamp=stamp,
     )
 
 
@@ -214,11 +228,14 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path, label:
     """Finds the mask of each image, and warns of masks that have none."""
     owned: dict[str, Pair] = {}
     orphans = []
-    for name, mask, drawn in _masks_in(masks, root / "masks", label):
-        owner = _owner(name, images)
-        if owner is None and drawn:  # COCO files may name folders above the images, such as images/ itself
-            parts = name.split("/")
-            owner = next(filter(None, (_owner("/".join(parts[i:]), images) for i in range(1, len(parts)))), None)
+    cut: dict[str, str] = {}
+    for name, mask, drawn, is_image in _masks_in(masks, root / "masks", label):
+        if is_image:
+            owner, folder = _named_image(name, images)
+            if owner is not None:
+                cut.setdefault(folder, f"{name} for {owner}")
+        else:
+            owner = _owner(name, images)
         if owner is None:
             orphans.append(mask.name if drawn is None else f"{mask.name}: {name}")
         elif owner in owned:
@@ -233,16 +250,26 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path, label:
             f"{images[missing[0]]}: no mask in {root / 'masks'}{count}; name it {missing[0]}.png or "
             f"{missing[0]}_mask.png, or take the image out"
         )
+    if len(cut) > 1:
+        _log.warning(
+            "%s: outlines name images in %d folders that are not below images/, and are matched without these: %s",
+            root / "masks",
+            len(cut),
+            named(cut.values()),
+        )
     if orphans:
         _log.warning("%s: ignored masks without an image: %d, as %s", root / "masks", len(orphans), named(orphans))
     return {name: owned[name] for name in images}
 
 
-def _masks_in(files: Iterable[Path], folder: Path, label: str) -> Iterator[tuple[str, Path, Outlines | None]]:
-    """Yields what each mask is called, its file, and the outlines in it, in the order of the files."""
+def _masks_in(files: Iterable[Path], folder: Path, label: str) -> Iterator[tuple[str, Path, Outlines | None, bool]]:
+    """Yields of each mask a name, its file, the outlines in it, and whether the name is its image's, as COCO files say.
+
+    Other masks are called like their images.
+    """
     for path in files:
         if path.suffix.lower() != outlines.SUFFIX:
-            yield _name(path, folder), path, None
+            yield _name(path, folder), path, None, False
             continue
         try:
             found = outlines.open_outlines(path).outlines(label)
@@ -250,8 +277,8 @@ def _masks_in(files: Iterable[Path], folder: Path, label: str) -> Iterator[tuple
             _log.warning("left out: %s", error)
             continue
         for image, drawn in found.items():
-            # labelme's file is named like its image, COCO's names its images.
-            yield unicodedata.normalize("NFC", _without_ending(image)) if image else _name(path, folder), path, drawn
+            name = unicodedata.normalize("NFC", _without_ending(image)) if image else _name(path, folder)
+            yield name, path, drawn, bool(image)
 
 
 def _label_of_lesions(folders: Sequence[Path], *, tell: bool = True) -> str:
@@ -289,6 +316,15 @@ def _owner(mask_name: str, images: Mapping[str, Path]) -> str | None:
     """Returns the image that a mask belongs to; an image of the same name goes before one without the suffix."""
     bare = [mask_name[: -len(suffix)] for suffix in MASK_SUFFIXES if mask_name.lower().endswith(suffix)]
     return next((name for name in [mask_name, *bare] if name in images), None)
+
+
+def _named_image(name: str, images: Mapping[str, Path]) -> tuple[str | None, str]:
+    """Returns the image that a COCO file names, and the folders above it that lead to images/, as COCO files may."""
+    parts = name.split("/")
+    for start in range(len(parts)):
+        if (rest := "/".join(parts[start:])) in images:
+            return rest, "/".join(parts[:start])
+    return None, ""
 
 
 def _oriented(files: Iterable[Pair], setting: str) -> list[Pair]:

@@ -14,8 +14,12 @@ from jaxseg.errors import UserError
 _IMAGE_COLUMNS = ("image", "image_id", "image_name", "name", "file", "filename", "isic_id")
 _GROUP_COLUMNS = ("group", "lesion_id", "patient_id", "lesion", "patient", "group_id")
 
-_NO_GROUP = {"nan", "na", "n/a", "none", "null", "unknown", "-", "?"}
-"""What spreadsheets and pandas write where a group is not known, in lower case."""
+_NO_GROUP = {
+    *("nan", "na", "n/a", "n.a.", "<na>", "nat", "none", "null", "unknown", "missing", "-", "--", "?", "."),
+    *("#n/a", "#nv", "#ref!", "#value!", "#name?", "#null!", "#div/0!", "#num!"),
+}
+"""What people, pandas and spreadsheets (also for a lookup that failed) write where a group is not known, in lower case.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +64,10 @@ def _rows(path: Path, called: str) -> list[list[str]]:
     except UnicodeDecodeError:
         raise UserError(f"{called}: not a text file in UTF-8; give a CSV file of images and groups") from None
     first = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
+    if told := re.fullmatch(r"sep=(.)", first.strip("\r\n "), re.IGNORECASE):  # Excel's note to itself
+        delimiter, text = told[1], text.replace(first, "", 1)
+    else:
+        delimiter = max(",;\t", key=first.count)
     try:
         return [
             [unicodedata.normalize("NFC", cell.strip()) for cell in row]
@@ -78,10 +85,16 @@ def _by_image(rows: list[list[str]], names: Sequence[str], called: str) -> tuple
     groups: dict[str, str] = {}
     strangers: list[str] = []
     image_column, group_column, has_header = _columns(rows, known, called)
-    start = next((line for line, row in enumerate(rows) if any(row)), 0) + has_header
+    first = next(line for line, row in enumerate(rows) if any(row))
+    start = first + has_header
     for line, row in enumerate(rows[start:], 1 + start):
         if not any(row):
             continue
+        if any(row[len(rows[first]) :]):
+            raise UserError(
+                f"{called}: line {line} has {len(row)} cells and line {1 + first} has {len(rows[first])}, so which is "
+                "the group is not clear; begin with the header, and put cells that hold the separator in quotes"
+            )
         group = row[group_column] if len(row) > max(image_column, group_column) else ""
         if not group or group.lower() in _NO_GROUP:
             raise UserError(

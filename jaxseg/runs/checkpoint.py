@@ -172,9 +172,15 @@ class Checkpoints:
           State and progress, or None if there is no checkpoint.
 
         Raises:
-          RunError: there are checkpoints, but none can be read.
+          RunError: there are checkpoints, but none can be read, or that of the best epoch so far is missing.
         """
         restored, failures = self._newest(lambda step: self.restore(step, target))
+        best = restored[1].best_step if restored else None
+        if best is not None and best not in self._manager.all_steps():
+            raise RunError(
+                f"{self.folder / str(best)}: the checkpoint of the best epoch is missing, which the run ends with "
+                "unless a later epoch is better; put it back from a copy of the folder, or start in a new --workdir"
+            )
         # Renamed only here: if no checkpoint can be read, the fault may lie elsewhere.
         for damaged, why in failures.items():
             aside = self.folder / f"damaged-{damaged}"

@@ -1,6 +1,7 @@
 """How far a run is, as pure values: sums of an epoch, history, plateau and early stopping."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from jaxseg.config import Config
 from jaxseg.errors import RunError, UserError
 from jaxseg.metrics import COUNTS, SCORES, scores
 from jaxseg.optim import EarlyStopState, PlateauState, early_stop_update, plateau_update
+
+_log = logging.getLogger("jaxseg.train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Progress:
     def epoch(self) -> int:
         """Number of epochs done."""
         return self.early_stop.epoch
+
+    @property
+    def steps(self) -> int:
+        """Number of steps of the epochs done, which differ in length where a run went on with fewer images."""
+        return self.history[-1]["step"] if self.history else 0
 
     @property
     def best_step(self) -> int | None:
@@ -131,7 +139,7 @@ def after_epoch(progress: Progress, validated: Mapping[str, float], config: Conf
     pooled = scores({name: getattr(sums, name) for name in COUNTS})
     line = {
         "epoch": epoch,
-        "step": epoch * sums.steps,
+        "step": progress.steps + sums.steps,
         "train_loss": sums.loss / sums.steps,
         "train_grad_norm": sums.grad_norm / sums.steps,
         "train_accuracy": pooled["accuracy"],
@@ -170,6 +178,12 @@ def resumed(progress: Progress, config: Config, planned_epochs: int | None) -> P
             f"train.epochs = {epochs}: the run stopped early after epoch {progress.epoch}, {stop.wait} epochs after "
             f"its best, so more epochs alone train nothing; to train on, add --optim.early-stop-patience "
             f"{stop.wait + max(patience, 10)}"
+        )
+    if planned_epochs and progress.epoch > epochs:
+        _log.warning(
+            "the run is at epoch %d, beyond train.epochs = %d, with which it was started; --train.epochs N trains on",
+            progress.epoch,
+            epochs,
         )
     return dataclasses.replace(progress, early_stop=stop)
 

@@ -178,12 +178,23 @@ def check_is_free(workdir: Path) -> None:
     if is_packed(workdir):
         raise UserError(f"{workdir}: holds a packed model, in which no run can be trained; give another --workdir")
     saved = sorted(workdir.glob(f"{CHECKPOINTS}/[0-9]*"))
-    for path in (*(workdir / name for name in (HISTORY, SUMMARY, CURVES, PAGE)), *saved):
+    names = [HISTORY, SUMMARY, CURVES, PAGE]
+    if not _is_list_of_images(workdir / IMAGES):  # of a start that ended before there was a `config.json`
+        names += [IMAGES, LOOKS]
+    for path in (*(workdir / name for name in names), *saved):
         if path.exists():
             raise UserError(
                 f"{workdir}: holds {path.relative_to(workdir)} but no {CONFIG}, so there is no run to resume; restore "
                 f"{CONFIG} from a copy, or give another --workdir"
             )
+
+
+def _is_list_of_images(path: Path) -> bool:
+    """Tells whether a file is a run's list of images, by its members; a COCO file may have the same name."""
+    try:
+        return {"version", "columns"} <= json.loads(path.read_text(encoding="utf-8")).keys()
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def check_same_run(saved: Config, config: Config, workdir: Path, but: Collection[str] = ()) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jaxseg import data
-from jaxseg.config import Config
+from jaxseg.config import Config, without_effect
 from jaxseg.errors import UserError
 from jaxseg.runs import parent
 from jaxseg.runs import workdir as files
@@ -178,9 +178,16 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
         config = _with_parent(config, saved, chosen)
     changes: dict[str, Any] = {}
     config = dataclasses.replace(config, data=data.absolute(config.data))  # so that the run resumes from any folder
+    if not saved:
+        without_effect.check(config, chosen)
     if config.data.name == "auto":
         changes["data.name"] = name = saved.data.name if saved else data.resolve_name(config.data)
         if name == "synthetic":
+            if config.model.pretrained not in ("imagenet", "none"):
+                raise UserError(
+                    f"model.pretrained = {config.model.pretrained!r}: no PH2 is prepared here, so --data auto would "
+                    "train on generated images, from random weights; prepare PH2, or choose --data synthetic"
+                )
             changes["model.pretrained"] = "none"
             log.warning(
                 "SYNTHETIC DATA: no PH2 is prepared here, so --data auto trains on generated images, from %s; its "

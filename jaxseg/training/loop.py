@@ -269,7 +269,8 @@ def run_epochs(state: TrainState, progress: Progress, job: Job, hooks: Hooks) ->
         config.data,
         batch_size=config.train.batch_size,
         seed=config.train.seed,
-        first_step=progress.epoch * job.epoch_steps + progress.sums.steps,
+        # Within the epochs of this session. One that was stopped within an epoch of more images has done its share.
+        first_step=progress.epoch * job.epoch_steps + min(progress.sums.steps, job.epoch_steps),
         last_step=config.train.epochs * job.epoch_steps,
         drawn=config.drawn_per_step,
         shard=job.shard,
@@ -346,7 +347,7 @@ def train_epoch(
         # The only wait for the device: until here the host prepares batches ahead, so that the device is never idle.
         for fetched in jax.device_get(waiting):
             sums = add_step(sums, fetched)
-            check_finite(fetched, progress.epoch * job.epoch_steps + sums.steps, f"epoch {progress.epoch + 1}")
+            check_finite(fetched, progress.steps + sums.steps, f"epoch {progress.epoch + 1}")
         hooks.on_fetch(len(waiting))
     sums = dataclasses.replace(sums, seconds=sums.seconds + time.perf_counter() - began)
     return state, dataclasses.replace(progress, sums=sums)

@@ -168,3 +168,18 @@ def test_runs_are_compared_by_the_content_of_images(place, capsys):
         compare.main([str(place / "a"), str(place / "b")])
     shutil.copytree(place / "a", place / "a2")
     compare.main([str(place / "a"), str(place / "a2")])
+
+
+def test_fewer_images_make_shorter_epochs(place):
+    """If broken, a run that goes on with fewer images ends with the weights of another epoch than its best."""
+    run = place / "r"
+    for name in sorted(entry.name for entry in read(run).train)[:4]:
+        remove(place / "d", name)
+    more = ["--data.keep-split", "true", "--optim.early-stop-patience", "50"]
+    assert trained(run, "--train.epochs", "5", *more) == 0
+    history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in history] == [2, 3, 4, 5, 6]
+    best = min(history, key=lambda line: line["val_loss"])
+    scores = scored(run, place / "d", "--split", "validation")
+    assert scores["model"]["step"] == best["step"]
+    assert scores["network"]["per_image"]["dice"] == pytest.approx(best["val_dice"], abs=1e-4)

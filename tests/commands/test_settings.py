@@ -210,3 +210,39 @@ def test_more_epochs_after_early_stopping_say_what_to_do(stopped_early):
     flags = ["--workdir", stopped_early, "--train.epochs", "4", "--optim.early-stop-patience", patience]
     assert answer("train", flags).code == 0
     assert json.loads((stopped_early / "summary.json").read_text())["epochs"] == 4
+
+
+def test_a_name_in_two_spellings_is_given_twice(tmp_path):
+    """If broken, of learning-rate and learning_rate in one section the last counts, in silence."""
+    (tmp_path / "s.yaml").write_text("optim:\n  learning-rate: 0.001\n  learning_rate: 0.01\n")
+    with pytest.raises(UserError, match=r"optim.learning_rate is given twice; keep one of the two"):
+        read(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 77}, "seed is 77, and 0 in config.train, which is the one that is read"),
+        ({"optim.learning_rate": 5}, "optim.learning_rate stands beside config, where it is not read"),
+    ],
+)
+def test_settings_beside_those_of_a_record_are_refused(tiny_run, tmp_path, change, said):
+    """If broken, who changes the seed that a run's config.json shows first gets a run of the old seed."""
+    values = json.loads((tiny_run / "config.json").read_text())
+    (tmp_path / "s.json").write_text(json.dumps(values))
+    read(tmp_path / "s.json")
+    (tmp_path / "s.json").write_text(json.dumps(values | change))
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "s.json")
+    assert said in str(error.value)
+
+
+def test_a_file_means_what_flags_mean_beside_init_from(tmp_path, capsys):
+    """If broken, the image size in a file is replaced by that of the model that the run starts with, in silence."""
+    file, call = tmp_path / "s.json", ["--workdir", str(tmp_path / "w"), "--data", "synthetic", "--print-config"]
+    file.write_text('{"data": {"image_size": 224}, "model": {"init_from": "builtin"}}')
+    train.main([*call, "--config", str(file)])
+    assert json.loads(capsys.readouterr().out)["data"]["image_size"] == 224
+    file.write_text('{"model": {"init_from": "builtin", "encoder": "resnet50v2"}}')
+    with pytest.raises(UserError, match=r"model.encoder = 'resnet50v2': builtin has 'none'"):
+        train.main([*call, "--config", str(file)])

@@ -235,3 +235,25 @@ def test_resized_masks_stay_zero_and_one_in_place():
     expected = np.zeros((10, 20, 1), np.uint8)
     expected[:5, 10:] = 1
     np.testing.assert_array_equal(small, expected)
+
+
+@pytest.mark.parametrize("decode", [decode_image, decode_mask])
+def test_a_png_file_of_other_bytes_is_refused(decode):
+    """If broken, the lower half of a photograph whose download broke off is black, and a mask is another one."""
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8) // 128 * 255
+    sound = encoded(Image.fromarray(noise))
+    decode(sound)
+    decode(sound + b"\0\n")  # what lies behind the end does no harm
+    for damaged in (sound[:200] + bytes(len(sound) - 200), sound[:300] + bytes([sound[300] ^ 1]) + sound[301:]):
+        with pytest.raises(UserError, match=r"cannot be decoded \(its part 'IDAT' does not fit its checksum"):
+            decode(damaged)
+
+
+def test_pillows_own_image_of_a_damaged_file_is_refused():
+    """If broken, the Segmenter takes from Pillow what it refuses from a path."""
+    sound = encoded(Image.fromarray(rgb(64, 64)))
+    with (
+        Image.open(io.BytesIO(sound[:200] + bytes(len(sound) - 200))) as image,
+        pytest.raises(UserError, match="does not fit its checksum"),
+    ):
+        decode_pillow(image)

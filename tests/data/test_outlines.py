@@ -13,6 +13,7 @@ from PIL import Image
 from jaxseg import predict
 from jaxseg.config import DataConfig
 from jaxseg.data.folder import open_folder
+from jaxseg.data.identity import identify
 from jaxseg.data.outlines import NoOutlinesError, fill, read_outlines
 from jaxseg.errors import UserError
 from tests.helpers.bad_files import png_of
@@ -275,3 +276,45 @@ def test_what_predict_writes_comes_back_as_training_data(tiny_run, tmp_path, kin
             mask = np.asarray(image) > 0
         assert 0 < mask.mean() < 1
         np.testing.assert_array_equal(examples.load(i).mask[..., 0] > 0, mask)
+
+
+def test_outlines_of_another_folder_are_another_images(data_set):
+    """If broken, a rejected outline becomes the mask of an image that has none, by its file's name."""
+    labelme_file(data_set / "masks/rejected/a.json", shape(SQUARE))
+    with pytest.raises(UserError, match=r"images/a\.png: no mask in"):
+        open_folder(DataConfig(name=str(data_set)))
+
+
+def test_coco_names_images_and_not_masks(data_set):
+    """If broken, what is drawn on the picture a_lesion.png becomes the mask of a.png."""
+    coco_file(data_set / "masks/all.json", [flat(SQUARE)], names=("a_lesion.png",))
+    with pytest.raises(UserError, match=r"images/a\.png: no mask in"):
+        open_folder(DataConfig(name=str(data_set)))
+
+
+@pytest.mark.parametrize(("names", "told"), [(("images/a.png", "images/b.png"), False), (("a.png", "P2/b.png"), True)])
+def test_folders_that_coco_names_are_told_where_they_differ(data_set, caplog, names, told):
+    """If broken, patient 2's picture gets the outline of another patient's of the same name, in silence."""
+    shutil.copy(data_set / "images/a.png", data_set / "images/b.png")
+    coco_file(data_set / "masks/all.json", [flat(SQUARE)], names=names)
+    assert open_folder(DataConfig(name=str(data_set))).names == ("a", "b")
+    assert ("outlines name images in 2 folders that are not below images/" in caplog.text) == told
+
+
+def test_a_mask_setting_that_outlines_do_not_have_is_told(data_set, caplog):
+    """If broken, `--data.mask-lesion 7` seems to choose a label, and chooses nothing."""
+    labelme_file(data_set / "masks/a.json", shape(SQUARE))
+    open_folder(DataConfig(name=str(data_set), mask_lesion="7"))
+    assert "--data.mask-lesion: says nothing of 1 files of outlines (a.json)" in caplog.text
+
+
+def test_another_file_may_change_what_is_lesion(data_set, tmp_path, monkeypatch):
+    """If broken, a run goes on although other files' outlines have lost their lesions: their hashes are kept ones."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copy(data_set / "images/a.png", data_set / "images/b.png")
+    for name in "ab":
+        labelme_file(data_set / f"masks/{name}.json", shape(SQUARE, "naevus"))
+    before = identify(open_folder(DataConfig(name=str(data_set))))
+    labelme_file(data_set / "masks/b.json", shape(SQUARE, "lesion"))
+    after = identify(open_folder(DataConfig(name=str(data_set))))
+    assert before[0].mask != after[0].mask  # nothing of a.json is lesion now

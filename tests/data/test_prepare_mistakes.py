@@ -10,6 +10,7 @@ import pytest
 from jaxseg.config import DataConfig
 from jaxseg.data import open_split
 from jaxseg.data.published.build import prepare
+from jaxseg.data.published.ham10000 import read_metadata
 from jaxseg.errors import UserError
 from jaxseg.prepare import main as prepare_main
 from tests.helpers.published import PICKED, image_of, lesion, make_isic, make_ph2, mask_of, ph2_config, picture, table
@@ -162,3 +163,11 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, said):
     assert done.stdout == ""
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("cut", ["HAM_00", "HAM_1,ISIC_0001", "HAM_1,,mel,histo,50,male,back"])
+def test_a_table_that_broke_off_is_one_line(cut):
+    """If broken, a download that broke off ends in a traceback, or leaves images without a diagnosis."""
+    head = "lesion_id,image_id,dx,dx_type,age,sex,localization"
+    with pytest.raises(UserError, match=r"table: line 3 is cut off, or lacks a cell; fetch the table again"):
+        read_metadata(f"{head}\nHAM_0,ISIC_0000,nv,histo,50,male,back\n{cut}", "table")

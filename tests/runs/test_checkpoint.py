@@ -1,6 +1,7 @@
 """Which checkpoints are kept, and saves that fail: they are told, and cost nothing that was saved before."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from jaxseg import train
 from jaxseg.config import Config
-from jaxseg.errors import RunError
+from jaxseg.errors import RunError, UserError
 from jaxseg.optim import early_stop_update
 from jaxseg.runs import workdir
 from jaxseg.runs.checkpoint import Checkpoints
@@ -98,3 +99,26 @@ def test_a_full_disk_ends_the_process_at_once(tiny, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1, done.stderr
     assert "no space left on the disk" in done.stderr
+
+
+def test_a_missing_best_checkpoint_is_told_at_once(tiny, tmp_path):
+    """If broken, a run trains for hours to its end, and only then cannot read its best weights."""
+    with Checkpoints(tmp_path) as checkpoints:
+        save_epochs(checkpoints, tiny, [3, 1, 2, 2])
+    shutil.rmtree(tmp_path / "checkpoints" / "6")
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(RunError, match=r"checkpoints/6: the checkpoint of the best epoch is missing, .* put it back"),
+    ):
+        checkpoints.resume(state_target(tiny, Steps(tiny, jax.local_devices()[:1])))
+
+
+@pytest.mark.parametrize("name", ["images.json", "looks.npz"])
+def test_a_users_file_of_a_runs_name_is_not_replaced(tiny, tmp_path, name):
+    """If broken, annotations that the user calls images.json are lost when a run starts beside them."""
+    (tmp_path / name).write_text('{"my": "annotations"}')
+    with pytest.raises(UserError, match=rf"holds {name} but no config.json"):
+        train.train_and_evaluate(tiny, tmp_path)
+    assert (tmp_path / name).read_text() == '{"my": "annotations"}'
+    (tmp_path / "images.json").write_text('{"version": 1, "columns": []}')
+    workdir.check_is_free(tmp_path)  # of a start that was killed

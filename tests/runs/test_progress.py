@@ -5,7 +5,7 @@ import pytest
 from jaxseg.config import Config
 from jaxseg.errors import UserError
 from jaxseg.optim import EarlyStopState
-from jaxseg.runs.progress import Progress, resumed
+from jaxseg.runs.progress import EpochSums, Progress, after_epoch, resumed
 
 STOPPED = Progress(early_stop=EarlyStopState(epoch=12, best_epoch=2, wait=10, should_stop=True))
 
@@ -24,3 +24,25 @@ def test_more_epochs_after_early_stopping_are_answered():
 def test_patience_decides_whether_a_stopped_run_goes_on(epochs, patience, stops):
     """If broken, a run with more patience trains nothing, or a finished one trains on when it is called again."""
     assert resumed(STOPPED, settings(epochs, patience), 30).early_stop.should_stop == stops
+
+
+def test_a_run_beyond_its_planned_epochs_is_told(caplog):
+    """If broken, a run of 2000 epochs that was stopped at 47 passes for finished when it is resumed without them."""
+    progress = Progress(early_stop=EarlyStopState(epoch=47, best_epoch=47))
+    resumed(progress, settings(1, 10), 1)
+    assert "the run is at epoch 47, beyond train.epochs = 1, with which it was started" in caplog.text
+    caplog.clear()
+    resumed(progress, settings(2000, 10), 1)
+    assert not caplog.text
+
+
+def test_epochs_may_differ_in_length():
+    """If broken, the best epoch's step names the checkpoint of another epoch, whose weights are then used."""
+    progress, scores = Progress(), {"loss": 1.0}
+    for steps, loss in ((3, 3.0), (3, 2.0), (2, 1.0), (1, 1.5)):
+        progress = after_epoch(
+            Progress(**{**vars(progress), "sums": EpochSums(steps=steps, seconds=1.0)}), scores | {"loss": loss},
+            Config(), 1.0,
+        )  # fmt: skip
+    assert [line["step"] for line in progress.history] == [3, 6, 8, 9]
+    assert (progress.best_step, progress.steps) == (8, 9)

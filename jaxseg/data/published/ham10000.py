@@ -63,10 +63,15 @@ def read_metadata(text: str, where: str) -> dict[str, tuple[str, str]]:
       (lesion number, diagnosis) by image name.
 
     Raises:
-      UserError: no header with the columns lesion_id, image_id and dx.
+      UserError: no header with the columns lesion_id, image_id and dx, or a row that lacks one of them.
     """
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     if not {"lesion_id", "image_id", "dx"} <= set(reader.fieldnames or ()):
         raise UserError(f"{where}: no header with the columns lesion_id, image_id and dx; fetch the table again")
-    return {row["image_id"].upper(): (row["lesion_id"], row["dx"]) for row in reader}
+    rows = {}
+    for row in reader:
+        if not all(row[column] for column in ("lesion_id", "image_id", "dx")):
+            raise UserError(f"{where}: line {reader.line_num} is cut off, or lacks a cell; fetch the table again")
+        rows[row["image_id"].upper()] = row["lesion_id"], row["dx"]
+    return rows

@@ -58,13 +58,12 @@ def refuse_other_names(images: Sequence[InputImage]) -> None:
     for image in images:
         without_ending = Path(image.relative).with_suffix("").as_posix()
         for other in {without_ending, image.relative} - names:
-            for product in ENDINGS:
-                if (path := image.result(product, other)).exists():
-                    raise UserError(
-                        f"{path}: is a result by an earlier name of {image.relative}, as names have their endings only "
-                        f"where two images need them to differ; rename it to {image.result(product, image.name).name} "
-                        "if it is of that image (and its line in predictions.csv), or take it away"
-                    )
+            if (path := image.result("mask", other)).exists():
+                raise UserError(
+                    f"{path}: is a result by an earlier name of {image.relative}, as names have their endings only "
+                    f"where two images need them to differ; rename it to {image.mask.name} if it is of that image "
+                    "(and its line in predictions.csv), or take it away"
+                )
 
 
 def tell_of_leftovers(images: Iterable[InputImage], common: Iterable[Path]) -> None:

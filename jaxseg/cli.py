@@ -264,26 +264,20 @@ def config_from(args: argparse.Namespace) -> Config:
     Raises:
       UserError: an unknown preset, a file that cannot be read, or a value that a setting does not allow.
     """
-    chosen = getattr(args, "config", "paper")
-    if _is_preset(chosen):
-        return preset(chosen).updated(changes_from(args))
-    return settings_file.read(Path(chosen)).updated(changes_from(args))
+    return chosen_in(args)[0]
 
 
-def given_in(args: argparse.Namespace) -> set[str]:
-    """Returns the names of the settings that were given: by flags, and in a file that says what to start from.
+def chosen_in(args: argparse.Namespace) -> tuple[Config, set[str]]:
+    """Returns the settings, as `config_from` does, and the names of those that the user chose, by flags or in a file.
 
-    Other files may be the settings of a run, written out in full: of these nobody has chosen each.
+    Raises:
+      UserError: as `config_from`.
     """
-    names = set(changes_from(args))
-    if not _is_preset(chosen := getattr(args, "config", "paper")):
-        path = Path(chosen)
-        names |= settings_file.names_in(path) if settings_file.read(path).model.init_from else set()
-    return names
-
-
-def _is_preset(chosen: str) -> bool:
-    return chosen in PRESETS or not settings_file.is_meant(chosen)
+    chosen, changes = getattr(args, "config", "paper"), changes_from(args)
+    if chosen in PRESETS or not settings_file.is_meant(chosen):
+        return preset(chosen).updated(changes), set(changes)
+    config, names = settings_file.read_chosen(Path(chosen))
+    return config.updated(changes), {*changes, *names}
 
 
 _REFUSED = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)

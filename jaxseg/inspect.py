@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxseg import cli
-from jaxseg.config import Config, flag_values, without_effect
+from jaxseg.config import Config, combinations, flag_values
 
 PICTURES = 36
 """Images on the page, unless told otherwise."""
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.system.progress_bar import progress
 
     cli.start_logging()
-    without_effect.check(whole, given)
+    combinations.check(whole, given)
     config = data.absolute(config)
     config = dataclasses.replace(config, name=data.resolve_name(config))
     parts = data.training_splits(config)

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
       The exit code.
     """
     args = _parser().parse_args(argv)
-    config, changes, given = cli.config_from(args), cli.changes_from(args), cli.given_in(args)
+    (config, chosen), changes = cli.chosen_in(args), cli.changes_from(args)
 
     from jaxseg.runs import parent
     from jaxseg.runs import workdir as files
@@ -73,12 +73,14 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
         if parent.SETTING in changes and not files.was_started(workdir):
             config = parent.without(config)
         config = config.updated(changes)
+    if files.was_started(workdir):
+        chosen = set(changes)  # what a file chose was settled when the run began
     if args.print_config:
-        print(json.dumps(resolve(config, workdir, given).to_dict(), indent=2))
+        print(json.dumps(resolve(config, workdir, chosen).to_dict(), indent=2))
         return 0
     with processes.peers().stop_request() as stop:
         try:
-            train_and_evaluate(config, workdir, stop, hooks, given)
+            train_and_evaluate(config, workdir, stop, hooks, chosen)
         except Stopped as stopped:
             command = shlex.join(["python", "-m", "jaxseg.train", *(sys.argv[1:] if argv is None else argv)])
             log.info("%s; go on with: %s", stopped, command)

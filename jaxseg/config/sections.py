@@ -246,21 +246,6 @@ class LossConfig(Section):
         False, "weight lesion pixels by alpha and skin by 1 - alpha, instead of all by alpha"
     )
 
-    def __post_init__(self):
-        super().__post_init__()
-        terms = self.name.split("+")
-        if "focal" in terms and self.class_balanced and not 0 < self.alpha < 1:
-            raise UserError(
-                f"loss.alpha = {self.alpha:g}: with loss.class_balanced skin weighs 1 - alpha, so alpha must lie "
-                "between 0 and 1; otherwise errors cost nothing, or are rewarded"
-            )
-        if self.name == "focal" and not self.alpha:
-            raise UserError("loss.alpha = 0: the loss is 0 whatever is predicted; give a number above 0")
-        if {"tversky", "focal_tversky"} & {*terms} and not self.tversky_alpha + self.tversky_beta:
-            raise UserError(
-                "loss.tversky_alpha = loss.tversky_beta = 0: the loss is 0 whatever is predicted; give one above 0"
-            )
-
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig(Section):

@@ -46,19 +46,20 @@ def read(path: Path) -> Config:
       UserError: the file cannot be read, is of a newer jaxseg, or holds an unknown setting or a value that a setting
         does not allow.
     """
-    return _read(path)[0]
+    return read_chosen(path)[0]
 
 
-def names_in(path: Path) -> frozenset[str]:
-    """Returns the dotted names of the settings that a file gives; it is read, and refused, as by `read`."""
-    return frozenset(_read(path)[1])
+def read_chosen(path: Path) -> tuple[Config, frozenset[str]]:
+    """Returns the settings of a file, as `read` does, and the dotted names of those that somebody chose in it.
 
-
-def _read(path: Path) -> tuple[Config, dict[str, Any]]:
+    A record of a run, or a file that does not say what to start from, holds settings that nobody has chosen each: of
+    these no name is returned.
+    """
     if path.is_dir():
         path = path / "config.json"
     values = _object_in(path)
-    if "schema_version" in values:
+    is_record = "schema_version" in values
+    if is_record:
         if values["schema_version"] != SCHEMA_VERSION:
             raise UserError(
                 f"--config {path}: schema_version {shown(values['schema_version'])} is not the one that this jaxseg "
@@ -70,7 +71,8 @@ def _read(path: Path) -> tuple[Config, dict[str, Any]]:
         if not isinstance(values, Mapping):
             raise UserError(f"config is {type(values).__name__}: must be an object of names and values")
         changes = _changes_in(values, words=path.suffix.lower() in _YAML)
-        return Config().updated(changes), changes
+        config = Config().updated(changes)
+        return config, frozenset(changes if config.model.init_from and not is_record else ())
     except UserError as error:
         raise UserError(f"--config {path}: {error}") from error
 

@@ -20,6 +20,9 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
 """Chunks of PNG that may hold an orientation."""
 
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+"""Chunks of PNG that decide the pixels."""
+
 
 def misread(image: Image.Image) -> str:
     """Returns why Pillow would read other values than the file holds, as a phrase; empty where it reads them rightly.
@@ -35,23 +38,28 @@ def misread(image: Image.Image) -> str:
     return ""
 
 
-def check_whole(image: Image.Image) -> None:
+def check_pixels(image: Image.Image) -> None:
     """Checks that the pixels of a PNG file are those that were written: Pillow decodes damaged ones as other pixels.
 
-    A file that ends early is left to Pillow, which refuses it where pixels are missing.
+    A file that ends within its pixels is left to Pillow, which refuses it; what lies behind them does not matter.
 
     Args:
       image: as `Image.open` returns it, not decoded yet; of other formats nothing is checked.
 
     Raises:
-      ValueError: a part of the file does not fit its checksum.
+      ValueError: a chunk of the file does not fit its checksum.
     """
+    pixels = False
     for kind, length, file in _chunks(image):
+        if pixels and kind != b"IDAT":
+            return
+        pixels |= kind == b"IDAT"
+        if kind not in _PNG_PIXELS:
+            file.seek(length + 4, os.SEEK_CUR)
+            continue
         content = file.read(length + 4)
         if len(content) == length + 4 and zlib.crc32(kind + content[:-4]) != int.from_bytes(content[-4:]):
-            raise ValueError(f"its part {kind.decode('ascii', 'replace')!r} does not fit its checksum: it is damaged")
-        if kind == b"IEND":
-            return
+            raise ValueError(f"its {kind.decode()} chunk does not fit its checksum: the file is damaged")
 
 
 def has_late_metadata(image: Image.Image) -> bool:
@@ -70,7 +78,7 @@ def has_late_metadata(image: Image.Image) -> bool:
 
 
 def _chunks(image: Image.Image) -> Iterator[tuple[bytes, int, IO[bytes]]]:
-    """Yields kind and length of each part of a PNG file, and the file, to be left behind the part's checksum."""
+    """Yields kind and length of each chunk of a PNG file, and the file, to be left behind the chunk's checksum."""
     file = getattr(image, "fp", None)
     if file is None or file.closed or image.format != "PNG":
         return

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxseg.data.colours import most_frequent
 from jaxseg.data.depth import DARKEST, DEEP_MODES, deep_colour, has_deep_colour, to_uint8
-from jaxseg.data.file_kinds import check_whole, misread, pictures_in
+from jaxseg.data.file_kinds import check_pixels, misread, pictures_in
 from jaxseg.data.listing import HAS_HEIF
 from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, on_background, opaque_part
 from jaxseg.data.orientation import SIDEWAYS, orientation_of, turned, turned_back
@@ -63,7 +63,7 @@ def decode_image(source: bytes | Path, name: str = "") -> np.ndarray:
         a TIFF file whose first page is a preview.
     """
     with _opened(source, name) as image:
-        check_whole(image)
+        check_pixels(image)
         if image.format == "TIFF":
             pictures_in(image)
         if has_deep_colour(image):
@@ -87,7 +87,7 @@ def decode_pillow(image: Image.Image, name: str = "image") -> np.ndarray:
       UserError: a truncated file, or an image that has no RGB form.
     """
     try:
-        check_whole(image)
+        check_pixels(image)
         reason = misread(image)
         lies_on_its_side = image.format == "TIFF" and orientation_of(image) in SIDEWAYS
         if not reason and lies_on_its_side and not has_deep_colour(image):  # see `_opened`
@@ -154,7 +154,7 @@ def decode_mask(
         holds several masks.
     """
     with _opened(source, name) as image:
-        check_whole(image)
+        check_pixels(image)
         if (count := pictures_in(image)) > 1:
             raise UserError(
                 f"{_called(source, name)}: holds {count} pictures (frames or pages), and which is the mask is not "

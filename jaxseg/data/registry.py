@@ -163,21 +163,22 @@ def training_splits(config: DataConfig) -> tuple[Examples, Examples]:
         raise UserError(f"{name}: {len(pool)} images are too few for {k} folds; it takes at least one for each")
     dealt = folds(pool.names, pool.groups, k, kept_together=pool.kept_together)
     validation_indices = dealt[config.fold if config.folds else 0]
-    _tell_of_a_large_group(pool, len(validation_indices), k)
     train_indices = np.setdiff1d(np.arange(len(pool)), validation_indices)
     train = dataclasses.replace(pool.select(train_indices, "train"), few=len(pool) < HELD_OUT_FOLDS)
-    return train, pool.select(validation_indices, "validation")
+    validation = pool.select(validation_indices, "validation")
+    _tell_of_a_large_group(pool, validation, k)
+    return train, validation
 
 
-def _tell_of_a_large_group(pool: Examples, validating: int, k: int) -> None:
+def _tell_of_a_large_group(pool: Examples, validation: Examples, k: int) -> None:
     """Warns where one group makes a fold much larger than a `k`-th of the images."""
-    if not pool.kept_together or validating * k < 2 * len(pool):
+    if not pool.kept_together or len(validation) * k < 2 * len(pool):
         return
-    group, size = Counter(pool.kept_together).most_common(1)[0]
+    group, size = Counter(validation.kept_together).most_common(1)[0]
     _log.warning(
         "%s: %d of %d images validate, because groups stay together: the largest, %r, has %d",
         pool.dataset,
-        validating,
+        len(validation),
         len(pool),
         group,
         size,

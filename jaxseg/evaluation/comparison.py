@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -203,7 +202,7 @@ def markdown(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Diff
       evaluations: all runs, the first being the one that others are compared with.
       compared: lines of each run but the first.
     """
-    first, letters = evaluations[0], list(itertools.islice(_letters(), len(evaluations)))
+    first, letters = evaluations[0], [chr(ord("A") + i) for i in range(len(evaluations))]
     lines = [f"# {first.about}", ""]
     if first.metrics["data"]["synthetic"]:
         lines += ["**SYNTHETIC DATA: no result on real lesions.**", ""]
@@ -282,14 +281,9 @@ def check_may_replace(out: Path, evaluations: Sequence[Evaluation]) -> None:
     if not (out / REPORT).exists():
         return
     lines = (out / REPORT).read_text(encoding="utf-8").splitlines()
-    compared = [line for line in lines if re.match(r"- .: `", line)]
-    now = [f"- {letter}: `{evaluation.folder}`" for letter, evaluation in zip(_letters(), evaluations, strict=False)]
-    if len(compared) != len(now) or not all(map(str.startswith, compared, now)):
+    compared = [found[1] for line in lines if (found := re.match(r"- .: `([^`]*)`", line))]
+    if [Path(folder).resolve() for folder in compared] != [evaluation.folder.resolve() for evaluation in evaluations]:
         raise UserError(f"{out / REPORT}: compares other evaluations, and would be replaced; give another --out")
-
-
-def _letters() -> Iterator[str]:
-    return (chr(ord("A") + i) for i in itertools.count())
 
 
 def table_csv(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Difference]]) -> str:

@@ -81,7 +81,7 @@ class CocoFile(GrowingFile):
     def _is_edited(self, image: InputImage) -> bool:
         """Tells whether somebody changed an image's outlines since they were drawn around the mask that is there."""
         entry = self.entries[image.relative]
-        if sum(a["area"] for a in entry["annotations"]) == image.mask_area:
+        if image.mask_area in (None, sum(a["area"] for a in entry["annotations"])):  # None: damaged, and made again
             return False
         maker = maker_of_png(image.mask)
         return maker != "" and maker_of_mark(entry["image"].get(_MADE_BY, "")) == maker

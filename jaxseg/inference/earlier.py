@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from jaxseg.data.identity import hash_pixels
-from jaxseg.data.images import decode_image, size_of
+from jaxseg.data.identity import hash_bytes, read_file
+from jaxseg.data.images import size_of
 from jaxseg.data.listing import named
 from jaxseg.errors import UserError
 from jaxseg.inference import contours
@@ -96,7 +96,7 @@ def tell_of_a_mixture(images: Iterable[InputImage], names: Iterable[str], table:
       maker: `maker_of` the model and options in use.
     """
     own = {image.name for image in images}
-    masks = {name: table.with_name(f"{name}{ENDINGS['mask']}") for name in names if name and name not in own}
+    masks = {name: table.parent / f"{name}{ENDINGS['mask']}" for name in names if name not in own}
     others = [name for name, path in masks.items() if maker_of_png(path) not in ("", maker)]
     if others:
         log.warning(
@@ -227,15 +227,14 @@ class _Kept:
 
 
 def _is_of_another_photograph(image: InputImage) -> bool:
-    """Tells whether an image is another than its mask was made of: by its pixels, without their hash by its time."""
+    """Tells whether an image is another file than its mask was made of; where the mask does not tell, by its time."""
     made, now = image.mask.stat().st_mtime, image.source.stat()
+    # What is moved or unpacked keeps an old time of its content, and has a new one of its place (ctime).
     if max(now.st_mtime, now.st_ctime) <= made:
         return False
-    # What is moved or unpacked keeps an old time of its content, and has a new one of its place (ctime).
-    shown = photograph_of_png(image.mask)
-    if not shown:
+    if not (shown := photograph_of_png(image.mask)):
         return now.st_mtime > made
     try:
-        return hash_pixels(decode_image(image.source)) != shown
+        return hash_bytes(read_file(image.source)) != shown
     except UserError:  # told where the image is read
         return False

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from jaxseg.data.identity import hash_pixels
+from jaxseg.data.identity import hash_bytes, read_file
 from jaxseg.data.images import decode_image, decode_mask, header_of
 from jaxseg.data.listing import named
 from jaxseg.data.pipeline import read_ahead
@@ -48,7 +48,7 @@ class LoadedImage:
       files: where it comes from and where results go.
       size: its height and width, pixels.
       pixels: uint8 [H, W, 3], or None where nothing needs them.
-      photograph: hash of the pixels, which the mask is marked with; empty where no mask is written.
+      photograph: hash of its file, which the mask is marked with; empty where no mask is written.
     """
 
     files: InputImage
@@ -168,7 +168,7 @@ class _Reader:
             self.dark.append(files.source.name)
         # Few products need the pixels again: large photographs of a whole batch would fill the memory.
         kept = pixels if "overlay" in files.products or self._measure else None
-        photograph = hash_pixels(pixels) if "mask" in files.products else ""
+        photograph = hash_bytes(read_file(files.source)) if "mask" in files.products else ""
         return LoadedImage(files, pixels.shape[:2], kept, photograph), self._segmenter.resize(pixels)
 
     def tell(self) -> None:

@@ -29,6 +29,10 @@ ENDINGS = {
 """What the name of each product's file adds to that of its image."""
 
 
+_OF_RESULTS = ("config.json", "predictions.csv")
+"""Files that tell a folder of a run, or of results of predict."""
+
+
 @dataclasses.dataclass(frozen=True)
 class InputImage:
     """One image to segment.
@@ -155,19 +159,24 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
 
 
 def _tell_of_images_beside(dataset: Path, output: Path) -> None:
-    """Warns of photographs in a data set's folder that are in neither its images/ nor its masks/."""
-    apart = {folder.resolve() for folder in (dataset / "images", dataset / "masks", output)}
+    """Warns of photographs in a data set's folder that are not in its images/; masks and results are none."""
+
+    def is_apart(folder: Path) -> bool:
+        if folder == dataset / "images" or folder.name.lower().startswith("masks"):
+            return True
+        return folder.resolve() == output.resolve() or any((folder / name).exists() for name in _OF_RESULTS)
+
     try:
-        beside = _without_own(list_images(dataset, lambda folder: folder.resolve() in apart), dataset).images
+        found = list_images(dataset, is_apart).images
     except UserError as error:  # of a folder that is not asked for
         log.warning("%s", error)
         return
-    if beside:
+    if beside := [path.relative_to(dataset).as_posix() for path in found if not _is_own(path)]:
         log.warning(
-            "%s: left out %d images that are not in its images/ (%s); move them there, or give their folder as --input",
+            "%s: left out %d images that are not in its images/ (%s); their folder can be an --input of its own",
             dataset,
             len(beside),
-            named([path.relative_to(dataset).as_posix() for path in beside]),
+            named(beside),
         )
 
 

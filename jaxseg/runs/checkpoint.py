@@ -176,7 +176,8 @@ class Checkpoints:
         """
         restored, failures = self._newest(lambda step: self.restore(step, target))
         best = restored[1].best_step if restored else None
-        if best is not None and best not in self._manager.all_steps():
+        is_lost = best is not None and best not in self._manager.all_steps()
+        if is_lost and not failures:
             raise RunError(
                 f"{self.folder / str(best)}: the checkpoint of the best epoch is missing, which the run ends with "
                 "unless a later epoch is better; put it back from a copy of the folder, or start in a new --workdir"
@@ -187,6 +188,8 @@ class Checkpoints:
             shutil.rmtree(aside, ignore_errors=True)
             (self.folder / str(damaged)).rename(aside)
             log.warning("%s; kept as %s; the checkpoint before it is used", why, aside.name)
+        if is_lost:  # a damaged one was better, which will come again
+            log.warning("the best epoch's checkpoint, %d, is gone: the run needs a better epoch to come", best)
         if failures:
             self._manager.reload()
         return restored

@@ -181,7 +181,7 @@ def resumed(progress: Progress, config: Config, planned_epochs: int | None) -> P
         )
     if planned_epochs and progress.epoch > epochs:
         _log.warning(
-            "the run is at epoch %d, beyond train.epochs = %d, with which it was started; --train.epochs N trains on",
+            "the run is at epoch %d, beyond train.epochs = %d; a higher --train.epochs trains on",
             progress.epoch,
             epochs,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jaxseg import data
-from jaxseg.config import Config, without_effect
+from jaxseg.config import Config, combinations
 from jaxseg.errors import UserError
 from jaxseg.runs import parent
 from jaxseg.runs import workdir as files
@@ -179,7 +179,7 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
     changes: dict[str, Any] = {}
     config = dataclasses.replace(config, data=data.absolute(config.data))  # so that the run resumes from any folder
     if not saved:
-        without_effect.check(config, chosen)
+        combinations.check(config, chosen)
     if config.data.name == "auto":
         changes["data.name"] = name = saved.data.name if saved else data.resolve_name(config.data)
         if name == "synthetic":

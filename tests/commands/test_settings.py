@@ -1,13 +1,15 @@
 """Settings from the command line and from files: near misses, JSON, YAML, a run's own settings, `--print-config`."""
 
 import json
+import os
 import shutil
+import threading
 
 import pytest
 
 from jaxseg import cli, train
 from jaxseg.config import Config, demo
-from jaxseg.config.settings_file import read
+from jaxseg.config.settings_file import read, read_chosen
 from jaxseg.errors import UserError
 from jaxseg.runs.workdir import read_config
 from tests.helpers.answers import answer
@@ -246,3 +248,21 @@ def test_a_file_means_what_flags_mean_beside_init_from(tmp_path, capsys):
     file.write_text('{"model": {"init_from": "builtin", "encoder": "resnet50v2"}}')
     with pytest.raises(UserError, match=r"model.encoder = 'resnet50v2': builtin has 'none'"):
         train.main([*call, "--config", str(file)])
+
+
+def test_of_a_record_nobody_has_chosen_each_setting(tiny_run, tmp_path, capsys):
+    """If broken, the settings of a fine-tuned run are all told to have no effect, or keep another's network out."""
+    values = json.loads((tiny_run / "config.json").read_text())
+    values["config"]["model"]["init_from"] = "builtin"
+    (tmp_path / "s.json").write_text(json.dumps(values))
+    assert read_chosen(tmp_path / "s.json")[1] == frozenset()
+
+
+def test_settings_may_come_through_a_pipe(tmp_path, capsys):
+    """If broken, `--config <(...)` is read a second time, when nothing is left in it."""
+    os.mkfifo(tmp_path / "s.json")
+    writer = threading.Thread(target=(tmp_path / "s.json").write_text, args=('{"train": {"epochs": 7}}',))
+    writer.start()
+    train.main(["--workdir", str(tmp_path / "w"), "--config", str(tmp_path / "s.json"), "--print-config"])
+    writer.join()
+    assert json.loads(capsys.readouterr().out)["train"]["epochs"] == 7

@@ -243,9 +243,11 @@ def test_a_png_file_of_other_bytes_is_refused(decode):
     noise = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8) // 128 * 255
     sound = encoded(Image.fromarray(noise))
     decode(sound)
-    decode(sound + b"\0\n")  # what lies behind the end does no harm
+    end = sound.index(b"IEND") - 4
+    for behind in (sound + b"\0\n", sound[:end] + bytes(40), sound[:end] + b"\0\0\0\3tEXta\0b****" + sound[end:]):
+        np.testing.assert_array_equal(decode(behind), decode(sound))
     for damaged in (sound[:200] + bytes(len(sound) - 200), sound[:300] + bytes([sound[300] ^ 1]) + sound[301:]):
-        with pytest.raises(UserError, match=r"cannot be decoded \(its part 'IDAT' does not fit its checksum"):
+        with pytest.raises(UserError, match=r"cannot be decoded \(its IDAT chunk does not fit its checksum"):
             decode(damaged)
 
 

@@ -120,16 +120,16 @@ def test_coco_outlines_of_another_simplification_are_made_again(flags, tmp_path)
     assert [a["area"] for a in simple] == [a["area"] for a in exact]
 
 
-@pytest.mark.parametrize("way", [[], ["--overwrite"]])
-def test_a_mixture_of_thresholds_is_told(flags, photos, tmp_path, capsys, way):
+def test_a_mixture_of_thresholds_is_told(flags, photos, tmp_path, capsys):
     """If broken, one table holds areas of two thresholds, and no column tells them apart."""
+    save_noise(photos, {"sub/d.png": (40, 61)})
     assert predict.main([*flags, "--measure"]) == 0
     save_noise(tmp_path / "more", {"c.png": (40, 61)})
-    more = [*flags[:2], "--input", str(tmp_path / "more"), *flags[4:], "--measure", "--overwrite"]
-    assert predict.main([*more, *way]) == 0
+    more = [*flags[:2], "--input", str(tmp_path / "more"), *flags[4:], "--measure"]
+    assert predict.main(more) == 0
     assert "holds lines of" not in capsys.readouterr().err
-    assert predict.main([*more, "--threshold", "0.9"]) == 0
-    assert "predictions.csv holds lines of 2 masks by another model, checkpoint or threshold" in capsys.readouterr().err
+    assert predict.main([*more, "--threshold", "0.9", "--overwrite"]) == 0
+    assert "predictions.csv holds lines of 3 masks by another model, checkpoint or threshold" in capsys.readouterr().err
 
 
 def test_images_beside_a_data_set_are_told(photos, tiny_run, tmp_path, capsys):
@@ -137,7 +137,16 @@ def test_images_beside_a_data_set_are_told(photos, tiny_run, tmp_path, capsys):
     dataset = tmp_path / "set"
     dataset.mkdir()
     photos.rename(dataset / "images")
-    save_noise(dataset, {"loose.png": (40, 61), "visit2/c.png": (40, 61), "masks/a.png": (40, 61)})
+    others = (
+        "loose.png",
+        "visit2/c.png",
+        "masks/a.png",
+        "masks_of_dr_muster/a.png",
+        "test/masks/t.png",
+        "run/curves.png",
+    )
+    save_noise(dataset, dict.fromkeys(others, (40, 61)))
+    (dataset / "run" / "config.json").write_text("{}")
     flags = ["--workdir", str(tiny_run), "--input", str(dataset), "--output", str(dataset / "out")]
     for way in ([], ["--overwrite"]):
         assert predict.main([*flags, *way]) == 0
@@ -152,3 +161,17 @@ def test_labelme_finds_the_image_from_a_linked_folder(photos, tiny_run, tmp_path
     assert predict.main([*flags, "--contours", "labelme"]) == 0
     path = tmp_path / "out" / "a_contour.json"
     assert (path.resolve().parent / json.loads(path.read_text())["imagePath"]).samefile(photos / "a.png")
+
+
+def test_outlines_of_a_damaged_mask_are_made_again(flags, tmp_path, capsys):
+    """If broken, outlines that nobody has touched are told to be edited, because their mask cannot be read."""
+    mask = tmp_path / "out" / "a_mask.png"
+    call = [*flags, "--contours", "coco", "--threshold", "0.1", "--skip-existing"]
+    assert predict.main(call) == 0
+    before = (tmp_path / "out" / "contours_coco.json").read_bytes()
+    mask.write_bytes(mask.read_bytes()[:-30])
+    assert predict.main(call) == 0
+    said = capsys.readouterr().err
+    assert "1 files there are damaged, and are written again" in said
+    assert "edited" not in said
+    assert (tmp_path / "out" / "contours_coco.json").read_bytes() == before

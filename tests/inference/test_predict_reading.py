@@ -88,8 +88,8 @@ def test_of_several_frames_the_first_is_segmented_and_told(tiny, tiny_run, tmp_p
     predict.main(["--workdir", str(tiny_run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
     said = "1 images hold several pictures (frames or pages), of which the first is segmented: b.tif"
     assert said in capsys.readouterr().err
-    masks = [(tmp_path / "out" / f"{name}_mask.png").read_bytes() for name in "ab"]
-    assert masks[0] == masks[1]
+    masks = [pixels(tmp_path / "out" / f"{name}_mask.png") for name in "ab"]
+    np.testing.assert_array_equal(*masks)
 
 
 def test_the_segmenter_reads_what_predict_reads(tiny, tiny_run, tmp_path):

@@ -30,7 +30,7 @@ def test_a_run_beyond_its_planned_epochs_is_told(caplog):
     """If broken, a run of 2000 epochs that was stopped at 47 passes for finished when it is resumed without them."""
     progress = Progress(early_stop=EarlyStopState(epoch=47, best_epoch=47))
     resumed(progress, settings(1, 10), 1)
-    assert "the run is at epoch 47, beyond train.epochs = 1, with which it was started" in caplog.text
+    assert "the run is at epoch 47, beyond train.epochs = 1; a higher" in caplog.text
     caplog.clear()
     resumed(progress, settings(2000, 10), 1)
     assert not caplog.text

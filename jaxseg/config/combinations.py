@@ -1,10 +1,13 @@
-"""Settings that a user gave and that nothing reads, because another setting decides: refused or told, never ignored."""
+"""Settings that do not go together, for runs that begin: refused, or told where one of them has no effect.
+
+Not checked by `Config` itself, which reads the settings of old runs, too.
+"""
 
 import logging
 from collections.abc import Callable, Collection
 
 from jaxseg.config.datasets import AUTO, DATA_SETS
-from jaxseg.config.sections import AugmentConfig, Config
+from jaxseg.config.sections import AugmentConfig, Config, LossConfig
 from jaxseg.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -57,15 +60,17 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Config], bool], str], ...] = (
 
 
 def check(config: Config, given: Collection[str]) -> None:
-    """Warns of settings that were given and are not read, and refuses a fold without folds.
+    """Refuses settings that make another experiment than they seem to, and warns of those that are not read.
 
     Args:
       config: all settings, as they will be used.
       given: names of the settings that the user gave.
 
     Raises:
-      UserError: `data.fold` without `data.folds`: every fold would be the same split.
+      UserError: `data.fold` without `data.folds`, of which each would be the same split; or a loss that teaches
+        nothing, or rewards errors.
     """
+    _check_loss(config.loss)
     if config.data.fold and not config.data.folds:
         raise UserError(
             f"data.fold = {config.data.fold}: there are no folds, so each would be the same split; give "
@@ -78,3 +83,19 @@ def check(config: Config, given: Collection[str]) -> None:
     ]
     if told:
         _log.warning("settings without effect: %s", "; ".join(told))
+
+
+def _check_loss(loss: LossConfig) -> None:
+    balanced = "focal" in loss.name.split("+") and loss.class_balanced
+    # In a sum the other term may teach what a weight of 0 leaves out.
+    if balanced and (loss.alpha > 1 or (loss.name == "focal" and loss.alpha in (0, 1))):
+        raise UserError(
+            f"loss.alpha = {loss.alpha:g}: with loss.class_balanced skin weighs 1 - alpha, so errors would cost "
+            "nothing or be rewarded; give a number between 0 and 1"
+        )
+    if loss.name == "focal" and not loss.alpha:
+        raise UserError("loss.alpha = 0: the loss is 0 whatever is predicted; give a number above 0")
+    if loss.name in ("tversky", "focal_tversky") and not loss.tversky_alpha + loss.tversky_beta:
+        raise UserError(
+            "loss.tversky_alpha = loss.tversky_beta = 0: the loss is 0 whatever is predicted; give one above 0"
+        )

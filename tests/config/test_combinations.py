@@ -3,7 +3,7 @@
 import pytest
 
 from jaxseg.config import Config
-from jaxseg.config.without_effect import check
+from jaxseg.config.combinations import check
 from jaxseg.errors import UserError
 
 CASES = {
@@ -75,7 +75,14 @@ def test_a_fold_without_folds_is_refused():
 )
 def test_a_loss_that_cannot_teach_is_refused(settings, said):
     """If broken, a run "finishes" that learned nothing, or was rewarded for its errors."""
+    config = Config().updated(settings)  # as an old run may have it
     with pytest.raises(UserError) as error:
-        Config().updated(settings)
+        check(config, ())
     assert said in str(error.value)
-    Config().updated({name: value for name, value in settings.items() if value is not True and value != 0.0})
+
+
+def test_a_sum_may_leave_to_one_term_what_the_other_does(caplog):
+    """If broken, Dice and a focal loss of lesion pixels alone, which teach well together, are refused."""
+    check(Config().updated({"loss.name": "focal+dice", "loss.class_balanced": True, "loss.alpha": 1.0}), ())
+    check(Config().updated({"loss.name": "focal+dice", "loss.alpha": 0.0}), ())
+    assert not caplog.text

@@ -233,7 +233,7 @@ def _tables(stops: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
       How many stops lie below each bin, uint8 [_BINS]; and as many arrays float32 [_BINS] as the fullest bin has stops,
       which hold a stop of each bin, or infinity.
     """
-    bins = (stops * np.float32(_BINS)).astype(int)
+    bins = np.minimum((stops * np.float32(_BINS)).astype(int), _BINS - 1)  # 0.99999999 is 1 in float32
     counts = np.bincount(bins, minlength=_BINS)
     inside = np.full((counts.max(), _BINS), np.inf, np.float32)
     for i, here in enumerate(bins):

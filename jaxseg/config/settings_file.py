@@ -54,6 +54,12 @@ def read_chosen(path: Path) -> tuple[Config, frozenset[str]]:
 
     A record of a run, or a file that does not say what to start from, holds settings that nobody has chosen each: of
     these no name is returned.
+
+    Args:
+      path: as for `read`.
+
+    Raises:
+      UserError: as `read`.
     """
     if path.is_dir():
         path = path / "config.json"

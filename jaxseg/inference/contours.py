@@ -117,7 +117,8 @@ def geojson(parts: Sequence[Part], name: str, size: tuple[int, int], made_by: st
       size: (height, width) of the image, pixels.
       made_by: from `mark`; empty for none.
     """
-    properties = {"objectType": "annotation", "classification": {"name": LESION, "color": list(_COLOUR)}}
+    classification = {"name": LESION, "color": list(_COLOUR)}
+    properties = {"objectType": "annotation", "classification": classification, **_made_by(made_by)}
     features = [
         {
             "type": "Feature",
@@ -126,12 +127,13 @@ def geojson(parts: Sequence[Part], name: str, size: tuple[int, int], made_by: st
         }
         for part in parts
     ]
-    about = {"image": name, "height": size[0], "width": size[1], **_made_by(made_by)}
-    return {"type": "FeatureCollection", **about, "features": features}
+    return {"type": "FeatureCollection", "image": name, "height": size[0], "width": size[1], "features": features}
 
 
 def labelme(parts: Sequence[Part], image: Path, file: Path, size: tuple[int, int], made_by: str = "") -> dict[str, Any]:
-    """Returns outlines as labelme writes them. Holes are polygons labelled "_background_", after those of the lesion.
+    """Returns outlines as labelme writes them. Holes are polygons labelled "_background_".
+
+    They are painted one over the other: a part that lies in the hole of another comes after it.
 
     Args:
       parts: from `trace`.
@@ -140,7 +142,8 @@ def labelme(parts: Sequence[Part], image: Path, file: Path, size: tuple[int, int
       size: (height, width) of the image, pixels.
       made_by: from `mark`; empty for none.
     """
-    rings = [(LESION, part.outer) for part in parts] + [(HOLE, hole) for part in parts for hole in part.holes]
+    largest_first = sorted(parts, key=lambda part: -_area(part.outer))
+    rings = [ring for part in largest_first for ring in ((LESION, part.outer), *((HOLE, hole) for hole in part.holes))]
     return {
         "version": "5.4.1",
         "flags": {},
@@ -179,6 +182,11 @@ def svg(parts: Sequence[Part], name: str, size: tuple[int, int], made_by: str = 
 
 def _made_by(text: str) -> dict[str, str]:
     return {"made_by": text} if text else {}
+
+
+def _area(ring: np.ndarray) -> float:
+    x, y = ring.T
+    return abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))) / 2
 
 
 def _closed(ring: np.ndarray) -> list[list[float]]:

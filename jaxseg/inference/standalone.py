@@ -17,6 +17,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 model, source, target = sys.argv[1:]
+if Path(target).exists():
+    if Path(target).samefile(source):
+        sys.exit(f"{target}: is the photograph itself; give another name for the mask")
+    print(f"{target}: is replaced", file=sys.stderr)
 exported = jax.export.deserialize(bytearray(Path(model).read_bytes()))
 segment = jax.jit(exported.call)
 image = Image.open(io.BytesIO(Path(source).read_bytes()))  # by path, Pillow misreads some TIFF files

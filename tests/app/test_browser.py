@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import zipfile
 from pathlib import Path
 
@@ -14,10 +13,9 @@ from jaxseg import predict
 from jaxseg.config import DataConfig
 from jaxseg.data.folder import open_folder
 from tests.app.conftest import OWN_THRESHOLD
-from tests.helpers.app_server import Served
 from tests.helpers.bad_files import encoded, turned
 from tests.helpers.chromium import CHROMIUM
-from tests.helpers.page import drop, expected_mask, saved, saved_mask
+from tests.helpers.page import PHOTO, drop, expected_mask, finished, photo, saved, saved_mask, set_threshold, stroke
 from tests.helpers.pictures import pixels
 from tests.helpers.skin import pair
 
@@ -70,27 +68,6 @@ MEAN = """(canvas) => {
 }"""
 
 
-def photo(number: int, width: int = 160, height: int = 120) -> bytes:
-    return encoded(pair(number, width, height)[0])
-
-
-PHOTO = photo(3)
-
-
-def finished(page, ready: int, failed: int = 0) -> None:
-    """Waits until all photographs are segmented and measured."""
-    expect(page.locator("#list [data-status=ready]")).to_have_count(ready, timeout=60_000)
-    expect(page.locator("#list [data-status=failed]")).to_have_count(failed)
-    expect(page.locator("#list .state", has_text="Trust")).to_have_count(ready, timeout=60_000)
-
-
-def set_threshold(page, served: Served, threshold: float) -> None:
-    """Moves the slider to a threshold."""
-    stop = served.model.stops.index(threshold)
-    page.get_by_role("slider", name="Threshold").fill(str(stop))
-    expect(page.locator("#threshold-value")).to_have_text(f"{threshold:.2f}")
-
-
 def test_a_dropped_picture_shows_its_outline(open_page, segmenter, served):
     """If broken, the page shows no outline, or another than predict's, at the model's threshold or a moved one."""
     page = open_page()
@@ -135,17 +112,7 @@ def test_the_brush_corrects_the_outline(open_page, segmenter, served):
     drop(page, mole__png=PHOTO)
     finished(page, 1)
     before = saved_mask(page)
-    page.get_by_text("Add", exact=True).last.click()
-    page.locator("#brush").fill("60")
-    box = page.locator("#canvas").bounding_box()
-    scale = float(re.sub(r"\D", "", page.locator("#zoom").text_content())) / 100
-    # The photograph lies in the middle of the canvas; the stroke in its lower right quarter, where there is no lesion.
-    at = [(box["x"] + box["width"] / 2 + (x - 80) * scale, box["y"] + box["height"] / 2 + (y - 60) * scale)
-          for x, y in ((110, 90), (140, 90))]  # fmt: skip
-    page.mouse.move(*at[0])
-    page.mouse.down()
-    page.mouse.move(*at[1], steps=5)
-    page.mouse.up()
+    stroke(page)
     corrected = saved_mask(page)
     added = (corrected > 0) & (before == 0)
     rows, columns = np.nonzero(added)

@@ -255,3 +255,10 @@ def test_what_was_used_last_is_kept():
     assert [recent.get(key) is not None for key in "abcd"] == [True, False, True, True]
     recent.put("a", b"1" * 50)
     assert [recent.get(key) is not None for key in "abcd"] == [True, False, False, False]
+
+
+def test_a_threshold_of_almost_one_is_served(segmenter):
+    """If broken, `--threshold 0.99999999`, which is 1 in float32, ends in a traceback."""
+    model = PageModel(segmenter, Prediction(0.99999999))
+    values = np.float32([0.5, 0.9999, 1.0])
+    assert [int(np.sum(np.float32(model.stops) < value)) for value in values] == model.to_levels(values).tolist()

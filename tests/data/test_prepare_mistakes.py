@@ -171,3 +171,14 @@ def test_a_table_that_broke_off_is_one_line(cut):
     head = "lesion_id,image_id,dx,dx_type,age,sex,localization"
     with pytest.raises(UserError, match=r"table: line 3 is cut off, or lacks a cell; fetch the table again"):
         read_metadata(f"{head}\nHAM_0,ISIC_0000,nv,histo,50,male,back\n{cut}", "table")
+
+
+def test_a_source_of_one_split_does_not_replace_both(tmp_path, out, caplog):
+    """If broken, following the advice to add --force loses the split that lies in another folder."""
+    whole, tests = make_isic(tmp_path / "a"), make_isic(tmp_path / "b", "Test", 2)
+    prepare("isic2016", str(tests), str(out))
+    prepare("isic2016", str(whole), str(out))
+    assert "but it lacks test (0 of 2): put the whole set into one folder, point --source at it" in caplog.text
+    with pytest.raises(UserError, match=r"lacks some of the prepared set, which would be lost: test \(0 of 2\)"):
+        prepare("isic2016", str(whole), str(out), force=True)
+    assert len(open_split(DataConfig(name="isic2016", data_dir=str(out)), "test")) == 2

@@ -9,7 +9,7 @@ import shapely
 from scipy import ndimage
 from skimage.draw import disk, ellipse
 
-from jaxseg.data.outlines import fill
+from jaxseg.data.outlines import fill, read_outlines
 from jaxseg.inference.coco import segmentation
 from jaxseg.inference.contours import Part, geojson, labelme, svg, trace
 
@@ -128,3 +128,13 @@ def test_labelme_finds_the_image(tmp_path):
     found = labelme(trace(masks()["ring"]), tmp_path / "in/sub/a.jpg", tmp_path / "out/sub/a_contour.json", (120, 160))
     assert (tmp_path / "out/sub" / found["imagePath"]).resolve() == (tmp_path / "in/sub/a.jpg").resolve()
     assert [shape["label"] for shape in found["shapes"]].count("_background_") == 1
+
+
+def test_labelme_keeps_an_island_in_a_hole(tmp_path):
+    """If broken, a part of a lesion that lies in another's hole is read back as skin."""
+    mask = np.zeros((60, 60), bool)
+    mask[5:55, 5:55], mask[15:45, 15:45], mask[25:35, 25:35], mask[28:32, 28:32] = True, False, True, False
+    mask[0:3, 0:3] = True
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(labelme(trace(mask), tmp_path / "a.png", path, mask.shape)))
+    np.testing.assert_array_equal(read_outlines(path)[""].mask()[..., 0] > 0, mask)

@@ -132,3 +132,7 @@ def test_the_standalone_program_agrees_with_predict_on_what_it_accepts(tiny_run,
             assert np.mean(found != (segmenter(decode_image(path)) > 0.5)) < 1e-3, name
         else:
             assert "8-bit RGB" in done.stderr, name
+    before = path.read_bytes()
+    done = subprocess.run([*command[:-1], path.name], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "is the photograph itself" in done.stderr
+    assert path.read_bytes() == before

@@ -24,7 +24,14 @@ export function geojson(parts, name, width, height) {
   };
 }
 
-/** @param {Part[]} parts @param {string} imagePath the image's place from the file @param {number} width
+/** @param {Ring} ring @returns {number} its area, twice */
+const area = (ring) => Math.abs(ring.reduce((sum, [x, y], i) => {
+  const [nextX, nextY] = ring[(i + 1) % ring.length];
+  return sum + x * nextY - nextX * y;
+}, 0));
+
+/** Labelme's polygons are painted one over the other: a part that lies in another's hole comes after it.
+ * @param {Part[]} parts @param {string} imagePath the image's place from the file @param {number} width
  * @param {number} height */
 export function labelme(parts, imagePath, width, height) {
   const shape = (/** @type {string} */ label, /** @type {Ring} */ points) => ({
@@ -33,10 +40,9 @@ export function labelme(parts, imagePath, width, height) {
   return {
     version: "5.4.1",
     flags: {},
-    shapes: [
-      ...parts.map(({ outer }) => shape(LESION, outer)),
-      ...parts.flatMap(({ holes }) => holes.map((hole) => shape(HOLE, hole))),
-    ],
+    shapes: [...parts].sort((a, b) => area(b.outer) - area(a.outer)).flatMap(({ outer, holes }) => [
+      shape(LESION, outer), ...holes.map((hole) => shape(HOLE, hole)),
+    ]),
     imagePath,
     imageData: null,
     imageHeight: height,

@@ -4,7 +4,7 @@ import { MASK, UNCERTAINTY, heat } from "./colours.js";
 import { byId, say } from "./dom.js";
 import { addGestures } from "./gestures.js";
 import { ADD, ERASE } from "./mask.js";
-import { showRow } from "./measurements.js";
+import { SCALES, showRow } from "./measurements.js";
 import { trace } from "./outline.js";
 import { View } from "./view.js";
 
@@ -178,10 +178,10 @@ export class Editor {
   scaleChanged() {
     const text = input("scale").value.trim().replace(",", ".");
     const scale = text === "" ? null : Number(text);
-    const isValid = scale === null || (scale > 0 && Number.isFinite(scale));
+    const isValid = scale === null || (scale >= SCALES[0] && scale <= SCALES[1]);
     input("scale").setAttribute("aria-invalid", String(!isValid));
     if (!isValid) {
-      say("Pixels per mm must be a number above 0, as 21.5.");
+      say(`Pixels per mm must be a number from ${SCALES[0]} to ${SCALES[1]}, as 21.5.`);
       return;
     }
     this.photographs.scale = scale;

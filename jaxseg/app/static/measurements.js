@@ -4,6 +4,9 @@ import { byId, element } from "./dom.js";
 
 /** @typedef {import("./types.js").Row} Row */
 
+/** Least and greatest scale, pixels per mm, as in `jaxseg.inference.measurements`. */
+export const SCALES = [1e-3, 1e5];
+
 /** @param {string | undefined} cell @param {number} digits @param {string} [unit] */
 const number = (cell, digits, unit = "") => (cell ? `${Number(cell).toFixed(digits)}${unit && ` ${unit}`}` : "–");
 

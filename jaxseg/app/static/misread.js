@@ -1,5 +1,7 @@
 /** Files that browsers read otherwise than jaxseg does: better none than another mask. */
 
+import { isTurnedElsewhere } from "./orientation.js";
+
 const ELSEWHERE = "python -m jaxseg.predict reads it";
 
 /** Returns what is wrong with a file, for the user; empty where browsers read it as jaxseg does.
@@ -9,6 +11,7 @@ export async function misreadBecause(file) {
   const isPng = content[0] === 0x89 && content[1] === 0x50;
   if (isPng && content[24] === 16) return `has 16 bits a colour, of which a browser keeps 8; ${ELSEWHERE}`;
   if (jpegColours(content) === 4) return `its colours are CMYK, made for print; ${ELSEWHERE}`;
+  if (await isTurnedElsewhere(file)) return `is turned by metadata that browsers ignore; ${ELSEWHERE}`;
   return "";
 }
 

@@ -23,6 +23,9 @@ export async function start(connect) {
   }
 }
 
+/** @param {number} count of masks that could not be measured */
+const unmeasuredText = (count) => (count ? ` ${count} could not be measured: their cells are empty.` : "");
+
 class Page {
   /** @param {Model} model */
   constructor(model) {
@@ -31,7 +34,6 @@ class Page {
     this.editor = new Editor(this.photographs, (photograph, mask) => this.thumbnails.draw(photograph, mask));
     /** @type {Photograph | null} */
     this.current = null;
-    this.isUnsaved = false;
     const { about } = model;
     byId("model-name").textContent = about.name;
     byId("model-text").textContent = about.synthetic
@@ -47,12 +49,13 @@ class Page {
       button.addEventListener("click", () => this.saveOne(kind));
     }
     byId("save-table").addEventListener("click", () => this.saving(async () => {
-      download(await table(this.photographs), TABLE);
-      return `${TABLE} is saved.`;
+      const { content, unmeasured } = await table(this.photographs);
+      download(content, TABLE);
+      return `${TABLE} is saved.${unmeasuredText(unmeasured)}`;
     }));
     byId("save-all").addEventListener("click", () => this.saveAll());
     window.addEventListener("beforeunload", (event) => {
-      if (this.isUnsaved) event.preventDefault();
+      if (this.photographs.all.some((photograph) => photograph.isUnsaved)) event.preventDefault();
     });
     document.body.dataset.ready = "";
   }
@@ -97,7 +100,6 @@ class Page {
       if (isShown) {
         this.editor.showMeasurements();
         this.editor.showSettings();
-        this.isUnsaved ||= Boolean(photograph.edits?.done.length);
       } else if (photograph.status !== "working") {
         await this.select(photograph);
       }
@@ -151,12 +153,14 @@ class Page {
   saveAll() {
     this.saving(async () => {
       const { ready, failed, unfinished } = this.photographs;
-      const archive = await everything(this.photographs, (done) => say(`Saving ${done + 1} of ${ready.length}.`));
+      const { archive, unmeasured } = await everything(this.photographs, (done) => {
+        say(`Saving ${done + 1} of ${ready.length}.`);
+      });
       download(archive, ARCHIVE);
-      this.isUnsaved = false;
       const left = failed.length + unfinished.length;
       const rest = left ? ` ${left} could not be read, or are not segmented yet, and are not in it.` : "";
-      return `${ARCHIVE} is saved: ${ready.length} photographs with masks, outlines and table.${rest}`;
+      const saved = `${ARCHIVE} is saved: ${ready.length} photographs with masks, outlines and table.`;
+      return `${saved}${rest}${unmeasuredText(unmeasured)}`;
     });
   }
 }

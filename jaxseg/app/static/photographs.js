@@ -17,6 +17,7 @@ export class Photograph {
     this.file = file;
     this.name = name;
     this.settings = settings;
+    this.firstSettings = { ...settings };
     /** @type {"waiting" | "working" | "ready" | "failed"} */
     this.status = "waiting";
     this.error = "";
@@ -30,6 +31,8 @@ export class Photograph {
     this.row = null;
     this.isMeasured = false;
     this.version = 0;
+    /** The version of the mask that was saved last. */
+    this.savedVersion = 0;
     /** What is being measured. @type {{version: number, done: Promise<void>} | null} */
     this.measuring = null;
   }
@@ -61,6 +64,18 @@ export class Photograph {
   edited() {
     this.edits ??= new Edits(this.width, this.height);
     return this.edits;
+  }
+
+  get isCorrected() {
+    return Boolean(this.edits?.done.length);
+  }
+
+  /** Whether the user has done something to the mask that no archive holds. */
+  get isUnsaved() {
+    const { settings, firstSettings } = this;
+    const isSet = settings.stop !== firstSettings.stop || settings.largest !== firstSettings.largest ||
+      settings.holes !== firstSettings.holes;
+    return this.version !== this.savedVersion && (isSet || this.isCorrected);
   }
 
   /** Says that the mask has changed: what was measured is no longer true. */

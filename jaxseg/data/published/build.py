@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from jaxseg.data.published import prepared
@@ -33,6 +34,8 @@ def prepare(name: str, source: str, data_dir: str = "", *, force: bool = False) 
     there = is_prepared(name, data_dir)
     if there and not force:
         return _compare(name, source, data_dir)
+    if there:
+        _refuse_to_shrink(name, source, data_dir)
     if target.exists() and not there:
         raise UserError(f"{target}: not a prepared data set; move it away, or choose another --data-dir")
     # Built beside its place, so that an interruption leaves nothing half-done and moving it there takes no time.
@@ -54,18 +57,56 @@ def _workshop(root: Path) -> tempfile.TemporaryDirectory:
         raise UserError(f"{root}: cannot be written to ({error.strerror}); choose a folder by --data-dir") from None
 
 
+_ONE_FOLDER = "put the whole set into one folder, point --source at it, and add --force"
+
+
 def _compare(name: str, source: str, data_dir: str) -> dict[str, int]:
     """Says that the set is there, and what the source now has beyond it."""
-    with prepared.damage_explained(str(folder_of(name, data_dir)), "add --force"):
-        builder = prepared.builder_of(name, data_dir)
-        counts = _counts(builder)
-    found = {split: len(pairs) for split, pairs in builder.find_pairs(source)[0].items()}
+    counts = _prepared(name, data_dir)
+    found = _found(name, source, data_dir)
     _log.info("%s is already prepared, and left as it is", name)
     news = {split: n for split, n in found.items() if n > counts.get(split, 0)}
     if news:
         more = ", ".join(f"{split} {n} (prepared: {counts.get(split, 0)})" for split, n in news.items())
-        _log.warning("%s holds more now: %s; add --force to rebuild the set", source, more)
+        less = _less(found, counts)
+        what = f"but it lacks {less}: {_ONE_FOLDER}" if less else "add --force to rebuild the set"
+        _log.warning("%s holds more now: %s; %s", source, more, what)
     return counts
+
+
+def _refuse_to_shrink(name: str, source: str, data_dir: str) -> None:
+    """Refuses to replace a sound set by one that lacks some of its images.
+
+    Raises:
+      UserError: it would.
+    """
+    try:
+        counts = _prepared(name, data_dir)
+    except UserError:  # damaged: to be rebuilt from whatever there is
+        return
+    if less := _less(_found(name, source, data_dir), counts):
+        raise UserError(
+            f"--source {source}: lacks some of the prepared set, which would be lost: {less}; {_ONE_FOLDER}, or take "
+            f"{folder_of(name, data_dir)} away first"
+        )
+
+
+def _prepared(name: str, data_dir: str) -> dict[str, int]:
+    """Returns the number of images in each split of a prepared set."""
+    with prepared.damage_explained(str(folder_of(name, data_dir)), "add --force"):
+        return _counts(prepared.builder_of(name, data_dir))
+
+
+def _found(name: str, source: str, data_dir: str) -> dict[str, int]:
+    """Returns the number of images that a source has for each split."""
+    pairs, _ = prepared.builder_of(name, data_dir).find_pairs(source)
+    return {split: len(of_split) for split, of_split in pairs.items()}
+
+
+def _less(found: Mapping[str, int], counts: Mapping[str, int]) -> str:
+    """Returns which splits of a prepared set a source has fewer images of, in words; empty where there are none."""
+    fewer = {split: n for split, n in counts.items() if found.get(split, 0) < n}
+    return ", ".join(f"{split} ({found.get(split, 0)} of {n})" for split, n in fewer.items())
 
 
 def _build(name: str, source: str, data_dir: str) -> dict[str, int]:

@@ -142,9 +142,11 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
         log.warning("%s: left out the masks of %d data sets in there, as %s", source, len(masks), masks[0])
     refuse_empty(listing, f"--input {source}")
     found = listing.images
-    # "a.jpg" and "a.png" would both be "a", and then "a.jpg.png" would be "a.jpg", which is taken.
-    taken = Counter([*found, *map(_without_ending, found)])
-    names = [path if taken[_without_ending(path)] > 1 else _without_ending(path) for path in found]
+    # "a.jpg" and "a.png" would both be "a", and then "a.jpg.png" would be "a.jpg", which is taken. On Windows and macOS
+    # "A_mask.png" would be the same file as "a_mask.png".
+    taken = Counter(str(path).casefold() for path in (*found, *map(_without_ending, found)))
+    is_shared = [taken[str(_without_ending(path)).casefold()] > 1 for path in found]
+    names = [path if shared else _without_ending(path) for path, shared in zip(found, is_shared, strict=True)]
     below = [name.relative_to(source).as_posix() for name in names]
     return [
         InputImage(

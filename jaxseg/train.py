@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None, hooks: "Sequence[Hook]" = ()) -> int
         return 0
     with processes.peers().stop_request() as stop:
         try:
-            train_and_evaluate(config, workdir, stop, hooks, chosen)
+            train_and_evaluate(config, args.workdir, stop, hooks, chosen)
         except Stopped as stopped:
             command = shlex.join(["python", "-m", "jaxseg.train", *(sys.argv[1:] if argv is None else argv)])
             log.info("%s; go on with: %s", stopped, command)

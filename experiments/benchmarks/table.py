@@ -5,6 +5,7 @@
 A benchmark that was not run on a kind of device has a line that says so. No number is typed by hand.
 """
 
+import argparse
 import json
 from collections.abc import Callable, Iterator
 
@@ -158,4 +159,5 @@ def table() -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     write_between("speed", table(), PAGE)

@@ -6,8 +6,8 @@
 and 32 + 8 melanomas. The file holds names only. The script takes a second and writes the same file on every machine.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import jaxseg
@@ -25,8 +25,9 @@ def split_of(table: Path) -> dict:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m experiments.paper.ph2_split PH2_dataset.txt")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help="the publisher's PH2_dataset.txt")
+    args = parser.parse_args()
     target = Path(jaxseg.__file__).parent / "data" / "splits" / "ph2.json"
-    target.write_text(json.dumps(split_of(Path(sys.argv[1])), indent=1) + "\n")
+    target.write_text(json.dumps(split_of(args.table), indent=1) + "\n")
     print(f"wrote {target}")

@@ -52,8 +52,8 @@ def read(path: Path) -> Config:
 def read_chosen(path: Path) -> tuple[Config, frozenset[str]]:
     """Returns the settings of a file, as `read` does, and the dotted names of those that somebody chose in it.
 
-    A record of a run, or a file that does not say what to start from, holds settings that nobody has chosen each: of
-    these no name is returned.
+    In a record of a run, and in a file of most settings, as `--print-config` writes one, nobody has chosen each. If
+    such a file says what to start from, its image size counts as chosen: it may be another than the parent's.
 
     Args:
       path: as for `read`.
@@ -78,7 +78,9 @@ def read_chosen(path: Path) -> tuple[Config, frozenset[str]]:
             raise UserError(f"config is {type(values).__name__}: must be an object of names and values")
         changes = _changes_in(values, words=path.suffix.lower() in _YAML)
         config = Config().updated(changes)
-        return config, frozenset(changes if config.model.init_from and not is_record else ())
+        if not is_record and len(changes) < len(list(Config.settings())) / 2:
+            return config, frozenset(changes)
+        return config, frozenset(["data.image_size"] if config.model.init_from else ())
     except UserError as error:
         raise UserError(f"--config {path}: {error}") from error
 

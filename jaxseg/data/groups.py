@@ -183,6 +183,10 @@ def _columns(rows: list[list[str]], known: Mapping[str, str], called: str) -> tu
 def _image(cell: str, known: Mapping[str, str]) -> str | None:
     """Returns the image that a cell names, with or without its ending, and the folders that it may lie in."""
     parts = PurePosixPath(cell.replace("\\", "/")).parts
+    if "images" in parts[1:-1]:  # of a set with train/ and validation/, whose names leave it out: train/a
+        last = len(parts) - 1 - parts[::-1].index("images")
+        if found := _image("/".join((*parts[:last], *parts[last + 1 :])), known):
+            return found
     for start in range(len(parts)):
         path = PurePosixPath(*parts[start:])
         bare = path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES + HEIF_SUFFIXES else ""

@@ -28,6 +28,9 @@ from jaxseg.system.progress_bar import progress
 _DIGITS = 32
 """Hexadecimal digits that are kept of a SHA-256: 128 bits, of which no two pictures have the same by chance."""
 
+_READING = 2
+"""Raised where images or masks are read otherwise than before, within a release."""
+
 _MANY = 500
 """Number of images that are worth a progress bar, and a question whether to stop."""
 
@@ -180,7 +183,12 @@ class _Cache:
     def __init__(self, dataset: str):
         self._path = cache_file(dataset, ".json")
         # Another version may decode otherwise.
-        self._about = {"dataset": dataset, "jaxseg": jaxseg.__version__, "pillow": PIL.__version__}
+        self._about = {
+            "dataset": dataset,
+            "jaxseg": jaxseg.__version__,
+            "pillow": PIL.__version__,
+            "reading": _READING,
+        }
         self._entries: dict[str, list] = {}
         self._changed = False
         with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):

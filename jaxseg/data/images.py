@@ -160,6 +160,8 @@ def decode_mask(
                 f"{_called(source, name)}: holds {count} pictures (frames or pages), and which is the mask is not "
                 "clear; save that one alone"
             )
+        if has_deep_colour(image):
+            _refuse_lost_levels(source, name)
         lossy = image.format in ("JPEG", "JPEG2000", "WEBP")
         if orientation is None:
             image = ImageOps.exif_transpose(image)
@@ -171,6 +173,23 @@ def decode_mask(
             return rule.of(values, labels, lossy=lossy).astype(np.uint8)[..., None]
         except UnclearMaskError as error:
             raise UserError(f"{_called(source, name)}: {error}") from None
+
+
+def _refuse_lost_levels(source: bytes | Path, name: str) -> None:
+    """Refuses a mask of 16 bits per colour whose levels lie in the lower 8, which Pillow drops.
+
+    Raises:
+      UserError: it is such a mask.
+    """
+    with _opened(source, name) as high, _opened(source, name) as first, _opened(source, name) as second:
+        is_lost = (
+            not np.asarray(high.convert("RGB")).any() and np.asarray(deep_colour(first, second).convert("RGB")).any()
+        )
+    if is_lost:
+        raise UserError(
+            f"{_called(source, name)}: has 16 bits for each colour, and all its values are low; save it as grey, or "
+            "with 8 bits"
+        )
 
 
 def lesion_colour(source: bytes | Path, name: str = "") -> tuple[int, int, int] | None:

@@ -191,10 +191,12 @@ def _of_grey(values: np.ndarray) -> np.ndarray:
     ends = (counts[: NEAR + 1].sum() + counts[255 - NEAR :].sum()) / scaled.size
     if many and (dark > _DARKEST or _is_photograph(scaled, ends)):
         raise UnclearMaskError(f"{_PHOTOGRAPH}; {WAY_OUT}")
-    if third := _third_levels(scaled, counts, dark, bright, few=not many):
+    # Of a grey lesion that JPEG has saved, noise alone may be brighter than half.
+    top = max(bright, 128 + NEAR) if many else bright
+    if third := _third_levels(scaled, counts, dark, top, few=not many):
         shown = [f"{level * full / 255:g}" for level in sorted({dark, *third, bright})]
         raise UnclearMaskError(f"more than two levels ({', '.join(shown)}); {WAY_OUT}")
-    return values > full / 2
+    return values > (dark + bright) / 2 * (full / 255)
 
 
 def _of_colours(values: np.ndarray) -> np.ndarray:

@@ -231,7 +231,7 @@ def _only(labels: frozenset[str], kind: str) -> str:
 def _coco_shapes(segmentation: Any, size: tuple[int, int]) -> list[Shape]:
     if isinstance(segmentation, list):
         # As pycocotools reads them: each polygon is filled by itself, and the mask is all of them together.
-        return [Shape((_ring(np.reshape(_numbers(polygon), (-1, 2))),)) for polygon in segmentation]
+        return [_inside(Shape((_ring(np.reshape(_numbers(polygon), (-1, 2))),)), size) for polygon in segmentation]
     counts = segmentation["counts"]
     counts = _uncompressed(counts) if isinstance(counts, str) else [int(count) for count in counts]
     if min(counts, default=0) < 0 or sum(counts) != math.prod(size) or list(size) != list(segmentation["size"]):
@@ -267,7 +267,8 @@ def _labelled(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _of_labelme(values: Mapping[str, Any], label: str) -> Outlines:
     size = _size(values["imageHeight"], values["imageWidth"])
-    return Outlines(size, tuple(_labelme_shape(s) for s in _labelled(values) if s["label"] in (label, HOLE)))
+    shapes = (_labelme_shape(shape) for shape in _labelled(values) if shape["label"] in (label, HOLE))
+    return Outlines(size, tuple(_inside(shape, size) for shape in shapes))
 
 
 def _labelme_shape(shape: Mapping[str, Any]) -> Shape:
@@ -294,6 +295,18 @@ def _labelme_shape(shape: Mapping[str, Any]) -> Shape:
             raise _BadFileError("has a mask that begins outside the image")
         return Shape(pixels=pixels, corner=(x, y), lesion=lesion)
     raise _BadFileError(f"has a {kind}, which has no area: draw polygons, rectangles, circles or masks")
+
+
+def _inside(shape: Shape, size: tuple[int, int]) -> Shape:
+    """Refuses a drawn lesion of which nothing can lie in its image, as it would leave an empty mask."""
+    if not shape.lesion or not shape.rings:
+        return shape
+    low, high = shape.rings[0].min(axis=0), shape.rings[0].max(axis=0)
+    if (high <= 0).any() or low[0] >= size[1] or low[1] >= size[0]:
+        raise _BadFileError(f"has a lesion outside of its image of {size[1]}x{size[0]} pixels")
+    if max(size) > 2 and (low >= 0).all() and (high <= 1).all():
+        raise _BadFileError("has a lesion with coordinates from 0 to 1, shares of the image's sides instead of pixels")
+    return shape
 
 
 def _size(height: Any, width: Any) -> tuple[int, int]:

@@ -145,6 +145,8 @@ def _convolved(
 def _chunks(shape: Sequence[int], features: int) -> int:
     """Returns into how many equal parts to split images of the shape [B, H, W, C]."""
     batch, per_image = shape[0], _bytes_per_image(shape, features)
+    if not isinstance(batch, int):  # an exported program's, which is known when it runs
+        return batch
     return next((n for n in range(1, batch) if batch % n == 0 and batch // n * per_image <= CHUNK_BYTES), batch)
 
 

@@ -29,10 +29,14 @@ def with_reading_of(workdir: Path, config: Config, data_config: DataConfig, defa
     """
     if data_config.name == config.data.name:
         return data_config
+    stored = read(workdir)
+    if stored is not None:
+        # Folds are of the run's own set. A copy of it is recognised by its images.
+        data_config = dataclasses.replace(data_config, folds=0, fold=0)
     plain = dataclasses.replace(data_config, **defaults)
     opened = without_lost_groups(workdir, config.data)
     own = {name: getattr(opened, name) for name in defaults}
-    if own == dict(defaults) or data_config.name in DATA_SETS or (stored := read(workdir)) is None:
+    if own == dict(defaults) or data_config.name in DATA_SETS or stored is None:
         return plain
     as_trained = dataclasses.replace(data_config, **own)
     known = stored.identities()

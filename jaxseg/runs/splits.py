@@ -137,13 +137,7 @@ def _resumed(config: Config, workdir: Path, train: Examples, validation: Example
 
 def _tell_of_moved(config: Config, stored: ImageList, found: Sequence[int], trained: int) -> None:
     """Warns of images that the user has put from train/ into validation/ since the run began, or back."""
-    listed = (*stored.train, *stored.validation)
-    moved = [
-        entry.name
-        for position, (entry, i) in enumerate(zip(listed, found, strict=True))
-        if (position < len(stored.train)) != (i < trained)
-    ]
-    if moved:
+    if moved := _moved(stored, found, trained):
         log.warning(
             "%s: %d images lie on the other side of the split than when this run was started (%s); it keeps its own "
             "split; for the new one give another --workdir",
@@ -151,6 +145,16 @@ def _tell_of_moved(config: Config, stored: ImageList, found: Sequence[int], trai
             len(moved),
             _some(moved),
         )
+
+
+def _moved(stored: ImageList, found: Sequence[int | None], trained: int) -> list[str]:
+    """Returns the names of the images that lie on the other side of the user's own split than in a run's list."""
+    listed = enumerate(zip((*stored.train, *stored.validation), found, strict=True))
+    return [
+        entry.name
+        for position, (entry, i) in listed
+        if i is not None and (position < len(stored.train)) != (i < trained)
+    ]
 
 
 def _not_among(entries: Iterable[Entry], now: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -343,6 +347,16 @@ def open_split(workdir: Path, config: Config, data_config: DataConfig, split: st
     if added := len(pool) - sum(i is not None for i in found):
         log.warning(
             "%s: holds %d images that are not the run's or were edited; %s is the run's own", name, added, split
+        )
+    has_sides = name not in DATA_SETS and has_own_validation(name)
+    if has_sides and (moved := _moved(stored, found, len(train))):
+        log.warning(
+            "%s: %d images lie on the other side of the split than when the run was started (%s); %s is the run's own "
+            "(--split all: all images)",
+            name,
+            len(moved),
+            _some(moved),
+            split,
         )
     if not there:
         raise UserError(f"--split {split}: {name} holds none of the {split} images of {workdir} any more")

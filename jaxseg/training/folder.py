@@ -201,7 +201,10 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
                 f"model.pretrained = {config.model.pretrained!r}: the plain U-Net (model.encoder none) has no encoder "
                 "that takes weights; use --model.pretrained none"
             )
-        if config.optim.encoder_rate != 1:
+        if config.optim.encoder_rate != 1 and config.model.init_from and "optim.encoder_rate" not in chosen:
+            log.info("optim.encoder_rate is left out: the network of %s has no encoder", config.model.init_from)
+            changes["optim.encoder_rate"] = 1.0
+        elif config.optim.encoder_rate != 1:
             raise UserError(
                 f"optim.encoder_rate = {config.optim.encoder_rate:g}: the plain U-Net (model.encoder none) has no "
                 "encoder; use --optim.encoder-rate 1"

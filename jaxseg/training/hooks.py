@@ -83,33 +83,33 @@ class Hooks(Hook):
 
     def on_phase_start(self, phase: str) -> None:
         """Calls all hooks."""
-        for hook in self._hooks:
-            hook.on_phase_start(phase)
+        self._call("on_phase_start", phase)
 
     def on_phase_end(self, phase: str) -> None:
         """Calls all hooks."""
-        for hook in self._hooks:
-            hook.on_phase_end(phase)
+        self._call("on_phase_end", phase)
 
     def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
         """Calls all hooks."""
-        for hook in self._hooks:
-            hook.on_step(metrics)
+        self._call("on_step", metrics)
 
     def on_fetch(self, steps: int) -> None:
         """Calls all hooks."""
-        for hook in self._hooks:
-            hook.on_fetch(steps)
+        self._call("on_fetch", steps)
 
     def on_epoch(self, progress: Progress) -> None:
         """Calls all hooks."""
-        for hook in self._hooks:
-            hook.on_epoch(progress)
+        self._call("on_epoch", progress)
 
     def on_end(self, summary: Mapping[str, Any], progress: Progress) -> None:
         """Calls all hooks."""
-        for hook in self._hooks:
-            hook.on_end(summary, progress)
+        self._call("on_end", summary, progress)
+
+    def _call(self, name: str, *args: Any) -> None:
+        # The loop forbids itself transfers that nobody sees in the code; what hooks do is their business.
+        with jax.transfer_guard("allow"):
+            for hook in self._hooks:
+                getattr(hook, name)(*args)
 
 
 class Tidying(Hook):

@@ -16,6 +16,8 @@ from jaxseg import weights
 from jaxseg.config import Config
 from jaxseg.data import pipeline
 from jaxseg.data.plausibility import check_masks
+from jaxseg.errors import UserError
+from jaxseg.pretrained.place import NAME
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import CheckpointStore
 from jaxseg.runs.parent import Parent
@@ -96,7 +98,9 @@ def train_and_evaluate(
       RunError: the loss is not finite, the disk is full, or no checkpoint can be read.
       Stopped: the run was asked to stop; the same call resumes it.
     """
-    workdir, peers = Path(workdir), processes.peers()
+    if str(workdir) == NAME:
+        raise UserError(f"--workdir {NAME}: is the name of the model inside the package; give another, or ./{NAME}")
+    workdir, peers = Path(workdir).expanduser(), processes.peers()
     folder = run_folder(workdir, peers)
     with files.disk_errors(workdir), folder.held():
         config = Config.from_dict(peers.json_from_first(folder.resolve(config, chosen)))

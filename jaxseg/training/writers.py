@@ -281,9 +281,7 @@ def visible_log() -> Iterator[None]:
     A program that gives the logger "jaxseg" or the root logger a handler decides itself what is shown.
     """
     logger = logging.getLogger("jaxseg")
-    # absl, which comes with the libraries, has a handler of its own at the root.
-    root = [handler for handler in logging.getLogger().handlers if not type(handler).__module__.startswith("absl")]
-    if logger.handlers or root:
+    if logger.handlers or any(_is_set_up(handler) for handler in logging.getLogger().handlers):
         yield
         return
     handler = logging.StreamHandler(sys.stderr)
@@ -298,3 +296,17 @@ def visible_log() -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+def _is_set_up(handler: logging.Handler) -> bool:
+    """Tells whether somebody gave the root logger a handler who wanted to see something.
+
+    absl, which comes with the libraries, has one of its own there, or calls `logging.basicConfig()`, which shows
+    warnings alone.
+    """
+    if type(handler).__module__.startswith("absl"):
+        return False
+    is_default = (
+        type(handler) is logging.StreamHandler and getattr(handler.formatter, "_fmt", "") == logging.BASIC_FORMAT
+    )
+    return not (is_default and logging.getLogger().level == logging.WARNING)

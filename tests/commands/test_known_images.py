@@ -183,3 +183,33 @@ def test_fewer_images_make_shorter_epochs(place):
     scores = scored(run, place / "d", "--split", "validation")
     assert scores["model"]["step"] == best["step"]
     assert scores["network"]["per_image"]["dice"] == pytest.approx(best["val_dice"], abs=1e-4)
+
+
+def own_sides(root, train, validation):
+    """Draws a set that has validation images of its own."""
+    draw_folder(root / "train", train)
+    draw_folder(root / "validation", validation)
+    return root
+
+
+def test_folds_are_of_the_runs_own_set(first, tmp_path):
+    """If broken, a run of a cross-validation scores training images of another set as its validation images."""
+    run = tmp_path / "r"
+    assert trained(run, *FLAGS, "--data", first / "d", "--data.folds", "5", "--data.fold", "2") == 0
+    other = own_sides(tmp_path / "other", range(30, 34), range(40, 43))
+    assert scored(run, other, "--split", "validation")["data"]["images"] == 3
+    moved = reencode(first / "d", tmp_path / "moved")  # the run's own images, in another place
+    metrics = scored(run, moved, "--split", "validation")
+    assert (metrics["data"]["images"], metrics["identity"]["validated_on"]) == (2, 2)
+
+
+def test_images_that_changed_sides_are_told_by_evaluate(tmp_path, capsys):
+    """If broken, evaluate scores the old validation images of a set that the user has divided anew, in silence."""
+    data, run = own_sides(tmp_path / "d", range(6), range(10, 13)), tmp_path / "r"
+    assert trained(run, *FLAGS, "--data", data) == 0
+    for part in ("images", "masks"):
+        shutil.move(data / "train" / part / "img00.png", data / "validation" / part / "img00.png")
+    assert scored(run, data, "--split", "validation")["data"]["images"] == 3
+    assert "1 images lie on the other side of the split than when the run was started (train/img00)" in (
+        capsys.readouterr().err
+    )

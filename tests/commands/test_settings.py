@@ -245,17 +245,48 @@ def test_a_file_means_what_flags_mean_beside_init_from(tmp_path, capsys):
     file.write_text('{"data": {"image_size": 224}, "model": {"init_from": "builtin"}}')
     train.main([*call, "--config", str(file)])
     assert json.loads(capsys.readouterr().out)["data"]["image_size"] == 224
+    file.write_text('{"data": {"image_size": 224}}')
+    train.main([*call, "--config", str(file), "--init-from", "builtin"])
+    assert json.loads(capsys.readouterr().out)["data"]["image_size"] == 224
     file.write_text('{"model": {"init_from": "builtin", "encoder": "resnet50v2"}}')
     with pytest.raises(UserError, match=r"model.encoder = 'resnet50v2': builtin has 'none'"):
         train.main([*call, "--config", str(file)])
 
 
-def test_of_a_record_nobody_has_chosen_each_setting(tiny_run, tmp_path, capsys):
+def test_of_a_record_nobody_has_chosen_each_setting(tiny_run, tmp_path):
     """If broken, the settings of a fine-tuned run are all told to have no effect, or keep another's network out."""
     values = json.loads((tiny_run / "config.json").read_text())
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps(values))
+    assert read_chosen(path)[1] == frozenset()
     values["config"]["model"]["init_from"] = "builtin"
-    (tmp_path / "s.json").write_text(json.dumps(values))
-    assert read_chosen(tmp_path / "s.json")[1] == frozenset()
+    for content in (values, values["config"]):  # the latter as --print-config writes it
+        path.write_text(json.dumps(content))
+        assert read_chosen(path)[1] == {"data.image_size"}
+
+
+def test_a_record_of_a_fine_tuned_run_makes_the_same_run(tmp_path, capsys):
+    """If broken, a run with a fine-tuned run's settings is trained at its parent's image size, in silence."""
+    call = ["--data", "synthetic", "--print-config"]
+    flags = ["--init-from", "builtin", "--data.image-size", "224"]
+    train.main(["--workdir", str(tmp_path / "a"), *call, *flags])
+    first = capsys.readouterr().out
+    (tmp_path / "s.json").write_text(first)
+    train.main(["--workdir", str(tmp_path / "b"), "--print-config", "--config", str(tmp_path / "s.json")])
+    got = capsys.readouterr()
+    assert json.loads(got.out) == json.loads(first)
+    assert "without effect" not in got.err
+
+
+def test_the_preset_for_own_work_may_start_with_the_model_inside(tmp_path, capsys):
+    """If broken, README's two recommendations for own work, generalise and --init-from builtin, exclude each other."""
+    call = ["--workdir", str(tmp_path / "a"), "--data", "synthetic", "--config", "generalise", "--init-from", "builtin"]
+    train.main([*call, "--print-config"])
+    got = capsys.readouterr()
+    assert json.loads(got.out)["optim"]["encoder_rate"] == 1
+    assert "optim.encoder_rate is left out: the network of builtin has no encoder" in got.err
+    with pytest.raises(UserError, match="has no encoder"):
+        train.main([*call, "--print-config", "--optim.encoder-rate", "0.1"])
 
 
 def test_settings_may_come_through_a_pipe(tmp_path, capsys):

@@ -10,7 +10,7 @@ from PIL import Image
 from tifffile import imwrite
 
 from jaxseg.data.depth import to_uint8
-from jaxseg.data.images import decode_image, decode_pillow, header_of
+from jaxseg.data.images import decode_image, decode_mask, decode_pillow, header_of
 from jaxseg.errors import UserError
 from tests.helpers.skin import pair
 
@@ -163,3 +163,15 @@ def test_of_several_pages_the_preview_is_not_taken():
     Image.fromarray(IMAGE).save(buffer, "tiff", save_all=True, append_images=[small])
     np.testing.assert_array_equal(decode_image(buffer.getvalue()), IMAGE)
     assert header_of(buffer.getvalue()).pictures == 1
+
+
+def test_deep_colours_of_low_values_are_refused():
+    """If broken, 255 of 65535 in three channels is a mask without lesion, as the lower bytes are dropped."""
+    y, x = np.mgrid[:96, :128]
+    disc = (y - 48) ** 2 + (x - 60) ** 2 < 28**2
+    levels = (np.repeat((disc * value).astype(np.uint16)[..., None], 3, axis=-1) for value in (255, 65535, 0))
+    low, high, empty = map(deep_png, levels)
+    with pytest.raises(UserError, match="has 16 bits for each colour, and all its values are low"):
+        decode_mask(low)
+    np.testing.assert_array_equal(decode_mask(high)[..., 0], disc)
+    assert not decode_mask(empty).any()

@@ -62,3 +62,9 @@ def test_a_group_that_fills_the_validation_is_told(tmp_path, caplog):
     assert len(training_splits(DataConfig(name=str(folder), groups=even))[1]) == 2
     assert not caplog.text
     assert np.unique(read_groups(even, [f"img{i:02d}" for i in range(10)])).size == 5
+
+
+@pytest.mark.parametrize("path", ["/data/set/train/images/a.png", "train/images/a.png", "train/a", "set/train/a.png"])
+def test_paths_of_a_set_with_its_own_validation_are_found(tmp_path, path):
+    """If broken, a table of the files' true paths has "no line" for any image of a set with train/ and validation/."""
+    assert read_groups(written(tmp_path, f"image,group\n{path},P1"), ["train/a"]) == ("P1",)

@@ -360,3 +360,25 @@ def test_a_tiff_mask_is_turned_as_its_image_instead_of_by_itself(orientation, tm
     np.testing.assert_array_equal(decode_mask(path, orientation=1)[..., 0], TRUE)
     np.testing.assert_array_equal(decode_mask(path, orientation=3)[..., 0], TRUE[::-1, ::-1])
     np.testing.assert_array_equal(decode_mask(path)[..., 0], decode_mask(path, orientation=orientation)[..., 0])
+
+
+@pytest.mark.parametrize("level", [100, 110, 120, 127])
+def test_a_grey_lesion_is_refused_as_jpeg_too(level):
+    """If broken, the noise of JPEG around a grey lesion is brighter than half, and passes for the lesion."""
+    y, x = np.mgrid[:96, :128]
+    disc = (y - 48) ** 2 + (x - 60) ** 2 < 28**2
+    for mode in ("L", "RGB"):
+        data = encoded(Image.fromarray(disc * np.uint8(level)).convert(mode), "jpeg", quality=75)
+        with pytest.raises(UserError, match=r"no lesion mask|more than two levels"):
+            decode_mask(data)
+
+
+@pytest.mark.parametrize("level", [128, 150, 200, 255])
+def test_soft_edges_are_cut_half_way_between_the_levels(level):
+    """If broken, a lesion of a darker grey loses its rim."""
+    y, x = np.mgrid[:96, :128]
+    disc = (y - 48) ** 2 + (x - 60) ** 2 < 28**2
+    soft = Image.fromarray(disc * np.uint8(level)).resize((64, 48)).resize((128, 96), Image.Resampling.BILINEAR)
+    for data in (encoded(soft), encoded(soft, "jpeg", quality=85))[: 1 + (level > 128)]:  # JPEG blurs half itself
+        found = decode_mask(data)[..., 0] > 0
+        assert 2 * np.count_nonzero(found & disc) / (np.count_nonzero(found) + np.count_nonzero(disc)) > 0.98

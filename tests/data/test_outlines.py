@@ -318,3 +318,18 @@ def test_another_file_may_change_what_is_lesion(data_set, tmp_path, monkeypatch)
     labelme_file(data_set / "masks/b.json", shape(SQUARE, "lesion"))
     after = identify(open_folder(DataConfig(name=str(data_set))))
     assert before[0].mask != after[0].mask  # nothing of a.json is lesion now
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        ([[0.2, 0.2], [0.8, 0.2], [0.8, 0.8]], "coordinates from 0 to 1, shares of the image's sides"),
+        ([[2010, 5], [2030, 5], [2030, 25]], "a lesion outside of its image of 40x30 pixels"),
+    ],
+)
+def test_a_lesion_of_which_nothing_lies_in_its_image_is_refused(tmp_path, points, said):
+    """If broken, it becomes an empty mask, and the image trains as one without lesion."""
+    with pytest.raises(UserError, match=said):
+        mask_of(labelme_file(tmp_path / "a.json", shape(points)))
+    with pytest.raises(UserError, match=said):
+        mask_of(coco_file(tmp_path / "b.json", [flat(points)]), "a.png")

@@ -178,7 +178,17 @@ def test_a_source_of_one_split_does_not_replace_both(tmp_path, out, caplog):
     whole, tests = make_isic(tmp_path / "a"), make_isic(tmp_path / "b", "Test", 2)
     prepare("isic2016", str(tests), str(out))
     prepare("isic2016", str(whole), str(out))
-    assert "but it lacks test (0 of 2): put the whole set into one folder, point --source at it" in caplog.text
-    with pytest.raises(UserError, match=r"lacks some of the prepared set, which would be lost: test \(0 of 2\)"):
+    assert "but it lacks test (2 of 2 images): put the whole set into one folder, point --source at it" in caplog.text
+    with pytest.raises(UserError, match=r"lacks some of the prepared set, which would be lost: test \(2 of 2 images\)"):
         prepare("isic2016", str(whole), str(out), force=True)
     assert len(open_split(DataConfig(name="isic2016", data_dir=str(out)), "test")) == 2
+
+
+def test_other_images_of_the_same_number_do_not_replace_a_set(tmp_path, out):
+    """If broken, a set is lost because another folder holds as many images."""
+    first, second = make_isic(tmp_path / "a", "Training", 3), make_isic(tmp_path / "b", "Training", 3)
+    for path in sorted(second.rglob("ISIC_0*")):
+        path.rename(path.with_name(path.name.replace("ISIC_0", "ISIC_9")))
+    prepare("isic2016", str(first), str(out))
+    with pytest.raises(UserError, match=r"which would be lost: train \(3 of 3 images\)"):
+        prepare("isic2016", str(second), str(out), force=True)

@@ -136,3 +136,15 @@ def test_the_standalone_program_agrees_with_predict_on_what_it_accepts(tiny_run,
     done = subprocess.run([*command[:-1], path.name], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "is the photograph itself" in done.stderr
     assert path.read_bytes() == before
+
+
+def test_a_network_of_many_channels_is_exported(tmp_path):
+    """If broken, only networks of tests are: real ones take fewer products for a convolution, by the batch's size."""
+    path = tmp_path / "model.stablehlo"
+    export.main(["--output", str(path)])
+    exported = jax.export.deserialize(bytearray(path.read_bytes()))
+    segmenter = Segmenter.load()
+    side = segmenter.image_size
+    images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+    expected = [segmenter(image) for image in images]
+    np.testing.assert_allclose(np.asarray(exported.call(images)), expected, atol=1e-5)

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from jaxseg.data.published import prepared
@@ -62,16 +62,15 @@ _ONE_FOLDER = "put the whole set into one folder, point --source at it, and add 
 
 def _compare(name: str, source: str, data_dir: str) -> dict[str, int]:
     """Says that the set is there, and what the source now has beyond it."""
-    counts = _prepared(name, data_dir)
-    found = _found(name, source, data_dir)
+    there, found = _prepared(name, data_dir), _found(name, source, data_dir)
     _log.info("%s is already prepared, and left as it is", name)
-    news = {split: n for split, n in found.items() if n > counts.get(split, 0)}
+    news = {split: len(names) for split, names in found.items() if names - there.get(split, frozenset())}
     if news:
-        more = ", ".join(f"{split} {n} (prepared: {counts.get(split, 0)})" for split, n in news.items())
-        less = _less(found, counts)
-        what = f"but it lacks {less}: {_ONE_FOLDER}" if less else "add --force to rebuild the set"
+        more = ", ".join(f"{split} {n} (prepared: {len(there.get(split, ()))})" for split, n in news.items())
+        lacking = _lacking(found, there)
+        what = f"but it lacks {lacking}: {_ONE_FOLDER}" if lacking else "add --force to rebuild the set"
         _log.warning("%s holds more now: %s; %s", source, more, what)
-    return counts
+    return {split: len(names) for split, names in there.items()}
 
 
 def _refuse_to_shrink(name: str, source: str, data_dir: str) -> None:
@@ -81,32 +80,33 @@ def _refuse_to_shrink(name: str, source: str, data_dir: str) -> None:
       UserError: it would.
     """
     try:
-        counts = _prepared(name, data_dir)
+        there = _prepared(name, data_dir)
     except UserError:  # damaged: to be rebuilt from whatever there is
         return
-    if less := _less(_found(name, source, data_dir), counts):
+    if lacking := _lacking(_found(name, source, data_dir), there):
         raise UserError(
-            f"--source {source}: lacks some of the prepared set, which would be lost: {less}; {_ONE_FOLDER}, or take "
-            f"{folder_of(name, data_dir)} away first"
+            f"--source {source}: lacks some of the prepared set, which would be lost: {lacking}; {_ONE_FOLDER}, or "
+            f"take {folder_of(name, data_dir)} away first"
         )
 
 
-def _prepared(name: str, data_dir: str) -> dict[str, int]:
-    """Returns the number of images in each split of a prepared set."""
+def _prepared(name: str, data_dir: str) -> dict[str, frozenset[str]]:
+    """Returns the names of the images in each split of a prepared set."""
     with prepared.damage_explained(str(folder_of(name, data_dir)), "add --force"):
-        return _counts(prepared.builder_of(name, data_dir))
+        splits = prepared.builder_of(name, data_dir).info.metadata["splits"]
+        return {split: frozenset(about["names"]) for split, about in splits.items()}
 
 
-def _found(name: str, source: str, data_dir: str) -> dict[str, int]:
-    """Returns the number of images that a source has for each split."""
+def _found(name: str, source: str, data_dir: str) -> dict[str, frozenset[str]]:
+    """Returns the names of the images that a source has for each split."""
     pairs, _ = prepared.builder_of(name, data_dir).find_pairs(source)
-    return {split: len(of_split) for split, of_split in pairs.items()}
+    return {split: frozenset(pair.name for pair in of_split) for split, of_split in pairs.items()}
 
 
-def _less(found: Mapping[str, int], counts: Mapping[str, int]) -> str:
-    """Returns which splits of a prepared set a source has fewer images of, in words; empty where there are none."""
-    fewer = {split: n for split, n in counts.items() if found.get(split, 0) < n}
-    return ", ".join(f"{split} ({found.get(split, 0)} of {n})" for split, n in fewer.items())
+def _lacking(found: Mapping[str, Set[str]], there: Mapping[str, Set[str]]) -> str:
+    """Returns of which splits a source lacks images that are prepared, in words; empty where it lacks none."""
+    lost = {split: len(names - found.get(split, frozenset())) for split, names in there.items()}
+    return ", ".join(f"{split} ({n} of {len(there[split])} images)" for split, n in lost.items() if n)
 
 
 def _build(name: str, source: str, data_dir: str) -> dict[str, int]:

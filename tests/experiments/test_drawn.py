@@ -71,7 +71,7 @@ def test_a_curve_shows_what_is_there(tmp_path):
     few = drawn_few.few_points(of, results)
     assert few["alone"] == [(10, 0.4, 0.0)]
     assert few["after drawn images"] == [(0, pytest.approx(0.6), pytest.approx(0.1414, abs=1e-4)), (10, 0.8, 0.0)]
-    table = drawn_few.few_table(of, few)
+    table = drawn_few.few_table(of, few, "Dice")
     assert table["rows"] == [
         ["0", "-", "0.600 ± 0.141", "0.600 ± 0.141"],
         ["5", "-", "-", "-"],

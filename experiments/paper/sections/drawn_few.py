@@ -29,6 +29,7 @@ def run(study: Study) -> None:
     began = time.perf_counter()
     results = {row.name: study.row(row) for row in rows_of(study)}
     few = few_points(study, results)
+    own = few_points(study, results, "validation")
     figures = []
     if any(len(points) > 1 for points in few.values()):
         path = study.place(NAME, "curve.png")
@@ -45,48 +46,51 @@ def run(study: Study) -> None:
             f"same seed's run of {study.scale.drawn.seen[0]:,} drawn images alone, which is the left end of both "
             "curves. PH2 validation chooses the epoch."
         ),
-        # The table shows by itself what was not run.
-        tables=[few_table(study, few)],
+        # The tables show by themselves what was not run.
+        tables=[
+            few_table(study, few, "Dice per image on the external set"),
+            few_table(study, own, "Dice per image on PH2 validation, which chose the epoch"),
+        ],
         figures=figures,
         rows=list(results),
         seconds=time.perf_counter() - began,
     )
 
 
-def few_points(study: Study, results: Mapping[str, JSON]) -> dict[str, list[tuple[float, float, float]]]:
-    """Returns the curves of few images: number, mean and standard deviation of Dice on the external set, by kind.
+def few_points(
+    study: Study, results: Mapping[str, JSON], test: str = "external"
+) -> dict[str, list[tuple[float, float, float]]]:
+    """Returns the curves of few images: number, mean and standard deviation of Dice per image, by kind.
 
     Args:
       study: the study.
       results: results by the row's name.
+      test: "external", or "validation", of which drawn images alone have their own.
     """
     none = results.get(alone_row(study, study.scale.drawn.seen[0]).name, {})
     series: dict[str, list[tuple[float, float, float]]] = {}
     for kind in KINDS:
         # No image of PH2, and drawn ones: the left end of both curves with drawn images.
-        known = [(0, none)] if kind != "alone" else []
+        known = [(0, none)] if kind != "alone" and test == "external" else []
         known += [(n, results.get(few_row(study, n, kind).name, {})) for n in sorted(study.scale.drawn.few)]
-        points = [
-            (n, *mean_sd(values(r, "external", "per_image", "dice")))
-            for n, r in known
-            if r.get("tests", {}).get("external")
-        ]
+        points = [(n, *mean_sd(values(r, test, "per_image", "dice"))) for n, r in known if r.get("tests", {}).get(test)]
         series |= {kind: points} if points else {}
     return series
 
 
-def few_table(study: Study, few: Mapping[str, Sequence[tuple[float, float, float]]]) -> JSON:
-    """Returns the table of few images, with a line per number and a column per kind.
+def few_table(study: Study, few: Mapping[str, Sequence[tuple[float, float, float]]], caption: str) -> JSON:
+    """Returns a table of few images, with a line per number and a column per kind.
 
     Args:
       study: the study.
       few: what `few_points` returns.
+      caption: what the numbers are.
     """
     cells = {(count, kind): f"{mean:.3f} ± {sd:.3f}" for kind, points in few.items() for count, mean, sd in points}
     counts = (0, *sorted(study.scale.drawn.few))
     table = [[str(count), *(cells.get((count, kind), "-") for kind in KINDS)] for count in counts]
     head = ["PH2 images", *(f"PH2 {kind}" for kind in KINDS)]
-    return {"caption": "Dice per image on the external set", "head": head, "rows": table}
+    return {"caption": caption, "head": head, "rows": table}
 
 
 if __name__ == "__main__":

@@ -32,14 +32,14 @@ CASES = {
 
 
 @pytest.mark.parametrize(("settings", "said"), CASES.values(), ids=CASES)
-def test_a_setting_that_nothing_reads_is_told(settings, said, caplog):
+def test_a_setting_that_nothing_reads_is_told(settings, said, heard):
     """If broken, who tunes it compares runs that are the same, and never knows."""
     config = Config().updated(settings)
     check(config, settings)
-    assert f"settings without effect: {said}" in caplog.text
-    caplog.clear()
+    assert f"settings without effect: {said}" in heard.text
+    heard.clear()
     check(config, [name for name in settings if name in ("loss.name", "data.name", "augment.enabled")])
-    assert not caplog.text
+    assert not heard.text
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_a_setting_that_nothing_reads_is_told(settings, said, caplog):
         {"model.encoder": "none", "model.unet_channels": (4, 8), "data.synthetic_train": 9},
     ],
 )
-def test_a_setting_that_is_read_is_not_told(settings, caplog):
+def test_a_setting_that_is_read_is_not_told(settings, heard):
     """If broken, warnings about sound settings teach users not to read them."""
     check(Config().updated(settings), settings)
-    assert not caplog.text
+    assert not heard.text
 
 
 def test_a_fold_without_folds_is_refused():
@@ -81,8 +81,8 @@ def test_a_loss_that_cannot_teach_is_refused(settings, said):
     assert said in str(error.value)
 
 
-def test_a_sum_may_leave_to_one_term_what_the_other_does(caplog):
+def test_a_sum_may_leave_to_one_term_what_the_other_does(heard):
     """If broken, Dice and a focal loss of lesion pixels alone, which teach well together, are refused."""
     check(Config().updated({"loss.name": "focal+dice", "loss.class_balanced": True, "loss.alpha": 1.0}), ())
     check(Config().updated({"loss.name": "focal+dice", "loss.alpha": 0.0}), ())
-    assert not caplog.text
+    assert not heard.text

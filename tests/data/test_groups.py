@@ -49,18 +49,18 @@ def test_a_failed_lookup_is_no_patient(tmp_path, cell):
         read_groups(written(tmp_path, "\n".join(["image,patient_id", *lines])), NAMES)
 
 
-def test_a_group_that_fills_the_validation_is_told(tmp_path, caplog):
+def test_a_group_that_fills_the_validation_is_told(tmp_path, heard):
     """If broken, one patient with most of the images validates alone, and nobody hears of it."""
     folder = draw_folder(tmp_path / "set", range(10))
     lines = [f"img{i:02d},{'big' if i < 6 else i}" for i in range(10)]
     groups = written(tmp_path, "\n".join(lines))
     _, validation = training_splits(DataConfig(name=str(folder), groups=groups))
     assert len(validation) == 6
-    assert "6 of 10 images validate, because groups stay together: the largest, 'big', has 6" in caplog.text
-    caplog.clear()
+    assert "6 of 10 images validate, because groups stay together: the largest, 'big', has 6" in heard.text
+    heard.clear()
     even = written(tmp_path, "\n".join(f"img{i:02d},{i // 2}" for i in range(10)))
     assert len(training_splits(DataConfig(name=str(folder), groups=even))[1]) == 2
-    assert not caplog.text
+    assert not heard.text
     assert np.unique(read_groups(even, [f"img{i:02d}" for i in range(10)])).size == 5
 
 

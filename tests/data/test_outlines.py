@@ -293,19 +293,19 @@ def test_coco_names_images_and_not_masks(data_set):
 
 
 @pytest.mark.parametrize(("names", "told"), [(("images/a.png", "images/b.png"), False), (("a.png", "P2/b.png"), True)])
-def test_folders_that_coco_names_are_told_where_they_differ(data_set, caplog, names, told):
+def test_folders_that_coco_names_are_told_where_they_differ(data_set, heard, names, told):
     """If broken, patient 2's picture gets the outline of another patient's of the same name, in silence."""
     shutil.copy(data_set / "images/a.png", data_set / "images/b.png")
     coco_file(data_set / "masks/all.json", [flat(SQUARE)], names=names)
     assert open_folder(DataConfig(name=str(data_set))).names == ("a", "b")
-    assert ("outlines name images in 2 folders that are not below images/" in caplog.text) == told
+    assert ("outlines name images in 2 folders that are not below images/" in heard.text) == told
 
 
-def test_a_mask_setting_that_outlines_do_not_have_is_told(data_set, caplog):
+def test_a_mask_setting_that_outlines_do_not_have_is_told(data_set, heard):
     """If broken, `--data.mask-lesion 7` seems to choose a label, and chooses nothing."""
     labelme_file(data_set / "masks/a.json", shape(SQUARE))
     open_folder(DataConfig(name=str(data_set), mask_lesion="7"))
-    assert "--data.mask-lesion: says nothing of 1 files of outlines (a.json)" in caplog.text
+    assert "--data.mask-lesion: says nothing of 1 files of outlines (a.json)" in heard.text
 
 
 def test_another_file_may_change_what_is_lesion(data_set, tmp_path, monkeypatch):

@@ -124,7 +124,7 @@ def test_a_users_file_of_a_runs_name_is_not_replaced(tiny, tmp_path, name):
     workdir.check_is_free(tmp_path)  # of a start that was killed
 
 
-def test_a_damaged_best_checkpoint_is_passed_over(tiny, tmp_path, caplog):
+def test_a_damaged_best_checkpoint_is_passed_over(tiny, tmp_path, heard):
     """If broken, a run whose newest checkpoint, the best, is damaged can never go on."""
     with Checkpoints(tmp_path) as checkpoints:
         save_epochs(checkpoints, tiny, [1, 2, 2, 0.5])
@@ -132,5 +132,5 @@ def test_a_damaged_best_checkpoint_is_passed_over(tiny, tmp_path, caplog):
     with Checkpoints(tmp_path) as checkpoints:
         _, progress = checkpoints.resume(state_target(tiny, Steps(tiny, jax.local_devices()[:1])))
     assert progress.epoch == 3
-    assert "kept as damaged-12" in caplog.text
-    assert "the best epoch's checkpoint, 3, is gone" in caplog.text
+    assert "kept as damaged-12" in heard.text
+    assert "the best epoch's checkpoint, 3, is gone" in heard.text

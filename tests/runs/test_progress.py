@@ -26,14 +26,14 @@ def test_patience_decides_whether_a_stopped_run_goes_on(epochs, patience, stops)
     assert resumed(STOPPED, settings(epochs, patience), 30).early_stop.should_stop == stops
 
 
-def test_a_run_beyond_its_planned_epochs_is_told(caplog):
+def test_a_run_beyond_its_planned_epochs_is_told(heard):
     """If broken, a run of 2000 epochs that was stopped at 47 passes for finished when it is resumed without them."""
     progress = Progress(early_stop=EarlyStopState(epoch=47, best_epoch=47))
     resumed(progress, settings(1, 10), 1)
-    assert "the run is at epoch 47, beyond train.epochs = 1; a higher" in caplog.text
-    caplog.clear()
+    assert "the run is at epoch 47, beyond train.epochs = 1; a higher" in heard.text
+    heard.clear()
     resumed(progress, settings(2000, 10), 1)
-    assert not caplog.text
+    assert not heard.text
 
 
 def test_epochs_may_differ_in_length():

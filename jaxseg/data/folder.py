@@ -4,7 +4,6 @@ Masks are pictures, or outlines in COCO and labelme JSON files (`jaxseg.data.out
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import logging
 import unicodedata
@@ -19,11 +18,11 @@ from jaxseg.data import outlines
 from jaxseg.data.examples import Example, Examples
 from jaxseg.data.groups import read_groups
 from jaxseg.data.identity import read_file, stamp_of
-from jaxseg.data.images import Header, decode_image, decode_mask, header_of, lesion_colour
+from jaxseg.data.images import decode_image, lesion_colour
 from jaxseg.data.listing import list_images, named, refuse_empty
 from jaxseg.data.masks import MaskRule
-from jaxseg.data.orientation import turn_mask
 from jaxseg.data.outlines import Outlines
+from jaxseg.data.pairs import Pair, check_sizes, oriented
 from jaxseg.errors import UserError
 
 MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask", "_contour")
@@ -39,34 +38,6 @@ _SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "test
 """Names of subfolders by which other tools tell splits."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """An image and its mask.
-
-    Attributes:
-      image: the image's file.
-      mask: the mask's file.
-      outlines: what is drawn on the image, where the mask's file holds outlines.
-      orientation: EXIF orientation by which to turn the mask; None: the mask's own.
-    """
-
-    image: Path
-    mask: Path
-    outlines: Outlines | None = None
-    orientation: int | None = None
-
-    def load_mask(self, rule: MaskRule) -> np.ndarray:
-        """Returns the mask, uint8 {0, 1} [H, W, 1], read as `rule` says; outlines can only be inverted."""
-        if self.outlines is None:
-            return decode_mask(self.mask, rule=rule, orientation=self.orientation)
-        mask = turn_mask(self.outlines.mask(), self.orientation or 1)
-        return 1 - mask if rule.invert else mask
-
-    def mask_header(self) -> Header:
-        """Returns size and orientation of the mask."""
-        return header_of(self.mask) if self.outlines is None else Header(self.outlines.size, 1)
 
 
 def has_own_validation(folder: str) -> bool:
@@ -97,34 +68,19 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
             f"--data {folder}: neither a known data set ({', '.join(NAMES)}) nor a folder (looked for "
             f"{root.absolute()}){nearest(folder)}"
         )
-    files: dict[str, Pair] = {}
-    if has_own_validation(folder):
-        label = _label_of_lesions([root / side / "masks" for side in SIDES], tell=split != "validation")
-        for side in SIDES if split == "all" else (split,):
-            files |= {f"{side}/{name}": pair for name, pair in _pairs_in(root / side, label).items()}
-    else:
-        label = _label_of_lesions([root / "masks"])
-        files = _pairs_in(root, label)
-        _tell_of_subfolders(root)
-    if split != "validation":  # told once, not of each side
-        _tell_of_other_folders(root)
-    pairs = _oriented(files.values(), config.mask_orientation)
+    files, label = _pairs_of(root, split)
+    pairs = oriented(files.values(), config.mask_orientation)
     names = tuple(files)
     rule = MaskRule(config.mask_lesion, config.mask_invert)
-    if config.mask_lesion and (drawn := [pair.mask.name for pair in pairs if pair.outlines]):
-        _log.warning(
-            "--data.mask-lesion: says nothing of %d files of outlines (%s), in which the label of lesions is %r",
-            len(set(drawn)),
-            named(sorted(set(drawn))),
-            outlines.LESION,
-        )
+    if config.mask_lesion:
+        _tell_of_outlines(pairs)
 
     def load_mask(index: int) -> np.ndarray:
         return pairs[index].load_mask(rule)
 
     def load(index: int) -> Example:
         image, mask = decode_image(pairs[index].image), load_mask(index)
-        _check_sizes(pairs[index], image.shape[:2], mask.shape[:2])
+        check_sizes(pairs[index], image.shape[:2], mask.shape[:2])
         return Example(image, mask)
 
     def stamp(index: int) -> str:
@@ -149,6 +105,32 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
         lesion_colour=None if config.decides_masks else lesion_colour_at,
         stamp=stamp,
     )
+
+
+def _pairs_of(root: Path, split: str) -> tuple[dict[str, Pair], str]:
+    """Returns image and mask by name of the wanted side or sides of a set, and the label of drawn lesions."""
+    if has_own_validation(str(root)):
+        label = _label_of_lesions([root / side / "masks" for side in SIDES], tell=split != "validation")
+        sides = SIDES if split == "all" else (split,)
+        found = {f"{side}/{name}": pair for side in sides for name, pair in _pairs_in(root / side, label).items()}
+    else:
+        label = _label_of_lesions([root / "masks"])
+        found = _pairs_in(root, label)
+        _tell_of_subfolders(root)
+    if split != "validation":  # told once, not of each side
+        _tell_of_other_folders(root)
+    return found, label
+
+
+def _tell_of_outlines(pairs: Iterable[Pair]) -> None:
+    """Warns where the user names what is lesion in masks, and some masks are outlines, which have labels."""
+    if drawn := sorted({pair.mask.name for pair in pairs if pair.outlines}):
+        _log.warning(
+            "--data.mask-lesion: says nothing of %d files of outlines (%s), in which the label of lesions is %r",
+            len(drawn),
+            named(drawn),
+            outlines.LESION,
+        )
 
 
 def _pairs_in(root: Path, label: str) -> dict[str, Pair]:
@@ -325,96 +307,6 @@ def _named_image(name: str, images: Mapping[str, Path]) -> tuple[str | None, str
         if (rest := "/".join(parts[start:])) in images:
             return rest, "/".join(parts[:start])
     return None, ""
-
-
-def _oriented(files: Iterable[Pair], setting: str) -> list[Pair]:
-    """Settles how masks are turned whose EXIF orientation is not that of their image, and checks all sizes.
-
-    Drawing tools that ignore the orientation leave a mask on the stored pixels and without one; other tools draw on the
-    picture as it is shown. The sizes tell which where the picture's sides differ and are swapped; elsewhere the set's
-    other masks tell, or the user.
-    """
-    pairs, unclear, seen = [], [], {"image": [], "own": []}
-    animated = []
-    for pair in files:
-        image_header, mask_header = header_of(pair.image), pair.mask_header()
-        if image_header.pictures > 1:
-            animated.append(pair.image.name)
-        if image_header.orientation != mask_header.orientation:
-            fits = {
-                "image": mask_header.turned_by(image_header.orientation) == image_header.size,
-                "own": mask_header.size == image_header.size,
-            }
-            if setting == "auto" and all(fits.values()) and pair.outlines:
-                fits["image"] = False  # tools for outlines draw on the picture as it is shown
-            if setting == "auto" and all(fits.values()):
-                unclear.append(len(pairs))
-            fitting = [way for way in ("own", "image") if fits[way] and setting in ("auto", way)]
-            if setting == "auto" and mask_header.orientation != 1 and fitting == ["image"]:
-                fitting = []  # a mask that says how it is to be turned is believed, or refused
-            if fitting == ["image"]:
-                pair = dataclasses.replace(pair, orientation=image_header.orientation)
-            if len(fitting) == 1:
-                seen[fitting[0]].append(pair.mask.name)
-        _check_sizes(pair, image_header.size, _size(mask_header, pair.orientation), image_header, mask_header)
-        pairs.append(pair)
-    if animated:
-        _log.warning(
-            "%d images hold several pictures (frames or pages), of which the first is taken: %s",
-            len(animated),
-            named(animated),
-        )
-    if unclear:
-        way = next((way for way in seen if seen[way] and not seen["own" if way == "image" else "image"]), None)
-        if way is None:
-            _refuse_orientation([pairs[i] for i in unclear])
-        seen[way] += [pairs[i].mask.name for i in unclear]
-        if way == "image":
-            for i in unclear:
-                orientation = header_of(pairs[i].image).orientation
-                pairs[i] = dataclasses.replace(pairs[i], orientation=orientation)
-    if masks := seen["image"]:
-        _log.warning(
-            "%d images have an EXIF orientation that their masks lack: these masks are turned as their images are (%s);"
-            " python -m jaxseg.inspect shows the outlines",
-            len(masks),
-            named(masks),
-        )
-    return pairs
-
-
-def _size(header: Header, orientation: int | None) -> tuple[int, int]:
-    return header.size if orientation is None else header.turned_by(orientation)
-
-
-def _refuse_orientation(pairs: Sequence[Pair]) -> None:
-    raise UserError(
-        f"{pairs[0].image}: this and {len(pairs) - 1} more images have another EXIF orientation than their masks, and "
-        "the sizes do not tell which way the masks were drawn; --data.mask-orientation image turns them as their "
-        "images (drawn on the stored pixels: labelme, OpenCV, Pillow), --data.mask-orientation own leaves them as "
-        "they are (drawn on the picture as shown)"
-    )
-
-
-def _check_sizes(
-    pair: Pair,
-    size: tuple[int, int],
-    mask_size: tuple[int, int],
-    image_header: Header | None = None,
-    mask_header: Header | None = None,
-) -> None:
-    if size == mask_size:
-        return
-    turned = ""
-    if image_header and mask_header and image_header.orientation != mask_header.orientation:
-        turned = (
-            f" (after the EXIF orientations, {image_header.orientation} of the image and {mask_header.orientation} of "
-            "the mask; --data.mask-orientation image turns masks as their images)"
-        )
-    raise UserError(
-        f"{pair.image}: {size[1]}x{size[0]} pixels, but its mask {pair.mask} has {mask_size[1]}x{mask_size[0]}{turned};"
-        " save both at the same size"
-    )
 
 
 def _version(pairs: Iterable[Pair]) -> str:

@@ -142,7 +142,9 @@ def labelme(parts: Sequence[Part], image: Path, file: Path, size: tuple[int, int
       size: (height, width) of the image, pixels.
       made_by: from `mark`; empty for none.
     """
-    largest_first = sorted(parts, key=lambda part: -_area(part.outer))
+    from shapely import Polygon
+
+    largest_first = sorted(parts, key=lambda part: -Polygon(part.outer).area)
     rings = [ring for part in largest_first for ring in ((LESION, part.outer), *((HOLE, hole) for hole in part.holes))]
     return {
         "version": "5.4.1",
@@ -182,11 +184,6 @@ def svg(parts: Sequence[Part], name: str, size: tuple[int, int], made_by: str = 
 
 def _made_by(text: str) -> dict[str, str]:
     return {"made_by": text} if text else {}
-
-
-def _area(ring: np.ndarray) -> float:
-    x, y = ring.T
-    return abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))) / 2
 
 
 def _closed(ring: np.ndarray) -> list[list[float]]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -136,15 +136,17 @@ def without_finished(
         unfit = "mask" in there and _has_another_size(image)
         if "mask" in there:
             kept.note_changes(image, there)
-        mask_maker = maker_of_png(image.mask) if "mask" in there else maker
-        for product in there:
+        pictures = {product: image.products[product] for product in there if product not in OUTLINES}
+        makers = {product: maker_of_png(path) for product, path in pictures.items()}
+        for product, found in makers.items():
             # A mask that was edited by hand has lost its mark, and is kept.
-            if product not in OUTLINES and maker_of_png(image.products[product]) not in ("", maker):
+            if found not in ("", maker):
                 raise UserError(
-                    f"{image.products[product]}: was made by another model, checkpoint or threshold than asked for; "
+                    f"{pictures[product]}: was made by another model, checkpoint or threshold than asked for; "
                     "give another --output, or --overwrite instead of --skip-existing"
                 )
-        kept.note_outlines({p: image.products[p] for p in there if p in OUTLINES}, contours.mark(mask_maker, simplify))
+        drawn = [image.products[product] for product in there if product in OUTLINES]
+        kept.note_outlines(drawn, contours.mark(makers.get("mask", maker), simplify))
         missing = {product: path for product, path in image.products.items() if product not in there}
         held = [record.holds(image) for record in records]
         if missing or unfit or not all(held):
@@ -192,14 +194,14 @@ class _Kept:
         paths = [image.products[product] for product in there]
         self._older += [path.name for path in paths if path.stat().st_mtime < made]
 
-    def note_outlines(self, paths: Mapping[str, Path], expected: str) -> None:
+    def note_outlines(self, paths: Iterable[Path], expected: str) -> None:
         """Notes files of outlines that were made otherwise than asked for.
 
         Args:
-          paths: the files by product.
+          paths: the files.
           expected: the mark that they would have.
         """
-        self._otherwise += [path.name for path in paths.values() if contours.mark_of(path) not in ("", expected)]
+        self._otherwise += [path.name for path in paths if contours.mark_of(path) not in ("", expected)]
 
     def tell(self) -> None:
         """Warns of all that was noted."""

@@ -141,13 +141,7 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
     if masks:
         log.warning("%s: left out the masks of %d data sets in there, as %s", source, len(masks), masks[0])
     refuse_empty(listing, f"--input {source}")
-    found = listing.images
-    # "a.jpg" and "a.png" would both be "a", and then "a.jpg.png" would be "a.jpg", which is taken. On Windows and macOS
-    # "A_mask.png" would be the same file as "a_mask.png".
-    taken = Counter(str(path).casefold() for path in (*found, *map(_without_ending, found)))
-    is_shared = [taken[str(_without_ending(path)).casefold()] > 1 for path in found]
-    names = [path if shared else _without_ending(path) for path, shared in zip(found, is_shared, strict=True)]
-    below = [name.relative_to(source).as_posix() for name in names]
+    below = [name.relative_to(source).as_posix() for name in _names_of(listing.images)]
     return [
         InputImage(
             path,
@@ -156,8 +150,17 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
             _results(output / name, ("mask",))["mask"],
             path.relative_to(source).as_posix(),
         )
-        for path, name in zip(found, below, strict=True)
+        for path, name in zip(listing.images, below, strict=True)
     ]
+
+
+def _names_of(images: Sequence[Path]) -> list[Path]:
+    """Returns what results are called after: the images' paths, without their endings where these do not tell."""
+    # "a.jpg" and "a.png" would both be "a", and then "a.jpg.png" would be "a.jpg", which is taken. On Windows and macOS
+    # "A_mask.png" would be the same file as "a_mask.png".
+    bare = [_without_ending(path) for path in images]
+    taken = Counter(str(path).casefold() for path in (*images, *bare))
+    return [path if taken[str(name).casefold()] > 1 else name for path, name in zip(images, bare, strict=True)]
 
 
 def _tell_of_images_beside(dataset: Path, output: Path) -> None:

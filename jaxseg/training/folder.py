@@ -183,28 +183,15 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
     if config.data.name == "auto":
         changes["data.name"] = name = saved.data.name if saved else data.resolve_name(config.data)
         if name == "synthetic":
-            if config.model.pretrained not in ("imagenet", "none"):
-                raise UserError(
-                    f"model.pretrained = {config.model.pretrained!r}: no PH2 is prepared here, so --data auto would "
-                    "train on generated images, from random weights; prepare PH2, or choose --data synthetic"
-                )
+            _tell_of_generated_images(config)
             changes["model.pretrained"] = "none"
-            log.warning(
-                "SYNTHETIC DATA: no PH2 is prepared here, so --data auto trains on generated images, from %s; its "
-                "scores say nothing about real lesions. "
-                "For real data: python -m jaxseg.prepare ph2 --source PH2Dataset",
-                config.model.init_from or "random weights",
-            )
     if config.model.encoder == "none":
         if config.model.pretrained not in ("imagenet", "none"):
             raise UserError(
                 f"model.pretrained = {config.model.pretrained!r}: the plain U-Net (model.encoder none) has no encoder "
                 "that takes weights; use --model.pretrained none"
             )
-        if config.optim.encoder_rate != 1 and config.model.init_from and "optim.encoder_rate" not in chosen:
-            log.info("optim.encoder_rate is left out: the network of %s has no encoder", config.model.init_from)
-            changes["optim.encoder_rate"] = 1.0
-        elif config.optim.encoder_rate != 1:
+        if config.optim.encoder_rate != 1:
             raise UserError(
                 f"optim.encoder_rate = {config.optim.encoder_rate:g}: the plain U-Net (model.encoder none) has no "
                 "encoder; use --optim.encoder-rate 1"
@@ -218,6 +205,24 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
         if listed and saved.data.groups != config.data.groups:
             log.warning("--data.groups: %s keeps the split that it was started with", workdir)
     return config
+
+
+def _tell_of_generated_images(config: Config) -> None:
+    """Warns that `--data auto` means generated images here.
+
+    Raises:
+      UserError: encoder weights are asked for, which would not be used.
+    """
+    if config.model.pretrained not in ("imagenet", "none"):
+        raise UserError(
+            f"model.pretrained = {config.model.pretrained!r}: no PH2 is prepared here, so --data auto would train on "
+            "generated images, from random weights; prepare PH2, or choose --data synthetic"
+        )
+    log.warning(
+        "SYNTHETIC DATA: no PH2 is prepared here, so --data auto trains on generated images, from %s; its scores say "
+        "nothing about real lesions. For real data: python -m jaxseg.prepare ph2 --source PH2Dataset",
+        config.model.init_from or "random weights",
+    )
 
 
 def _with_parent(config: Config, saved: Config | None, chosen: Collection[str]) -> Config:
@@ -234,4 +239,8 @@ def _with_parent(config: Config, saved: Config | None, chosen: Collection[str]) 
     config = config.updated({"model.pretrained": "none", **parent.taken_over(config, source, chosen)})
     if not saved:
         parent.check_network(config, source, folder)
+    # A preset's rate may be for another network.
+    if config.model.encoder == "none" and config.optim.encoder_rate != 1 and "optim.encoder_rate" not in chosen:
+        log.info("optim.encoder_rate is left out: the network of %s has no encoder", folder)
+        config = config.updated({"optim.encoder_rate": 1.0})
     return config

@@ -4,13 +4,16 @@ Nothing here imports JAX, so `--help` and typing mistakes answer at once.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -309,9 +312,9 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
     """Runs a program and leaves with its exit code.
 
     Exit codes: 0, or what `main` returns; 1 for a failed run; 2 for a mistake by the user, both with one line on
-    stderr; 130 when interrupted from the keyboard; 141 when nobody reads stdout any more. An unforeseen error keeps its
-    traceback, because it is a bug of the program. What the system refuses to do with a file, or for lack of memory, is
-    no bug.
+    stderr; 130 when interrupted from the keyboard; 141 when nobody reads stdout any more; 143 after SIGTERM, as
+    schedulers and `kill` send it. An unforeseen error keeps its traceback, because it is a bug of the program. What the
+    system refuses to do with a file, or for lack of memory, is no bug.
 
     Args:
       name: how the program is called on the command line, for messages.
@@ -319,7 +322,8 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
       less_memory: what to do when memory runs out, for that message; default: end other programs.
     """
     try:
-        code = main() or 0
+        with _ended_in_order():
+            code = main() or 0
         sys.stdout.flush()
         sys.exit(code)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
@@ -328,6 +332,9 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)
+    except _Terminated:
+        print(f"{name}: ended by SIGTERM", file=sys.stderr)
+        sys.exit(143)
     except (UserError, RunError) as error:
         message, code = str(error), 2 if isinstance(error, UserError) else 1
     except OSError as error:
@@ -349,6 +356,32 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
     warnings.simplefilter("ignore")  # libraries that are torn down with work unfinished would bury the line
     print(f"{name}: error: {printable_line(message)}", file=sys.stderr)
     sys.exit(code)
+
+
+class _Terminated(BaseException):
+    """SIGTERM was received."""
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Has SIGTERM leave the block as an error does, so that what is half done is cleared away; a second one kills.
+
+    By default the process is gone at once, and temporary folders stay. Nothing is done where the caller has decided
+    otherwise, or outside of the main thread, which alone may handle signals.
+    """
+
+    def leave(number: int, _: object) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Terminated
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def start_logging() -> None:

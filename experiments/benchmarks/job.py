@@ -14,6 +14,7 @@ Expect 97 % of the bare step's rate inside the job on two cores of an AMD EPYC (
 
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def job(
     workdir: Path | None = None,
     cache: str | None = None,
     bare: tuple[int, int] | None = None,
+    env: Mapping[str, str] | None = None,
     **arguments: Any,
 ) -> JSON:
     """Runs a job in a separate process.
@@ -61,9 +63,11 @@ def job(
       workdir: the run's folder; None: one that is removed afterwards.
       cache: folder of compiled programs; None: a new one.
       bare: rounds and steps in which to measure the bare step after the job; None: not at all.
+      env: environment variables of the process besides those of this one.
       arguments: further arguments of the worker.
     """
-    env = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1"}  # the default of JAX and of the command
+    # The default of JAX and of the command.
+    env = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1", **(env or {})}
     if cache:
         env["JAX_COMPILATION_CACHE_DIR"] = cache
     with tempfile.TemporaryDirectory(prefix="jaxseg-job-") as folder:

@@ -4,14 +4,16 @@
     python -m experiments.benchmarks.memory --encoders resnet50            (35 minutes on two busy cores of an AMD EPYC)
 
 jaxseg's is that of the whole job, `python -m jaxseg.train` on synthetic images with one step per epoch, validation and
-checkpoints included, once with a device per core and once with one device. PyTorch's is that of the bare step of
-`workers/peer_torch.py`, eager and compiled, with the same network, batch and image size. Every case has a separate
-process. Its resident memory is noted after each epoch or step; its growth is that from the fifth to the last.
+checkpoints included: with a device per core, with one device, and where jemalloc is installed with memory from there
+(`LD_PRELOAD=libjemalloc.so.2`). PyTorch's is that of the bare step of `workers/peer_torch.py`, eager and compiled, with
+the same network, batch and image size. Every case has a separate process. Its resident memory is noted after each epoch
+or step; its growth is that from the fifth to the last.
 
 Expect for ResNet50 4.6 GiB with spikes to 5.7, and 3.4 for PyTorch (`experiments/results/memory_resnet50_cpu.json`).
 Each network has files of its own.
 """
 
+import ctypes.util
 import functools
 import os
 import sys
@@ -34,33 +36,41 @@ PEER_STEPS = 10
 LIMIT, GROWTH_LIMIT = 1.3, 0.05
 """What is aimed at: at most this many times PyTorch's peak, and at most this growth."""
 
-OURS = {0: "jaxseg.train, a device per core", 1: "jaxseg.train, one device"}
-"""Titles of jaxseg's cases by `train.devices`."""
+JEMALLOC = "jaxseg.train, a device per core, jemalloc"
+
+OURS = {"jaxseg.train, a device per core": 0, "jaxseg.train, one device": 1, JEMALLOC: 0}
+"""`train.devices` by the titles of jaxseg's cases."""
 
 
-def ours(encoder: str, network: JSON, devices: int, epochs: int) -> JSON:
+def ours(encoder: str, network: JSON, title: str, epochs: int) -> JSON:
     """Trains and returns the memory after each epoch.
 
     Args:
       encoder: name of the encoder, for the tables.
       network: settings of network, image size and batch.
-      devices: value of `train.devices`.
+      title: a key of `OURS`.
       epochs: number of epochs of one step.
 
     Returns:
       "encoder", "title", "steps" taken, "resident_bytes" after each of the last of them, and "peak_process_bytes".
     """
+    env = {}
+    if title == JEMALLOC:
+        library = ctypes.util.find_library("jemalloc")
+        if library is None:
+            return {"encoder": encoder, "title": title, "failed": "not installed: jemalloc"}
+        env = {"LD_PRELOAD": library}
     changes = {
         **network,
         "data.name": "synthetic",
         "data.synthetic_train": network["train.batch_size"],
         "data.synthetic_eval": network["train.batch_size"],
-        "train.devices": devices,
+        "train.devices": OURS[title],
         "train.epochs": epochs,
     }
-    done = job(changes)
+    done = job(changes, env=env)
     resident = [epoch["resident_bytes"] for epoch in done["epochs"]]
-    return case(encoder, OURS[devices], epochs, resident, done["peak_process_bytes"])
+    return case(encoder, title, epochs, resident, done["peak_process_bytes"])
 
 
 def theirs(encoder: str, shape: JSON, name: str, python: str, steps: int) -> JSON:
@@ -190,17 +200,17 @@ def main() -> None:
     with Worker(CONTESTANTS["jaxseg"].module) as worker:
         result = origin("benchmark_memory", worker.ask(what="device"))
     shape, epochs = {"batch_size": 16, "image_size": 224}, args.epochs
-    encoders, splits = args.encoders, list(OURS)
+    encoders, titles = args.encoders, list(OURS)
     if args.quick:
         shape = {"batch_size": TINY["train.batch_size"], "image_size": TINY["data.image_size"]}
-        epochs, encoders, splits = 6, encoders[:1], splits[:1]
+        epochs, encoders, titles = 6, encoders[:1], titles[::2]
     for encoder in encoders:
         usual = {"data.image_size": shape["image_size"], "train.batch_size": shape["batch_size"]}
         network = {"model.encoder": encoder, **usual, **(TINY if args.quick else {})}
         cases = []
-        for devices in splits:
-            say(f"{encoder}: {OURS[devices]}")
-            cases.append(ours(encoder, network, devices, epochs))
+        for title in titles:
+            say(f"{encoder}: {title}")
+            cases.append(ours(encoder, network, title, epochs))
         for name in PEERS:
             say(f"{encoder}: {CONTESTANTS[name].title}")
             cases.append(theirs(encoder, shape, name, args.peer_python, PEER_STEPS))

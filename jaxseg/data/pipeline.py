@@ -3,6 +3,7 @@
 A batch is a function of seed and step alone: a resumed run asks for batch number `step` and continues exactly.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -16,12 +17,16 @@ from jaxseg.errors import UserError
 
 Item, Loaded = TypeVar("Item"), TypeVar("Loaded")
 
+_log = logging.getLogger("jaxseg.data")
+
 PADDING = -1
 """Stands for no image in the index array of a batch."""
 
 
 class ResizedExamples:
     """Examples at the network's size, kept in memory as far as a limit allows.
+
+    Those that are not kept are read again in every epoch; where a file has changed by then, a warning says so.
 
     Args:
       examples: the images and masks at their own sizes.
@@ -32,6 +37,8 @@ class ResizedExamples:
         self.examples = examples
         self._size = (config.image_size, config.image_size)
         self._cache: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._stamps: dict[int, str] = {}
+        self._told = False
         self._room = config.cache_mib * 2**20
         self._lock = threading.Lock()
 
@@ -39,7 +46,14 @@ class ResizedExamples:
         return len(self.examples)
 
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns image uint8 [S, S, 3] in RGB and mask uint8 {0, 1} [S, S, 1]."""
+        """Returns image uint8 [S, S, 3] in RGB and mask uint8 {0, 1} [S, S, 1].
+
+        Args:
+          index: the example's index.
+
+        Raises:
+          UserError: a file cannot be read.
+        """
         if index in self._cache:
             return self._cache[index]
         return self._resized(index, self.examples.load(index))
@@ -56,7 +70,16 @@ class ResizedExamples:
 
     def _resized(self, index: int, example: Example) -> tuple[np.ndarray, np.ndarray]:
         resized = resize_image(example.image, self._size), resize_mask(example.mask, self._size)
+        stamp = self.examples.stamp(index) if self.examples.stamp else ""
         with self._lock:
+            if self._stamps.setdefault(index, stamp) != stamp and not self._told:
+                self._told = True  # of the first: a copy over the whole folder changes thousands
+                _log.warning(
+                    "%s: files of %s, and maybe of others, were written or replaced while they are in use: what is in "
+                    "them now is taken from here on; for clear results begin anew, in another folder",
+                    self.examples.dataset,
+                    self.examples.names[index],
+                )
             bytes_needed = sum(array.nbytes for array in resized)
             if bytes_needed <= self._room and index not in self._cache:
                 self._room -= bytes_needed

@@ -6,26 +6,55 @@ import platform
 import sys
 from pathlib import Path
 
-GROWTH = 1.25
-"""Factor by which a process may grow before memory is given back."""
+GROWTH = 1.1
+"""Factor by which a process may grow before memory is given back; one more block of a step is more."""
+
+FIRST_STEPS = 5
+"""Steps of a session after each of which memory is given back."""
 
 _GROUPS = Path("/sys/fs/cgroup")
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
+_ALL_ARENAS = 4096
+"""jemalloc's number for all arenas."""
+
 
 def keep_freed_memory() -> None:
-    """Keeps memory that XLA frees for its next call. Does nothing where the C library is not glibc.
+    """Keeps memory that XLA frees for its next call. Does nothing where memory comes from neither glibc nor jemalloc.
 
     On a CPU a training step allocates gigabytes for its intermediate results and frees them at its end. By default
-    glibc returns large blocks to the kernel, which must allocate and clear every page again in the next step: one
-    seventh of a step's time.
+    large blocks go back to the kernel, which must allocate and clear every page again in the next step: one seventh of
+    a step's time.
     """
-    if _is_glibc():
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_ARENA_MAX, 1)  # other arenas would still map large blocks
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
+    match _allocator():
+        case "jemalloc":
+            _keep_for_ever()
+        case "glibc":
+            libc = ctypes.CDLL(None)
+            libc.mallopt(_M_ARENA_MAX, 1)  # other arenas would still map large blocks
+            libc.mallopt(_M_MMAP_MAX, 0)
+            libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
+
+
+def _keep_for_ever() -> None:
+    """Has jemalloc keep freed memory until it is told otherwise; told a time, it gives large blocks back at once."""
+    control = ctypes.CDLL(None).mallctl
+    arenas, size = ctypes.c_uint(), ctypes.c_size_t(ctypes.sizeof(ctypes.c_uint))
+    control(b"arenas.narenas", ctypes.byref(arenas), ctypes.byref(size), None, ctypes.c_size_t(0))
+    never = ctypes.c_ssize_t(-1)
+    for place in ("arenas", *(f"arena.{number}" for number in range(arenas.value))):
+        name = f"{place}.dirty_decay_ms".encode()  # refused by arenas that are not in use yet, which take the first
+        control(name, None, None, ctypes.byref(never), ctypes.c_size_t(ctypes.sizeof(never)))
+
+
+def _give_back() -> None:
+    """Gives the kernel all memory that is free."""
+    if _allocator() == "jemalloc":
+        name = f"arena.{_ALL_ARENAS}.purge".encode()
+        ctypes.CDLL(None).mallctl(name, None, None, None, ctypes.c_size_t(0))
+    else:
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_bytes() -> int | None:
@@ -69,21 +98,43 @@ class HeldMemory:
     """Gives memory back that is held in vain.
 
     A training step takes its memory in one block per device, of a gigabyte for the paper's network. Small pieces that
-    settle in a freed block make it too short for the next step, which then takes a new one. Such remainders pile up.
+    settle in a freed block make it too short for the next step, which then takes a new one. Such remainders pile up;
+    not with jemalloc, loaded by `LD_PRELOAD`, which has small pieces elsewhere.
+
+    Nothing is done where memory comes from neither glibc nor jemalloc.
     """
 
     def __init__(self) -> None:
+        self._steps = 0
         self._limit: float | None = 0.0  # of `tidy`; None: set by the next call
         self._relieved = 0.0  # of `relieve`
 
-    def tidy(self) -> bool:
-        """Gives free memory back if the process has grown; to be called between epochs. Returns whether it did.
+    @property
+    def settling(self) -> bool:
+        """Whether the next step is one of the first, when pieces and blocks have not found their places yet."""
+        return self._steps < FIRST_STEPS
 
-        The first call always does: much of what the start took is needed no more. Later ones compare with the epoch
-        after memory was last given back, in whose first step the process takes new pages, a second per two gigabytes.
-        Nothing is done where the C library is not glibc.
+    def settle(self) -> bool:
+        """Gives free memory back; to be called after each of the first steps. Returns whether it did.
+
+        Otherwise up to twice what a step needs is held by the third. What is held now is what `tidy` compares with.
         """
-        now = resident_bytes() if _is_glibc() else None
+        self._steps += 1
+        now = resident_bytes() if _allocator() else None
+        if now is None:
+            return False
+        self._limit = GROWTH * now
+        _give_back()
+        return True
+
+    def tidy(self) -> bool:
+        """Gives free memory back if the process has grown; to be called at the start and after each epoch.
+
+        Returns whether it did. The first call always does: much of what the start took is needed no more. Later ones
+        compare with the epoch after memory was last given back, in whose first step the process takes new pages, a
+        second per two gigabytes.
+        """
+        now = resident_bytes() if _allocator() else None
         if now is None:
             return False
         if self._limit is None:
@@ -91,7 +142,7 @@ class HeldMemory:
             return False
         if now <= self._limit:
             return False
-        ctypes.CDLL(None).malloc_trim(0)
+        _give_back()
         self._limit = None
         return True
 
@@ -102,16 +153,21 @@ class HeldMemory:
         which some later step would use again: it then takes new pages, and a tenth to a quarter longer. So this is done
         only where memory is short, and the process has grown since. Returns whether it was done.
         """
-        now = resident_bytes() if _is_glibc() else None
+        now = resident_bytes() if _allocator() else None
         if now is None or now <= self._relieved:
             return False
         available = available_bytes()
         if available is None or available >= now:
             return False
-        ctypes.CDLL(None).malloc_trim(0)
+        _give_back()
         self._relieved = GROWTH * (resident_bytes() or now)
         return True
 
 
-def _is_glibc() -> bool:
-    return sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
+def _allocator() -> str | None:
+    """Returns where memory comes from, "glibc" or "jemalloc"; None for others, which are left alone."""
+    if sys.platform != "linux":
+        return None
+    if hasattr(ctypes.CDLL(None), "mallctl"):  # loaded before the C library
+        return "jemalloc"
+    return "glibc" if platform.libc_ver()[0] == "glibc" else None

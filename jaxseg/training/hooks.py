@@ -113,14 +113,22 @@ class Hooks(Hook):
 
 
 class Tidying(Hook):
-    """Gives memory back that the process holds in vain: between epochs, and at each step where memory is short."""
+    """Gives memory back that is held in vain: after the first steps, between epochs, and where memory is short."""
 
     def __init__(self):
         self._memory = HeldMemory()
 
+    def on_start(self, run: Run, progress: Progress) -> None:
+        """Gives back what the start took: reading weights, and compiled programs."""
+        self._memory.tidy()
+
     def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
-        """Gives memory back if little is left; the step has just begun."""
-        self._memory.relieve()
+        """Gives memory back: of the first steps when they have ended; later if little is left, while the step runs."""
+        if self._memory.settling:
+            jax.block_until_ready(metrics)
+            self._memory.settle()
+        else:
+            self._memory.relieve()
 
     def on_epoch(self, progress: Progress) -> None:
         """Gives memory back if the process has grown."""

@@ -1,5 +1,7 @@
 """The input pipeline: every image once an epoch, any step reproducible, shards disjoint, the tail padded."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,20 @@ def test_images_are_decoded_once_if_memory_allows():
         for _ in range(2):
             examples.batch(np.arange(3))
         assert len(loaded) == expected
+
+
+def test_files_that_change_while_they_are_used_are_told_of(heard):
+    """If broken, a run trains on other images in its later epochs than its records name, and nobody learns of it."""
+    stamps = ["a", "b", "c"]
+    changing = dataclasses.replace(numbered(3), stamp=lambda index: stamps[index])
+    examples = pipeline.ResizedExamples(changing, dataclasses.replace(CONFIG, cache_mib=0))
+    for _ in range(2):
+        examples.batch(np.arange(3))
+    assert not heard.messages
+    stamps[1:] = "d", "e"
+    for _ in range(2):
+        examples.batch(np.arange(3))
+    assert [message[:19] for message in heard.messages] == ["test: files of 1, a"]
 
 
 def test_fewer_images_than_a_batch():

@@ -4,7 +4,10 @@ import contextlib
 import importlib
 import io
 import shutil
+import signal
+import subprocess
 import sys
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -199,3 +202,22 @@ def test_a_hostile_archive_writes_nothing(tmp_path, out):
     with pytest.raises(UserError, match="lies outside"):
         prepare("isic2016", str(tmp_path / "isic.zip"), str(out))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["isic.zip", "tfds"]
+
+
+def test_a_preparation_that_is_ended_leaves_nothing_behind(tmp_path, out):
+    """If broken, SIGTERM, as schedulers send it, leaves gigabytes in a hidden folder that nobody clears away."""
+    argv = ["isic2016", "--source", str(make_isic(tmp_path / "in", count=40)), "--data-dir", str(out)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jaxseg.prepare", *argv], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not list(out.glob(".preparing-*")):
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, said.splitlines()[-1]) == (143, "python -m jaxseg.prepare: ended by SIGTERM")
+    assert "Traceback" not in said
+    assert not list(out.glob(".preparing-*"))

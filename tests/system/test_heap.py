@@ -1,5 +1,6 @@
 """Memory that the C library keeps is kept for the next step, and given back when it is held in vain."""
 
+import ctypes.util
 import platform
 from pathlib import Path
 
@@ -49,6 +50,25 @@ def test_memory_held_in_vain_is_given_back():
         assert before - after > 150 if gave else abs(before - after) < 5
 
 
+def test_memory_of_the_first_steps_is_given_back():
+    """If broken, a run holds up to three times what its steps need from the third step on."""
+    program = """if True:
+        import numpy as np
+        from jaxseg.system import heap
+        heap.keep_freed_memory()
+        memory = heap.HeldMemory()
+        steps = 0
+        while memory.settling:
+            np.ones(2**17 * 200)
+            before = heap.resident_bytes()
+            memory.settle()
+            assert before - heap.resident_bytes() > 150 << 20
+            steps += 1
+        assert steps == heap.FIRST_STEPS
+    """
+    run(program)
+
+
 def test_where_memory_is_short_only_what_is_in_use_is_held():
     """If broken, a step whose blocks are not found again takes new ones until the kernel ends the process."""
     program = """if True:
@@ -95,7 +115,30 @@ def test_what_is_left_is_that_of_the_machine_or_of_a_group_with_less(monkeypatch
 
 def test_where_the_system_does_not_tell_nothing_is_done(monkeypatch):
     """If broken, training ends in an error on macOS, or under musl."""
-    monkeypatch.setattr(heap, "_is_glibc", lambda: False)
+    monkeypatch.setattr(heap, "_allocator", lambda: None)
     assert not heap.HeldMemory().tidy()
     assert not heap.HeldMemory().relieve()
+    assert not heap.HeldMemory().settle()
     assert heap.keep_freed_memory() is None
+
+
+def test_jemalloc_is_told_the_same():
+    """If broken, training steps under jemalloc request gigabytes from the kernel each, or none are ever given back."""
+    library = ctypes.util.find_library("jemalloc")
+    if library is None:
+        pytest.skip("jemalloc is not installed")
+    program = """if True:
+        import numpy as np
+        from jaxseg.system import heap
+        {}
+        np.ones(2**26)
+        before = heap.resident_bytes()
+        heap.HeldMemory().tidy()
+        print(before, heap.resident_bytes())
+    """
+    block = 8 * 2**26
+    (freed, _), (kept, left) = (
+        map(int, run(program.format(call), LD_PRELOAD=library).split()) for call in ("", "heap.keep_freed_memory()")
+    )
+    assert freed < block < kept
+    assert left < block

@@ -1,16 +1,21 @@
 """The memory that the C library holds for this process; on a CPU the memory of XLA's programs, too."""
 
 import ctypes
+import functools
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-GROWTH = 1.1
-"""Factor by which a process may grow before memory is given back; one more block of a step is more."""
+GROWTH = {"glibc": 1.5, "jemalloc": 1.1}
+"""Factors by which a process may hold more than a step needs; in glibc's heap two devices take three blocks in turn."""
 
 FIRST_STEPS = 5
 """Steps of a session after each of which memory is given back."""
+
+PATIENCE = 5
+"""Steps between two times that memory is given back, if enough is left."""
 
 _GROUPS = Path("/sys/fs/cgroup")
 
@@ -57,12 +62,12 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def resident_bytes() -> int | None:
-    """Returns the memory that this process has now; None where the system does not tell."""
+def resident_bytes() -> int:
+    """Returns the memory that this process has now; 0 where the system does not tell."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        return None
+        return 0
 
 
 def available_bytes() -> int | None:
@@ -98,72 +103,63 @@ class HeldMemory:
     """Gives memory back that is held in vain.
 
     A training step takes its memory in one block per device, of a gigabyte for the paper's network. Small pieces that
-    settle in a freed block make it too short for the next step, which then takes a new one. Such remainders pile up;
-    not with jemalloc, loaded by `LD_PRELOAD`, which has small pieces elsewhere.
+    settle in a freed block make it too short for the next step, which then takes a new one. Such remainders pile up, to
+    twice what a step needs and more; not with jemalloc, loaded by `LD_PRELOAD`, which has small pieces elsewhere.
 
     Nothing is done where memory comes from neither glibc nor jemalloc.
     """
 
     def __init__(self) -> None:
-        self._steps = 0
-        self._limit: float | None = 0.0  # of `tidy`; None: set by the next call
-        self._relieved = 0.0  # of `relieve`
+        self._steps, self._given_back = 0, 0  # steps so far, and those when memory was last given back
+        self._freed = 0  # by a step, when it ends
+        self._limit = 0.0
 
-    @property
-    def settling(self) -> bool:
-        """Whether the next step is one of the first, when pieces and blocks have not found their places yet."""
-        return self._steps < FIRST_STEPS
+    def after_step(self, ended: Callable[[], object]) -> bool:
+        """Gives free memory back if the process holds more than a step needs; returns whether it did.
 
-    def settle(self) -> bool:
-        """Gives free memory back; to be called after each of the first steps. Returns whether it did.
+        This is learnt from the first steps, after each of which memory is given back. The step that follows takes new
+        pages, and a tenth to a quarter longer. So later this is done every `PATIENCE` steps at most, unless less memory
+        is left than the process has.
 
-        Otherwise up to twice what a step needs is held by the third. What is held now is what `tidy` compares with.
+        Args:
+          ended: waits until the step has ended, and its blocks are free.
         """
+        if _allocator() is None:
+            return False
         self._steps += 1
-        now = resident_bytes() if _allocator() else None
-        if now is None:
+        if self._steps <= FIRST_STEPS:
+            ended()
+            self._give_back(learn=True)
+            return True
+        if resident_bytes() <= self._limit or (self._steps - self._given_back < PATIENCE and not _is_short()):
             return False
-        self._limit = GROWTH * now
-        _give_back()
+        ended()
+        self._give_back()
         return True
 
-    def tidy(self) -> bool:
-        """Gives free memory back if the process has grown; to be called at the start and after each epoch.
-
-        Returns whether it did. The first call always does: much of what the start took is needed no more. Later ones
-        compare with the epoch after memory was last given back, in whose first step the process takes new pages, a
-        second per two gigabytes.
-        """
-        now = resident_bytes() if _allocator() else None
-        if now is None:
+    def between_epochs(self) -> bool:
+        """Gives free memory back if the process holds more than a step needs; returns whether it did."""
+        if _allocator() is None or resident_bytes() <= self._limit:
             return False
-        if self._limit is None:
-            self._limit = GROWTH * now
-            return False
-        if now <= self._limit:
-            return False
-        _give_back()
-        self._limit = None
+        self._give_back()
         return True
 
-    def relieve(self) -> bool:
-        """Gives free memory back if less is left than the process has; to be called while a step runs.
-
-        The step's own blocks are in use then and stay. What goes are blocks of earlier steps, up to twice as much,
-        which some later step would use again: it then takes new pages, and a tenth to a quarter longer. So this is done
-        only where memory is short, and the process has grown since. Returns whether it was done.
-        """
-        now = resident_bytes() if _allocator() else None
-        if now is None or now <= self._relieved:
-            return False
-        available = available_bytes()
-        if available is None or available >= now:
-            return False
+    def _give_back(self, *, learn: bool = False) -> None:
+        before = resident_bytes()
         _give_back()
-        self._relieved = GROWTH * (resident_bytes() or now)
-        return True
+        if learn:
+            self._freed = max(self._freed, before - resident_bytes())
+        self._given_back = self._steps
+        self._limit = GROWTH[_allocator()] * (resident_bytes() + self._freed)
 
 
+def _is_short() -> bool:
+    """Returns whether less memory is left than the process has."""
+    available = available_bytes()
+    return available is not None and available < resident_bytes()
+
+
+@functools.cache
 def _allocator() -> str | None:
     """Returns where memory comes from, "glibc" or "jemalloc"; None for others, which are left alone."""
     if sys.platform != "linux":

@@ -113,26 +113,29 @@ class Hooks(Hook):
 
 
 class Tidying(Hook):
-    """Gives memory back that is held in vain: after the first steps, between epochs, and where memory is short."""
+    """Gives memory back that the process holds in vain.
+
+    On a CPU, whose memory this is about, no more than two steps are under way at a time: one runs, one waits.
+    """
 
     def __init__(self):
         self._memory = HeldMemory()
+        self._before: Mapping[str, jax.Array] = {}
 
     def on_start(self, run: Run, progress: Progress) -> None:
         """Gives back what the start took: reading weights, and compiled programs."""
-        self._memory.tidy()
+        self._memory.between_epochs()
 
     def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
-        """Gives memory back: of the first steps when they have ended; later if little is left, while the step runs."""
-        if self._memory.settling:
-            jax.block_until_ready(metrics)
-            self._memory.settle()
-        else:
-            self._memory.relieve()
+        """Gives back what the steps so far hold beyond their need."""
+        if jax.default_backend() == "cpu":
+            jax.block_until_ready(self._before)
+            self._before = metrics
+        self._memory.after_step(lambda: jax.block_until_ready(metrics))
 
     def on_epoch(self, progress: Progress) -> None:
-        """Gives memory back if the process has grown."""
-        self._memory.tidy()
+        """Gives back what validation and checkpoint took."""
+        self._memory.between_epochs()
 
 
 @contextlib.contextmanager

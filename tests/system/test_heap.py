@@ -29,72 +29,70 @@ def test_freed_memory_is_kept():
     assert int(run(program.format("heap.keep_freed_memory()"))) > block
 
 
-def test_memory_held_in_vain_is_given_back():
-    """If broken, a long run takes two to three times the memory that its steps need."""
-    program = """if True:
-        import numpy as np
-        from jaxseg.system import heap
-        heap.keep_freed_memory()
-        memory = heap.HeldMemory()
-        def step(mebibytes):
-            np.ones(2**17 * mebibytes)
-            before = heap.resident_bytes()
-            print(int(memory.tidy()), before >> 20, heap.resident_bytes() >> 20)
-        for mebibytes in (200, 200, 200, 600, 200):
-            step(mebibytes)
-    """
-    lines = [[int(word) for word in line.split()] for line in run(program).splitlines()]
-    # After the first epoch; not while the need stays the same; after it has grown, and then no more.
-    assert [gave for gave, _, _ in lines] == [1, 0, 0, 1, 0]
+STEPS = """if True:
+    import numpy as np
+    from jaxseg.system import heap
+    heap.keep_freed_memory()
+    heap.FIRST_STEPS, heap.PATIENCE = 2, 3
+    heap.available_bytes = lambda: left
+    left = 2**40
+    memory = heap.HeldMemory()
+    kept = []
+    def held_after(call, mebibytes):
+        held = [np.ones(2**17 * mebibytes)]
+        kept.append(np.ones(2**17))  # settles behind, so that the next block is a new one
+        before = heap.resident_bytes()
+        print(int(call(held.clear)), before >> 20, heap.resident_bytes() >> 20)
+    def after_step(mebibytes):
+        held_after(memory.after_step, mebibytes)
+    def after_epoch(mebibytes):
+        def ended_before(ended):
+            ended()
+            return memory.between_epochs()
+        held_after(ended_before, mebibytes)
+"""
+"""A program's beginning: steps and epochs that take a block of some MiB, and free it."""
+
+
+def given_back(program: str) -> list[int]:
+    """Runs `STEPS` and a program; returns for each call whether memory was given back, which must have an effect."""
+    lines = [[int(word) for word in line.split()] for line in run(STEPS + program).splitlines()]
     for gave, before, after in lines:
         assert before - after > 150 if gave else abs(before - after) < 5
+    return [gave for gave, _, _ in lines]
 
 
-def test_memory_of_the_first_steps_is_given_back():
-    """If broken, a run holds up to three times what its steps need from the third step on."""
-    program = """if True:
-        import numpy as np
-        from jaxseg.system import heap
-        heap.keep_freed_memory()
-        memory = heap.HeldMemory()
-        steps = 0
-        while memory.settling:
-            np.ones(2**17 * 200)
-            before = heap.resident_bytes()
-            memory.settle()
-            assert before - heap.resident_bytes() > 150 << 20
-            steps += 1
-        assert steps == heap.FIRST_STEPS
+def test_memory_that_no_step_needs_is_given_back():
+    """If broken, a run takes two to three times the memory that its steps need."""
+    program = """
+    for mebibytes in (200, 200, 200, 600, 200, 600, 200, 200):
+        after_step(mebibytes)
     """
-    run(program)
+    # After the first two, whatever they hold; then once one has held more, but not within three steps.
+    assert given_back(program) == [1, 1, 0, 0, 1, 0, 0, 1]
 
 
-def test_where_memory_is_short_only_what_is_in_use_is_held():
+def test_between_epochs_memory_is_given_back_at_once():
+    """If broken, what validation and a checkpoint took is held in vain until some later step."""
+    program = """
+    after_epoch(200)
+    for mebibytes in (200, 200, 200):
+        after_step(mebibytes)
+    for mebibytes in (200, 600, 200):
+        after_epoch(mebibytes)
+    """
+    # At the start, too: much of what it took is needed no more.
+    assert given_back(program) == [1, 1, 1, 0, 0, 1, 0]
+
+
+def test_where_memory_is_short_it_is_given_back_at_once():
     """If broken, a step whose blocks are not found again takes new ones until the kernel ends the process."""
-    program = """if True:
-        import numpy as np
-        from jaxseg.system import heap
-        heap.keep_freed_memory()
-        memory = heap.HeldMemory()
-        heap.available_bytes = lambda: left
-        def step(freed, used):
-            blocks = [np.ones(2**17 * mebibytes) for mebibytes in (freed, used)]
-            before = heap.resident_bytes()
-            del blocks[0]
-            print(int(memory.relieve()), before >> 20, heap.resident_bytes() >> 20)
-            return blocks
-        left = 2**40
-        used = step(200, 100)
-        left = 2**20
-        used += step(200, 100)
-        used += step(20, 1)
-        used += step(200, 1)
+    program = """
+    left = 2**20
+    for mebibytes in (200, 200, 200, 600, 200):
+        after_step(mebibytes)
     """
-    lines = [[int(word) for word in line.split()] for line in run(program).splitlines()]
-    # Not while there is enough; where there is not; not again before it has grown by a quarter.
-    assert [gave for gave, _, _ in lines] == [0, 1, 0, 1]
-    for gave, before, after in lines:
-        assert before - after > 150 if gave else abs(before - after) < 5
+    assert given_back(program) == [1, 1, 0, 1, 0]
 
 
 def test_what_is_left_is_that_of_the_machine_or_of_a_group_with_less(monkeypatch, tmp_path):
@@ -116,9 +114,9 @@ def test_what_is_left_is_that_of_the_machine_or_of_a_group_with_less(monkeypatch
 def test_where_the_system_does_not_tell_nothing_is_done(monkeypatch):
     """If broken, training ends in an error on macOS, or under musl."""
     monkeypatch.setattr(heap, "_allocator", lambda: None)
-    assert not heap.HeldMemory().tidy()
-    assert not heap.HeldMemory().relieve()
-    assert not heap.HeldMemory().settle()
+    memory = heap.HeldMemory()
+    assert not memory.after_step(pytest.fail)
+    assert not memory.between_epochs()
     assert heap.keep_freed_memory() is None
 
 
@@ -133,7 +131,7 @@ def test_jemalloc_is_told_the_same():
         {}
         np.ones(2**26)
         before = heap.resident_bytes()
-        heap.HeldMemory().tidy()
+        heap.HeldMemory().between_epochs()
         print(before, heap.resident_bytes())
     """
     block = 8 * 2**26

@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-GROWTH = {"glibc": 1.5, "jemalloc": 1.1}
-"""Factors by which a process may hold more than a step needs; in glibc's heap two devices take three blocks in turn."""
+GROWTH = 1.1
+"""Factor by which a process may hold more than a step needs."""
+
+IN_TURN = 1.5
+"""That factor in glibc's heap, while enough memory is left: two devices take three blocks there, in turn."""
 
 FIRST_STEPS = 5
 """Steps of a session after each of which memory is given back."""
@@ -111,8 +114,7 @@ class HeldMemory:
 
     def __init__(self) -> None:
         self._steps, self._given_back = 0, 0  # steps so far, and those when memory was last given back
-        self._freed = 0  # by a step, when it ends
-        self._limit = 0.0
+        self._freed = self._need = 0  # by a step when it ends, and in all, bytes
 
     def after_step(self, ended: Callable[[], object]) -> bool:
         """Gives free memory back if the process holds more than a step needs; returns whether it did.
@@ -131,7 +133,7 @@ class HeldMemory:
             ended()
             self._give_back(learn=True)
             return True
-        if resident_bytes() <= self._limit or (self._steps - self._given_back < PATIENCE and not _is_short()):
+        if not self._is_too_much() or (self._steps - self._given_back < PATIENCE and not _is_short()):
             return False
         ended()
         self._give_back()
@@ -139,7 +141,7 @@ class HeldMemory:
 
     def between_epochs(self) -> bool:
         """Gives free memory back if the process holds more than a step needs; returns whether it did."""
-        if _allocator() is None or resident_bytes() <= self._limit:
+        if _allocator() is None or not self._is_too_much():
             return False
         self._give_back()
         return True
@@ -150,7 +152,13 @@ class HeldMemory:
         if learn:
             self._freed = max(self._freed, before - resident_bytes())
         self._given_back = self._steps
-        self._limit = GROWTH[_allocator()] * (resident_bytes() + self._freed)
+        self._need = resident_bytes() + self._freed
+
+    def _is_too_much(self) -> bool:
+        held = resident_bytes()
+        if held <= GROWTH * self._need:
+            return False
+        return held > IN_TURN * self._need or _allocator() == "jemalloc" or _is_short()
 
 
 def _is_short() -> bool:

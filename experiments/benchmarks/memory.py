@@ -36,36 +36,35 @@ PEER_STEPS = 10
 LIMIT, GROWTH_LIMIT = 1.3, 0.05
 """What is aimed at: at most this many times PyTorch's peak, and at most this growth."""
 
-JEMALLOC = "jaxseg.train, a device per core, jemalloc"
-
-OURS = {"jaxseg.train, a device per core": 0, "jaxseg.train, one device": 1, JEMALLOC: 0}
-"""`train.devices` by the titles of jaxseg's cases."""
+OURS = {0: "jaxseg.train, a device per core", 1: "jaxseg.train, one device"}
+"""Titles of jaxseg's cases by `train.devices`."""
 
 
-def ours(encoder: str, network: JSON, title: str, epochs: int) -> JSON:
+def ours(encoder: str, network: JSON, devices: int, epochs: int, allocator: str = "") -> JSON:
     """Trains and returns the memory after each epoch.
 
     Args:
       encoder: name of the encoder, for the tables.
       network: settings of network, image size and batch.
-      title: a key of `OURS`.
+      devices: value of `train.devices`.
       epochs: number of epochs of one step.
+      allocator: name of the library that memory comes from, as "jemalloc"; "": the C library.
 
     Returns:
       "encoder", "title", "steps" taken, "resident_bytes" after each of the last of them, and "peak_process_bytes".
     """
-    env = {}
-    if title == JEMALLOC:
-        library = ctypes.util.find_library("jemalloc")
+    title, env = OURS[devices], {}
+    if allocator:
+        title, library = f"{title}, {allocator}", ctypes.util.find_library(allocator)
         if library is None:
-            return {"encoder": encoder, "title": title, "failed": "not installed: jemalloc"}
+            return {"encoder": encoder, "title": title, "failed": f"not installed: {allocator}"}
         env = {"LD_PRELOAD": library}
     changes = {
         **network,
         "data.name": "synthetic",
         "data.synthetic_train": network["train.batch_size"],
         "data.synthetic_eval": network["train.batch_size"],
-        "train.devices": OURS[title],
+        "train.devices": devices,
         "train.epochs": epochs,
     }
     done = job(changes, env=env)
@@ -200,17 +199,17 @@ def main() -> None:
     with Worker(CONTESTANTS["jaxseg"].module) as worker:
         result = origin("benchmark_memory", worker.ask(what="device"))
     shape, epochs = {"batch_size": 16, "image_size": 224}, args.epochs
-    encoders, titles = args.encoders, list(OURS)
+    encoders, runs = args.encoders, [*((devices, "") for devices in OURS), (0, "jemalloc")]
     if args.quick:
         shape = {"batch_size": TINY["train.batch_size"], "image_size": TINY["data.image_size"]}
-        epochs, encoders, titles = 6, encoders[:1], titles[::2]
+        epochs, encoders, runs = 6, encoders[:1], runs[:1]
     for encoder in encoders:
         usual = {"data.image_size": shape["image_size"], "train.batch_size": shape["batch_size"]}
         network = {"model.encoder": encoder, **usual, **(TINY if args.quick else {})}
         cases = []
-        for title in titles:
-            say(f"{encoder}: {title}")
-            cases.append(ours(encoder, network, title, epochs))
+        for devices, allocator in runs:
+            say(f"{encoder}: {OURS[devices]} {allocator}".rstrip())
+            cases.append(ours(encoder, network, devices, epochs, allocator))
         for name in PEERS:
             say(f"{encoder}: {CONTESTANTS[name].title}")
             cases.append(theirs(encoder, shape, name, args.peer_python, PEER_STEPS))

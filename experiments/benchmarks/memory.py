@@ -1,7 +1,7 @@
 """Measures the memory of training on a CPU beside PyTorch's, and whether it grows.
 
     python -m experiments.benchmarks.memory --quick                        (half a minute: does it run?)
-    python -m experiments.benchmarks.memory --encoders resnet50            (35 minutes on two busy cores; 50 with jemalloc)
+    python -m experiments.benchmarks.memory --encoders resnet50            (35 to 50 minutes on two busy cores)
 
 jaxseg's is that of the whole job, `python -m jaxseg.train` on synthetic images with one step per epoch, validation and
 checkpoints included: with a device per core, with one device, and where jemalloc is installed with memory from there

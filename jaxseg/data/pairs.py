@@ -86,12 +86,7 @@ def oriented(files: Iterable[Pair], setting: str) -> list[Pair]:
                 seen[fitting[0]].append(pair.mask.name)
         check_sizes(pair, image_header.size, _size(mask_header, pair.orientation), image_header, mask_header)
         pairs.append(pair)
-    if animated:
-        _log.warning(
-            "%d images hold several pictures (frames or pages), of which the first is taken: %s",
-            len(animated),
-            named(animated),
-        )
+    _tell_of_animations(animated)
     if unclear:
         way = next((way for way in seen if seen[way] and not seen["own" if way == "image" else "image"]), None)
         if way is None:
@@ -109,6 +104,16 @@ def oriented(files: Iterable[Pair], setting: str) -> list[Pair]:
             named(masks),
         )
     return pairs
+
+
+def _tell_of_animations(images: Sequence[str]) -> None:
+    """Warns of images that hold more than one picture, by name."""
+    if images:
+        _log.warning(
+            "%d images hold several pictures (frames or pages), of which the first is taken: %s",
+            len(images),
+            named(images),
+        )
 
 
 def _size(header: Header, orientation: int | None) -> tuple[int, int]:

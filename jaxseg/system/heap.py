@@ -56,7 +56,7 @@ def _keep_for_ever() -> None:
         control(name, None, None, ctypes.byref(never), ctypes.c_size_t(ctypes.sizeof(never)))
 
 
-def _give_back() -> None:
+def _trim() -> None:
     """Gives the kernel all memory that is free."""
     if _allocator() == "jemalloc":
         name = f"arena.{_ALL_ARENAS}.purge".encode()
@@ -148,7 +148,7 @@ class HeldMemory:
 
     def _give_back(self, *, learn: bool = False) -> None:
         before = resident_bytes()
-        _give_back()
+        _trim()
         if learn:
             self._freed = max(self._freed, before - resident_bytes())
         self._given_back = self._steps

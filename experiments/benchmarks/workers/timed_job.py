@@ -77,7 +77,7 @@ class Watch(Hook):
     def __init__(self, spawned: float, only_first_step: bool):
         self.timeline = Timeline()
         self.first_step: float | None = None
-        self.resident_bytes: list[int | None] = []
+        self.resident_bytes: list[int] = []
         self._spawned, self._only_first_step = spawned, only_first_step
         self._began: dict[str, float] = {}
         jax.monitoring.register_event_duration_secs_listener(self._compiled)

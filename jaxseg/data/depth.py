@@ -99,7 +99,9 @@ def deep_colour(image: Image.Image, again: Image.Image) -> Image.Image:
     result[..., :colours] = to_uint8(values[..., :colours])
     if image.mode == "RGBA" and high[..., 3].max() < DARKEST:
         result[..., 3] = to_uint8(values[..., 3])  # opacity has the colours' depth
-    return Image.fromarray(result[..., :3] if image.mode == "RGBX" else result)
+    picture = Image.fromarray(result[..., :3] if image.mode == "RGBX" else result)
+    picture.info["icc_profile"] = image.info.get("icc_profile")
+    return picture
 
 
 def _swapped(args: object, swaps: dict[str, str]) -> object:

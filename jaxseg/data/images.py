@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxseg.data.colour_profiles import to_srgb
 from jaxseg.data.colours import most_frequent
 from jaxseg.data.depth import DARKEST, DEEP_MODES, deep_colour, has_deep_colour, to_uint8
 from jaxseg.data.file_kinds import check_pixels, misread, pictures_in
@@ -48,15 +49,15 @@ def decode_image(source: bytes | Path, name: str = "") -> np.ndarray:
     """Decodes an image of any kind that Pillow reads.
 
     The EXIF orientation is applied. Grey, palette, CMYK and 16-bit images become 8-bit RGB, in the range of the values
-    that they hold (`jaxseg.data.depth`); transparent parts become white, as on paper. Of several frames or pages the
-    first is taken.
+    that they hold (`jaxseg.data.depth`); an ICC profile's colours become sRGB; transparent parts become white, as on
+    paper. Of several frames or pages the first is taken.
 
     Args:
       source: the file's content, or its path.
       name: what to call the image in an error message; default: its path.
 
     Returns:
-      uint8 [H, W, 3], RGB in [0, 255].
+      uint8 [H, W, 3], sRGB in [0, 255].
 
     Raises:
       UserError: not an image, truncated, empty, too large or of a kind that has no RGB form, transparent all over, or
@@ -352,9 +353,15 @@ def _called(source: bytes | Path, name: str) -> str:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
         # Pillow's own conversion to 8 bits clips at 255 instead of scaling.
         image = Image.fromarray(to_uint8(_pixels(image)))
+    if image.has_transparency_data:
+        image = image.convert("LA" if image.mode in ("L", "LA") else "RGBA")
+    elif image.mode not in ("L", "CMYK"):
+        image = image.convert("RGB")
+    image = to_srgb(image, profile)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[1] <= _LEAST_OPAQUE:

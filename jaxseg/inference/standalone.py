@@ -2,10 +2,10 @@
 
     python standalone.py ph2.stablehlo photo.jpg mask.png
 
-It accepts 8-bit grey and RGB images without transparency, one in a file, and segments them as
+It accepts 8-bit grey and sRGB images without transparency, one in a file, and segments them as
 `python -m jaxseg.predict` does with `--threshold 0.5`. It refuses every other kind (16 bits, palettes, transparency,
-CMYK), which jaxseg converts by rules of its own (`jaxseg/data/images.py`). A file runs with the JAX version that wrote
-it and newer ones.
+CMYK, profiles of other colours), which jaxseg converts by rules of its own (`jaxseg/data/images.py`). A file runs with
+the JAX version that wrote it and newer ones.
 """
 
 import io
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax.export
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 model, source, target = sys.argv[1:]
 if Path(target).exists():
@@ -29,6 +29,9 @@ pages = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
 image = ImageOps.exif_transpose(image)
 if image.mode not in ("L", "RGB") or image.has_transparency_data or bits > 8 or pages > 1:
     sys.exit(f"{source}: {image.mode} image; save it as one picture, 8-bit RGB without transparency, first")
+profile = image.info.get("icc_profile")
+if profile and "srgb" not in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).lower():
+    sys.exit(f"{source}: its colour profile is not sRGB; save it as 8-bit RGB in sRGB first")
 image = image.convert("RGB")
 side = exported.in_avals[0].shape[1]
 small = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))

@@ -6,13 +6,14 @@ import sys
 import jax.export
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from jaxseg import export
 from jaxseg.data import open_split
 from jaxseg.data.images import decode_image
 from jaxseg.errors import RunError, UserError
 from jaxseg.inference.segmenter import Segmenter
+from tests.helpers.icc import P3, rgb_profile
 from tests.helpers.paths import ROOT
 
 
@@ -100,6 +101,7 @@ KINDS = {
     "16 bits": (Image.fromarray(np.full((40, 60), 20000, np.uint16)), False),
     "transparent": (Image.fromarray(np.full((40, 60, 4), 90, np.uint8)), False),
     "palette": (Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).quantize(4), False),
+    "profile": (Image.fromarray(np.full((40, 60, 3), 90, np.uint8)), False),
     "frames": (Image.fromarray(np.full((40, 60, 3), 90, np.uint8)), False),
 }
 """An image of each kind, and whether the standalone program accepts it."""
@@ -115,7 +117,12 @@ def test_the_standalone_program_agrees_with_predict_on_what_it_accepts(tiny_run,
         if pixels.dtype == np.uint8 and image.mode != "P":  # flat images would hide a difference
             image = Image.fromarray((pixels + (noise if pixels.ndim == 2 else noise[..., None])).astype(np.uint8))
         path = tmp_path / f"{name}.png"
-        image.save(path, save_all=name == "frames", append_images=[image.rotate(180)] if name == "frames" else [])
+        options = {
+            "frames": {"save_all": True, "append_images": [image.rotate(180)]},
+            "profile": {"icc_profile": rgb_profile(P3, 2.2)},
+            "rgb": {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()},
+        }
+        image.save(path, **options.get(name, {}))
         command = [
             sys.executable,
             str(ROOT / "jaxseg/inference/standalone.py"),

@@ -49,14 +49,14 @@ async function segment(worker, file, name) {
   return { width, height, levels, picture: file, ending: ENDINGS[file.type] ?? ".png", turned_unseen, notes: [] };
 }
 
-/** Decodes a photograph, turned by its EXIF orientation, on white where it is transparent.
+/** Decodes a photograph to sRGB, turned by its EXIF orientation, on white where it is transparent.
  * @param {File} file @param {string} name @returns {Promise<ImageData>} */
 async function pixelsOf(file, name) {
   if (!file.size) throw new Error(`${name}: the file is empty; fetch it again or leave it out`);
   const reason = await misreadBecause(file);
   if (reason) throw new Error(`${name}: ${reason}`);
   try {
-    const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
+    const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
     const { width, height } = bitmap;
     const canvas = new OffscreenCanvas(width, height);
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));

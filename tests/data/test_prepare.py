@@ -211,7 +211,7 @@ def test_a_preparation_that_is_ended_leaves_nothing_behind(tmp_path, out):
         [sys.executable, "-m", "jaxseg.prepare", *argv], stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            while not list(out.glob(".preparing-*/*")):
+            while not list(out.glob(".preparing-*/[!.]*")):
                 assert process.poll() is None, process.stderr.read()
                 time.sleep(0.01)
             process.send_signal(signal.SIGTERM)

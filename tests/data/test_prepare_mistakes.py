@@ -13,6 +13,7 @@ from jaxseg.data.published.build import prepare
 from jaxseg.data.published.ham10000 import read_metadata
 from jaxseg.errors import UserError
 from jaxseg.prepare import main as prepare_main
+from jaxseg.system import lock
 from tests.helpers.published import PICKED, image_of, lesion, make_isic, make_ph2, mask_of, ph2_config, picture, table
 
 pytestmark = pytest.mark.usefixtures("whole_log")
@@ -90,6 +91,26 @@ def test_a_failed_rebuild_keeps_the_old_set(tmp_path, out):
         prepare("ph2", str(root), str(out), force=True)
     assert len(open_split(ph2_config(out), "all")) == 6
     assert [path.name for path in out.iterdir()] == ["ph2"]
+
+
+def test_what_a_killed_preparation_has_left_is_put_in_order(tmp_path, out):
+    """If broken, kill -9 leaves gigabytes in a hidden folder, or between two renames costs the set that was there."""
+    root = make_ph2(tmp_path)
+    prepare("ph2", str(root), str(out))
+    left = out / ".preparing-ph2"
+    (left / "ph2").mkdir(parents=True)
+    (left / "ph2" / "half").write_text("half")
+    (out / "ph2" / "1.0.0").rename(left / "old")
+    prepare("ph2", str(root), str(out))
+    assert len(open_split(ph2_config(out), "all")) == 6
+    assert [path.name for path in out.iterdir()] == ["ph2"]
+
+
+def test_one_preparation_of_a_set_at_a_time(tmp_path, out):
+    """If broken, two at once remove each other's files."""
+    with lock.held(out / ".preparing-ph2"), pytest.raises(UserError, match=r"is in use: .*another --data-dir"):
+        prepare("ph2", str(make_ph2(tmp_path)), str(out))
+    assert not out.exists()
 
 
 def test_the_version_tells_other_files(tmp_path, out):

@@ -3,13 +3,14 @@
 import contextlib
 import io
 import logging
-import tempfile
-from collections.abc import Mapping, Set
+import shutil
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 from jaxseg.data.published import prepared
 from jaxseg.data.published.place import data_dir_of, folder_of, is_prepared
 from jaxseg.errors import RunError, UserError
+from jaxseg.system import lock
 
 _log = logging.getLogger("jaxseg.prepare")  # not __name__, which is "__main__" when run as a command
 
@@ -31,6 +32,10 @@ def prepare(name: str, source: str, data_dir: str = "", *, force: bool = False) 
       RunError: writing failed.
     """
     target = folder_of(name, data_dir)
+    workshop = data_dir_of(data_dir) / f".preparing-{name}"
+    if workshop.exists():  # of a process that was killed, or still runs
+        with _held(workshop, target):
+            pass
     there = is_prepared(name, data_dir)
     if there and not force:
         return _compare(name, source, data_dir)
@@ -39,22 +44,52 @@ def prepare(name: str, source: str, data_dir: str = "", *, force: bool = False) 
     if target.exists() and not there:
         raise UserError(f"{target}: not a prepared data set; move it away, or choose another --data-dir")
     # Built beside its place, so that an interruption leaves nothing half-done and moving it there takes no time.
-    with _workshop(data_dir_of(data_dir)) as workshop:
+    with _held(workshop, target):
         try:
-            counts = _build(name, source, workshop)
+            counts = _build(name, source, str(workshop))
             target.parent.mkdir(exist_ok=True)
-            _replace(folder_of(name, workshop), target, Path(workshop) / "old")
+            if target.exists():
+                target.rename(workshop / _OLD)
+            folder_of(name, str(workshop)).rename(target)
         except OSError as error:
             raise RunError(f"{target}: could not be written ({error.strerror or error})") from None
     return counts
 
 
-def _workshop(root: Path) -> tempfile.TemporaryDirectory:
+_OLD = "old"
+"""Name of the set that is being replaced, for the moment between two renames."""
+
+
+@contextlib.contextmanager
+def _held(workshop: Path, target: Path) -> Iterator[None]:
+    """Holds the folder in which a set is built, which is empty before and gone after."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".preparing-", dir=root)
+        workshop.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{root}: cannot be written to ({error.strerror}); choose a folder by --data-dir") from None
+        raise UserError(
+            f"{workshop.parent}: cannot be written to ({error.strerror}); choose a folder by --data-dir"
+        ) from None
+    try:
+        with lock.held(workshop, "--data-dir"):
+            _clear(workshop, target)
+            try:
+                yield
+            finally:
+                _clear(workshop, target)
+    finally:
+        with contextlib.suppress(OSError):
+            workshop.rmdir()
+
+
+def _clear(workshop: Path, target: Path) -> None:
+    """Puts a set back whose replacement did not come about, and removes all else."""
+    if (workshop / _OLD).exists() and not target.exists():
+        (workshop / _OLD).rename(target)
+    for path in workshop.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != lock.NAME:
+            path.unlink()
 
 
 _ONE_FOLDER = "put the whole set into one folder, point --source at it, and add --force"
@@ -122,15 +157,3 @@ def _build(name: str, source: str, data_dir: str) -> dict[str, int]:
 
 def _counts(builder) -> dict[str, int]:
     return {split: info.num_examples for split, info in builder.info.splits.items()}
-
-
-def _replace(new: Path, target: Path, old: Path) -> None:
-    """Moves the new folder to its place and what was there to `old`; if that fails, puts it back."""
-    if target.exists():
-        target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise

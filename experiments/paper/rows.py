@@ -41,6 +41,8 @@ class Row:
       train_images: number of training images, chosen differently for every seed; 0: all.
       keep: whether the runs' workdirs are kept.
       parent: row whose runs' best weights the runs start with, each with those of its own seed; None: none.
+      teacher: row whose runs together label half of the external set, which these runs learn from too; the other half
+        tests them. None: they learn from no such image.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Row:
     train_images: int = 0
     keep: bool = True
     parent: "Row | None" = None
+    teacher: "Row | None" = None
 
 
 def few(examples: Examples, count: int, seed: int) -> Examples:

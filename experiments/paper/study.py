@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.paper import plan, rows, under_way
+from experiments.paper import plan, rows, teaching, under_way
 from experiments.paper.in_turn import train_in_turn
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
@@ -43,6 +43,9 @@ from jaxseg.system.files import replacing, write_json
 
 ROW_FILE = "row.json"
 """A finished row: settings, scores and curves of its runs."""
+
+MAPS = "maps.npz"
+"""Probabilities of a row's runs [M, N, S, S] on what they are tested on, "external", and on "validation"."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +114,10 @@ class Study:
             parts = [dataclasses.replace(config.data, fold=fold) for fold in range(config.data.folds)]
             return [Member(0, *data.training_splits(part), fold=part.fold) for part in parts[: self.count(row)]]
         train, validation = self.splits(config)
+        if row.teacher:
+            maps = load_maps(self.folder(row.teacher) / MAPS)
+            means = {name: found.mean(axis=0) for name, found in maps.items()}
+            train = teaching.taught(train, validation, self.external_set(config), means, config)
         count = self.count(row)
         chosen = [rows.few(train, row.train_images, seed) for seed in range(count)]
         parents = [self.folder(row.parent) / f"member-{seed}" if row.parent else None for seed in range(count)]
@@ -133,6 +140,11 @@ class Study:
         """Opens the external set."""
         name, split = self.external
         return data.open_split(dataclasses.replace(config.data, name=name, folds=0, fold=0), split)
+
+    def test_set(self, row: Row, config: Config) -> Examples:
+        """Opens what a row's runs are tested on: the external set, or the half of it that they do not learn from."""
+        external = self.external_set(config)
+        return external.select(teaching.halves(external)[1], f"half of {external.split}") if row.teacher else external
 
     def folder(self, row: Row) -> Path:
         """Returns the folder of a row's files."""
@@ -172,14 +184,21 @@ class Study:
                 )
         if not self._may_train(row):
             return {"name": row.name, "title": row.title, "missing": f"was not run at scale {self.scale.name}"}
-        if row.parent and "missing" in (parent := self.row(row.parent)):
-            return {"name": row.name, "title": row.title, "missing": f"{parent['title']}: {parent['missing']}"}
+        for before in filter(None, (row.parent, row.teacher)):
+            if "missing" in (done := self.row(before)):
+                return {"name": row.name, "title": row.title, "missing": f"{done['title']}: {done['missing']}"}
+        if row.teacher and not (self.folder(row.teacher) / MAPS).exists():
+            return {
+                "name": row.name,
+                "title": row.title,
+                "missing": f"{row.teacher.title}: has no maps on this machine",
+            }
         say(f"{row.name}: {row.title}")
         if self.planned:
             say(plan.sentence(self.out, [(planned, self.count(planned)) for planned in self.planned]))
         with lock.held(folder, "--out"):
             try:
-                members, external = self.members(row, config), self.external_set(config)
+                members, external = self.members(row, config), self.test_set(row, config)
                 return self._train(row, config, members, external, earlier)
             except (UserError, RunError) as error:
                 say(f"{row.name} is left out: {error}")
@@ -192,7 +211,7 @@ class Study:
         self, row: Row, config: Config, members: Sequence[Member], external: Examples, earlier: JSON | None
     ) -> JSON:
         began, about, folder = time.perf_counter(), self._origin("row"), self.folder(row)
-        in_turn = self.in_turn and not row.train_images  # of which `jaxseg.train` knows nothing
+        in_turn = self.in_turn and not (row.train_images or row.teacher)  # of which `jaxseg.train` knows nothing
         brought = self._brought(row) if earlier else 0
         members = members[brought:]
         train = train_in_turn if in_turn else train_together
@@ -241,7 +260,7 @@ class Study:
         if row.keep:
             if not in_turn:
                 save_members(trained, folder)
-            save_maps(folder / "maps.npz", maps)
+            save_maps(folder / MAPS, maps)
         write_json(folder / ROW_FILE, result)
         under_way.remove(folder)
         dice = rows.cell(result, "external", "pooled", "dice")

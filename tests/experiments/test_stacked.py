@@ -241,12 +241,12 @@ def test_the_steps_of_generalise_are_the_preset():
 
 def test_best_threshold():
     """If broken, masks are cut at another threshold than the one that is best on validation."""
-    from experiments.paper.sections import generalise
+    from experiments.paper import cuts
     from jaxseg.inference.masks import Prediction
 
     maps = np.float32([[[0.1, 0.2], [0.3, 0.4]]])
-    assert 0.2 <= generalise.with_best_threshold(maps, np.array([[[0, 0], [1, 1]]]), Prediction()).threshold < 0.3
-    assert generalise.with_best_threshold(maps + 0.2, np.array([[[0, 0], [0, 1]]]), Prediction()).threshold == 0.5
+    assert 0.2 <= cuts.with_best_threshold(maps, np.array([[[0, 0], [1, 1]]]), Prediction()).threshold < 0.3
+    assert cuts.with_best_threshold(maps + 0.2, np.array([[[0, 0], [0, 1]]]), Prediction()).threshold == 0.5
 
 
 def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):

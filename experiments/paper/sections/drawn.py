@@ -18,15 +18,15 @@ import numpy as np
 
 from experiments.paper import rows, style
 from experiments.paper.command import main
+from experiments.paper.cuts import cut, with_best_threshold
 from experiments.paper.drawn_models import KINDS, alone_row, epochs_of, few_row, models, share_row
 from experiments.paper.measured import of_runs
 from experiments.paper.models import FINAL
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, shown
 from experiments.paper.sections import robustness
-from experiments.paper.sections.generalise import cut, with_best_threshold
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, load_maps, save_maps
+from experiments.paper.study import MAPS, Study, load_maps, save_maps
 from experiments.shared.origin import JSON
 from jaxseg import synthetic
 from jaxseg.inference.masks import THRESHOLD, Prediction
@@ -133,7 +133,7 @@ def maps_of(study: Study, row: Row) -> dict[str, np.ndarray]:
       if the study only reports and they are not there, or if the row trains on the external set, or has no run here.
     """
     path = study.folder(row) / "maps_drawn.npz"
-    if not (study.folder(row) / "maps.npz").exists() or (study.report and not path.exists()):
+    if not (study.folder(row) / MAPS).exists() or (study.report and not path.exists()):
         return {}
     if not path.exists():
         config = study.config(row)
@@ -143,7 +143,7 @@ def maps_of(study: Study, row: Row) -> dict[str, np.ndarray]:
             "drawn": drawn_images(study.scale.drawn.validation, config.data.image_size)[0],
         }
         save_maps(path, {name: predict(steps, variables, part) for name, part in images.items()})
-    maps = load_maps(study.folder(row) / "maps.npz") | load_maps(path)
+    maps = load_maps(study.folder(row) / MAPS) | load_maps(path)
     return maps if "external" in maps else {}
 
 

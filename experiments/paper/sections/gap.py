@@ -27,7 +27,7 @@ from experiments.paper.models import RECIPES
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, load_maps
+from experiments.paper.study import MAPS, Study, load_maps
 from experiments.shared.console import say
 from experiments.shared.origin import JSON
 from jaxseg.config import Config
@@ -120,7 +120,7 @@ def external_maps(study: Study, row: Row) -> tuple[np.ndarray, np.ndarray]:
     """
     config = study.config(row)
     truth = resized(study.external_set(config), config)[1][..., 0]
-    return load_maps(study.folder(row) / "maps.npz")["external"], truth
+    return load_maps(study.folder(row) / MAPS)["external"], truth
 
 
 def maps_measured(study: Study, row: Row) -> list[JSON]:
@@ -168,7 +168,7 @@ def ensemble_lines(study: Study, row: Row) -> list[list[str]]:
       study: the study.
       row: a trained row of seeds.
     """
-    if not (study.folder(row) / "maps.npz").exists():
+    if not (study.folder(row) / MAPS).exists():
         return []
     maps, truth = external_maps(study, row)
     if len(maps) == 1:

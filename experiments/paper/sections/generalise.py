@@ -9,7 +9,6 @@ At scale `cpu` three hours on one core of an AMD EPYC besides the full model. Ex
 of 0.82 for the paper's recipe and 0.87 for the preset.
 """
 
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 
@@ -17,16 +16,15 @@ import numpy as np
 
 from experiments.paper import rows
 from experiments.paper.command import main
+from experiments.paper.cuts import cut, with_best_threshold
 from experiments.paper.models import FINAL, FULL, STEPS, TOGETHER, left_out_rows, step_rows
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
 from experiments.paper.sections import robustness
 from experiments.paper.stacked import predict
-from experiments.paper.study import Study, load_maps, save_maps
+from experiments.paper.study import MAPS, Study, load_maps, save_maps
 from experiments.shared.origin import JSON
 from jaxseg.inference.masks import THRESHOLD, Prediction
-from jaxseg.inference.threshold import GRID, best_of_grid
-from jaxseg.metrics import confusion, scores
 
 NAME = "generalise"
 
@@ -55,7 +53,7 @@ def run(study: Study) -> None:
         ),
     ]
     for row, title in ((FULL, "the paper's recipe"), (FINAL, "the preset")):
-        if (study.folder(row) / "maps.npz").exists():
+        if (study.folder(row) / MAPS).exists():
             tables.append(prediction_table(study, row, title))
     study.section(
         NAME,
@@ -125,7 +123,7 @@ def ways(study: Study, row: Row) -> Iterator[tuple[str, list[tuple[np.ndarray, n
         name: resized(split, config)[1][..., 0]
         for name, split in (("external", study.external_set(config)), ("validation", validation))
     }
-    maps = load_maps(study.folder(row) / "maps.npz")
+    maps = load_maps(study.folder(row) / MAPS)
     plain, clean = Prediction(), Prediction(largest_component=True, fill_holes=True)
     yield "as it is", [(found > THRESHOLD, truth["external"]) for found in maps["external"]]
     for title, prediction in (
@@ -169,28 +167,6 @@ def turned_maps(study: Study, row: Row) -> dict[str, np.ndarray]:
         sets = {"external": study.external_set(config), "validation": study.splits(config)[1]}
         save_maps(path, {name: predict(steps, variables, resized(s, config)[0]) for name, s in sets.items()})
     return load_maps(path)
-
-
-def cut(maps: np.ndarray, prediction: Prediction) -> np.ndarray:
-    """Returns masks bool [N, S, S] from probabilities.
-
-    Args:
-      maps: probabilities [N, S, S].
-      prediction: how masks are made.
-    """
-    return np.stack([prediction.mask(probability) for probability in maps])
-
-
-def with_best_threshold(maps: np.ndarray, truth: np.ndarray, prediction: Prediction) -> Prediction:
-    """Returns the prediction with the threshold of the highest mean Dice, the one nearest to 0.5 if several tie.
-
-    Args:
-      maps: probabilities [N, S, S].
-      truth: masks {0, 1} [N, S, S].
-      prediction: how masks are made, apart from the threshold.
-    """
-    tried = [dataclasses.replace(prediction, threshold=threshold) for threshold in GRID]
-    return tried[best_of_grid([np.mean(scores(confusion(cut(maps, way), truth))["dice"]) for way in tried])]
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import numpy as np
 
 from experiments.paper import rows
 from experiments.paper.command import main
+from experiments.paper.cuts import cut, with_best_threshold
 from experiments.paper.measured import of_runs
 from experiments.paper.models import RECIPES
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, shown
 from experiments.paper.sections.drawn import drawn_images
-from experiments.paper.sections.generalise import cut, with_best_threshold
 from experiments.paper.sections.robustness import spoiler
 from experiments.paper.stacked import predict
 from experiments.paper.study import Study

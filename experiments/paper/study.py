@@ -142,7 +142,12 @@ class Study:
         return data.open_split(dataclasses.replace(config.data, name=name, folds=0, fold=0), split)
 
     def test_set(self, row: Row, config: Config) -> Examples:
-        """Opens what a row's runs are tested on: the external set, or the half of it that they do not learn from."""
+        """Opens what a row's runs are tested on: the external set, or the half of it that they do not learn from.
+
+        Args:
+          row: the row.
+          config: its settings.
+        """
         external = self.external_set(config)
         return external.select(teaching.halves(external)[1], f"half of {external.split}") if row.teacher else external
 

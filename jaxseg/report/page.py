@@ -21,6 +21,7 @@ from jaxseg.config.datasets import data_set
 from jaxseg.metrics import LEAST_JACCARD
 from jaxseg.pretrained import place
 from jaxseg.report import charts, html
+from jaxseg.runs import sessions
 from jaxseg.runs import workdir as files
 from jaxseg.runs.workdir import CASES, METRICS, PAGE, PER_IMAGE, PICTURES
 from jaxseg.system.files import write_text
@@ -83,6 +84,7 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
         "command": f"python -m jaxseg.evaluate --workdir {shlex.quote(place.display_name(workdir))}",
         "model": _model_name(run),
         "summary": summary,
+        "gone_on": sessions.in_words(run),
         "history": history,
         "curves": [*charts.curves(history, "t")] if history else [],
         "settings": _settings(run.get("config", {})),

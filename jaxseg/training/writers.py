@@ -21,11 +21,12 @@ from jaxseg.data.pipeline import ResizedExamples
 from jaxseg.report import curves
 from jaxseg.report.figures import SYNTHETIC_MARK
 from jaxseg.report.page import write_page
+from jaxseg.runs import sessions
 from jaxseg.runs import workdir as files
 from jaxseg.runs.parent import RECORD
 from jaxseg.runs.progress import Progress
 from jaxseg.runs.splits import RunSplits, register
-from jaxseg.system.files import write_json
+from jaxseg.system.files import read_json, write_json
 from jaxseg.system.stop import Stop, Stopped
 from jaxseg.training.hooks import Hook
 from jaxseg.training.run import Run, best_epoch
@@ -81,17 +82,35 @@ class ImageListWriter(Hook):
 
 
 class ConfigFile(Hook):
-    """Writes `config.json` at the first start."""
+    """Writes `config.json` at the first start, and into it that the run goes on elsewhere."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
-        """Writes the file, unless an earlier session got further than a start."""
+        """Writes the file, unless an earlier session got further than a start; adds this one if it differs."""
         path = run.workdir / files.CONFIG
-        if not path.exists() or not (progress.epoch or progress.sums.steps):
-            data = {**run.data, "fingerprints": run.fingerprints}
-            facts = {"data": data, "device": run.device, "seed": run.config.train.seed}
-            if run.parent:
-                facts[RECORD] = run.parent
-            write_json(path, files.describe_run(run.config, **facts))
+        if path.exists() and (progress.epoch or progress.sums.steps):
+            if not _nothing_left(run, progress):
+                self._tell(run, progress)
+            return
+        data = {**run.data, "fingerprints": run.fingerprints}
+        facts = {"data": data, "device": run.device, "seed": run.config.train.seed}
+        if run.parent:
+            facts[RECORD] = run.parent
+        write_json(path, files.describe_run(run.config, **facts))
+
+    def _tell(self, run: Run, progress: Progress) -> None:
+        path, now = run.workdir / files.CONFIG, files.describe_run(run.config, device=run.device)
+        before = read_json(path)
+        if after := sessions.gone_on(before, now, progress.epoch):
+            log.warning(
+                "the run goes on with %s: %s keeps both, and an uninterrupted run may differ",
+                "; ".join(sessions.changes(sessions.last_of(before), now)),
+                files.CONFIG,
+            )
+            write_json(path, after)
+
+
+def _nothing_left(run: Run, progress: Progress) -> bool:
+    return progress.early_stop.should_stop or progress.epoch >= run.config.train.epochs
 
 
 class HistoryFile(Hook):
@@ -173,14 +192,16 @@ class SummaryAndPage(Hook):
     """Writes `summary.json`, then `report.html`, which shows it, when training is finished."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
-        """Takes the folder."""
-        del progress
-        self._workdir = run.workdir
+        """Takes the folder, and where it was trained if it is finished."""
+        self._workdir, self._trained_on = run.workdir, {}
+        if _nothing_left(run, progress) and (run.workdir / files.CONFIG).exists():
+            last = sessions.last_of(read_json(run.workdir / files.CONFIG))
+            self._trained_on = {"device": last["device"]} if last.get("device") else {}
 
     def on_end(self, summary: Mapping[str, Any], progress: Progress) -> None:
         """Writes both files."""
         del progress
-        write_json(self._workdir / files.SUMMARY, summary)
+        write_json(self._workdir / files.SUMMARY, {**summary, **self._trained_on})
         write_page(self._workdir)
 
 

@@ -32,6 +32,7 @@ from jaxseg import cli, weights
 from jaxseg.data import images
 from jaxseg.errors import UserError
 from jaxseg.weights import keras_hdf5
+from tests.helpers.icc import P3, grey_profile, ink_profile, rgb_profile
 
 LIMIT_SECS = 20.0
 """Longest time for a file; they are all tiny."""
@@ -59,6 +60,9 @@ def sound_images(folder: Path) -> list[bytes]:
         *((image, "png", {}) for image in (rgb, grey, deep, bits, rgb.convert("P"), rgb.convert("RGBA"))),
         (rgb, "png", {"exif": turned, **frames}),
         *((image, "jpeg", {}) for image in (rgb, grey, rgb.convert("CMYK"))),
+        *((rgb, kind, {"icc_profile": rgb_profile(P3, 2.2)}) for kind in ("png", "jpeg", "tiff")),
+        (grey, "tiff", {"icc_profile": grey_profile(1.0)}),
+        (rgb.convert("CMYK"), "tiff", {"icc_profile": ink_profile()}),
         (rgb, "jpeg", {"progressive": True, "exif": turned}),
         *((rgb, "tiff", {"compression": c}) for c in (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")),
         *((image, "tiff", {}) for image in (deep, real, bits, grey, rgb.convert("CMYK"), rgb.convert("LAB"))),

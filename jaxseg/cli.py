@@ -4,16 +4,13 @@ Nothing here imports JAX, so `--help` and typing mistakes answer at once.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import errno
 import logging
 import os
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +18,7 @@ from jaxseg.config import PRESETS, Config, DataConfig, flag_values, preset, sett
 from jaxseg.config.near_misses import nearest_flag
 from jaxseg.errors import RunError, UserError, out_of_space, printable
 from jaxseg.pretrained.place import NAME
+from jaxseg.system import stop
 from jaxseg.system.stray_errors import hush_checkpoint_reads
 
 if TYPE_CHECKING:
@@ -322,7 +320,7 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
       less_memory: what to do when memory runs out, for that message; default: end other programs.
     """
     try:
-        with _ended_in_order():
+        with stop.ended_in_order():
             code = main() or 0
         sys.stdout.flush()
         sys.exit(code)
@@ -332,7 +330,7 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(130)
-    except _Terminated:
+    except stop.Terminated:
         print(f"{name}: ended by SIGTERM", file=sys.stderr)
         sys.exit(143)
     except (UserError, RunError) as error:
@@ -356,32 +354,6 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
     warnings.simplefilter("ignore")  # libraries that are torn down with work unfinished would bury the line
     print(f"{name}: error: {printable_line(message)}", file=sys.stderr)
     sys.exit(code)
-
-
-class _Terminated(BaseException):
-    """SIGTERM was received."""
-
-
-@contextlib.contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Has SIGTERM leave the block as an error does, so that what is half done is cleared away; a second one kills.
-
-    By default the process is gone at once, and temporary folders stay. Nothing is done where the caller has decided
-    otherwise, or outside of the main thread, which alone may handle signals.
-    """
-
-    def leave(number: int, _: object) -> NoReturn:
-        signal.signal(number, signal.SIG_DFL)
-        raise _Terminated
-
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def start_logging() -> None:

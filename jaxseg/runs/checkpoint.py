@@ -21,6 +21,7 @@ from jaxseg.pretrained import weights as packed
 from jaxseg.runs.progress import Progress
 from jaxseg.runs.workdir import CHECKPOINTS
 from jaxseg.steps import TrainState
+from jaxseg.system.stop import leave_if_terminated
 
 T = TypeVar("T")
 
@@ -274,6 +275,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # orbax, tensorstore and JSON raise many kinds of errors on damaged files
+            leave_if_terminated()
             raise RunError(f"checkpoint {self.folder / str(step)} cannot be read ({one_line(error)})") from error
 
 

@@ -1,10 +1,12 @@
-"""Stopping early and in good order: a signal makes the run save and leave instead of ending at once."""
+"""Stopping early and in good order: a signal makes a run save and leave, and any other command clear away first."""
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 
 class Stopped(Exception):
@@ -90,3 +92,54 @@ class StopRequest:
             self.signum = signum
             # Not through the log: the signal may have arrived while a log line was being written.
             os.write(2, f"\n{self.reason}: saving after this step, then leaving; Ctrl-C aborts at once\n".encode())
+
+
+class Terminated(BaseException):
+    """SIGTERM was received."""
+
+
+_terminated = threading.Event()
+
+
+@contextlib.contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Has SIGTERM leave the block as an error does, so that what is half done is cleared away; a second one kills.
+
+    By default the process is gone at once, and temporary folders stay. Nothing is done where the caller has decided
+    otherwise, or outside of the main thread, which alone may handle signals. A `StopRequest` within the block decides
+    otherwise for as long as it is entered.
+
+    Raises:
+      Terminated: SIGTERM was received.
+    """
+
+    def leave(number: int, _: object) -> NoReturn:
+        _terminated.set()
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    except Exception:
+        leave_if_terminated()
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _terminated.clear()
+
+
+def leave_if_terminated() -> None:
+    """Leaves again if SIGTERM was received within `ended_in_order`.
+
+    For handlers of any error: libraries that catch whatever comes, as JAX and orbax do, make an error of their own of
+    the signal, which then reads as a damaged file.
+
+    Raises:
+      Terminated: SIGTERM was received.
+    """
+    if _terminated.is_set():
+        raise Terminated

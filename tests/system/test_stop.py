@@ -1,0 +1,73 @@
+"""SIGTERM to a command: it leaves in order, whatever a library makes of it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxseg.errors import RunError
+from jaxseg.runs.checkpoint import Checkpoints
+from jaxseg.system import stop
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_new_process():
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def swallow() -> None:
+    """Does what JAX and orbax do where they catch whatever comes."""
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException:
+        raise ValueError("a slice is not concrete") from None
+
+
+@pytest.mark.parametrize("work", [lambda: os.kill(os.getpid(), signal.SIGTERM), swallow])
+def test_sigterm_leaves_the_block_as_itself(work):
+    """If broken, a job that its scheduler ends reports a damaged file, or a bug with its traceback."""
+    cleared = []
+
+    def with_clearing() -> None:
+        try:
+            work()
+        finally:
+            cleared.append(True)
+
+    with pytest.raises(stop.Terminated), stop.ended_in_order():
+        with_clearing()
+    assert cleared
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    stop.leave_if_terminated()  # that block is left
+
+
+def test_other_errors_stay_as_they_are():
+    """If broken, every failure is reported as a signal."""
+    with pytest.raises(ValueError, match="mine"), stop.ended_in_order():
+        raise ValueError("mine")
+
+
+def test_the_checkpoint_that_was_being_read_is_not_called_damaged(tiny_run, monkeypatch):
+    """If broken, SIGTERM while a run resumes sets its newest checkpoint aside, and an older one is trained from."""
+    with Checkpoints(tiny_run, read_only=True) as checkpoints:
+        step = checkpoints.latest()
+        monkeypatch.setattr(checkpoints, "_read", lambda *_, **__: swallow())
+        with pytest.raises(stop.Terminated), stop.ended_in_order():
+            checkpoints._read_progress(step)
+        monkeypatch.setattr(checkpoints, "_read", lambda *_, **__: Path("/nowhere").read_bytes())
+        with pytest.raises(RunError, match="cannot be read"):
+            checkpoints._read_progress(step)
+
+
+def test_commands_say_so():
+    """If broken, a command that was ended has another exit code than the shell's 143."""
+    program = (
+        "import os, signal; from jaxseg import cli; cli.run('compare', lambda: os.kill(os.getpid(), signal.SIGTERM))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "python -m jaxseg.compare: ended by SIGTERM\n")

@@ -66,7 +66,7 @@ def open_folder(config: DataConfig, split: str = "all") -> Examples:
     if not root.is_dir():
         raise UserError(
             f"--data {folder}: neither a known data set ({', '.join(NAMES)}) nor a folder (looked for "
-            f"{root.absolute()}){nearest(folder)}"
+            f"{root.absolute()}){'; it is a file: unpack an archive first' if root.is_file() else nearest(folder)}"
         )
     files, label = _pairs_of(root, split)
     pairs = oriented(files.values(), config.mask_orientation)

@@ -206,7 +206,11 @@ def markdown(evaluations: Sequence[Evaluation], compared: Sequence[Sequence[Diff
     lines = [f"# {first.about}", ""]
     if first.metrics["data"]["synthetic"]:
         lines += ["**SYNTHETIC DATA: no result on real lesions.**", ""]
-    lines += [f"- {letter}: {_described(e)}" for letter, e in zip(letters, evaluations, strict=True)]
+    folders = [e.folder.resolve() for e in evaluations]
+    for i, (letter, evaluation) in enumerate(zip(letters, evaluations, strict=True)):
+        same = folders.index(folders[i])
+        twice = f", **the same evaluation as {letters[same]}**" if same < i else ""
+        lines.append(f"- {letter}: {_described(evaluation)}{twice}")
     for letter, tests in zip(letters[1:], compared, strict=True):
         lines += ["", f"| Score | A | {letter} | {letter} - A {_HEAD}"]
         lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]

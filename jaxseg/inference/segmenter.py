@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
@@ -102,6 +103,9 @@ class Segmenter:
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size = {batch_size}: must be at least 1")
         workdirs = [place.folder_of(folder) for folder in (workdir, *more)]
+        for folder, times in Counter(Path(folder).resolve() for folder in workdirs).items():
+            if times > 1:
+                log.warning("%s: is given %d times, and counts as often", folder, times)
         configs = [read_config(folder) for folder in workdirs]
         sizes = [config.data.image_size for config in configs]
         for folder, size in zip(workdirs, sizes, strict=True):

@@ -90,6 +90,7 @@ def test_a_run_does_not_differ_from_itself(pair, capsys):
     """If broken, differences that are all zero crash Wilcoxon's test, warn, or come out as significant."""
     folder = pair[0] / "evaluation/ph2-validation"
     text = said(capsys, folder, folder)
+    assert "**the same evaluation as A**" in text
     assert text.count("| +0.0000 | [+0.0000, +0.0000] | 1.0000 |") == len(NATIVE_SCORES) - 1
     assert text.count("| +0.0000 | [+0.0000, +0.0000] |  |") == 2
 

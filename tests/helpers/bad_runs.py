@@ -49,7 +49,7 @@ EVALUATE = {
     ),
     "set a file": (
         lambda place, run: ["--workdir", run, "--data", (place / "x.zip").write_bytes(b"PK") and place / "x.zip"],
-        r"x\.zip: neither a known data set .* nor a folder",
+        r"x\.zip: neither a known data set .* nor a folder .*unpack an archive first",
     ),
     "set missing": (lambda place, run: ["--workdir", run, "--data", place / "gone"], r"gone: neither a known data set"),
     "set misspelt": (lambda place, run: ["--workdir", run, "--data", "isic2061"], r"did you mean 'isic2016'\?"),

@@ -70,9 +70,10 @@ def test_an_ensemble_is_the_mean_of_its_members(tiny_run, other_run, plain, imag
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
-def test_the_same_weights_twice_are_one_member(tiny_run, plain, image):
-    """If broken, the mean is no mean, or members of equal networks are compiled one by one."""
+def test_the_same_weights_twice_are_one_member(tiny_run, plain, image, heard):
+    """If broken, the mean is no mean, or members of equal networks are compiled one by one, or nobody says so."""
     twice = Segmenter.load(tiny_run, tiny_run)
+    assert "is given 2 times, and counts as often" in heard.text
     np.testing.assert_array_equal(twice(image), plain(image))
     first, second = twice.runtime.networks
     assert first.steps is second.steps

@@ -112,8 +112,8 @@ def _metadata(segmenter: Segmenter) -> dict[str, str]:
         # Of the weights. Whoever trained a run decides; its data may decide too.
         "licence": ", ".join(sorted({about.get("licence", "not stated") for about in described})),
         "producer": f"jaxseg {jaxseg.__version__}",
-        "input": f"images: uint8 [B, {size}, {size}, 3], sRGB in [0, 255]; resize an upright photograph to {size} x "
-        f"{size} pixels, bilinear, without keeping its aspect ratio",
+        "input": f"images: uint8 [B, {size}, {size}, 3], RGB in [0, 255]; resize an upright photograph in sRGB to "
+        f"{size} x {size} pixels, bilinear, without keeping its aspect ratio",
         "output": f"probability: float32 [B, {size}, {size}], probability of lesion; resize to the photograph's size, "
         "bilinear, then compare with the threshold",
         "threshold": f"{segmenter.threshold:g}",

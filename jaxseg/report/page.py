@@ -84,7 +84,7 @@ def render(workdir: Path, evaluations: Sequence[Path]) -> str:
         "command": f"python -m jaxseg.evaluate --workdir {shlex.quote(place.display_name(workdir))}",
         "model": _model_name(run),
         "summary": summary,
-        "gone_on": sessions.in_words(run),
+        "gone_on": sessions.in_words([run, *sessions.later_of(_read_json(workdir / files.SESSIONS))]),
         "history": history,
         "curves": [*charts.curves(history, "t")] if history else [],
         "settings": _settings(run.get("config", {})),

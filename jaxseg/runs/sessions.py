@@ -1,43 +1,66 @@
 """On what a run was trained: recorded at its first start, and again where a later session finds it otherwise.
 
 A run that goes on with other versions, devices or source is not the one that these would have trained alone, and who
-reads its numbers should know. `config.json` describes the first session; its list `sessions` the later ones that differ
-from the one before.
+reads its numbers should know. `config.json` describes the first session, `sessions.json` the later ones that differ
+from the one before; it is there for such runs alone.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-SESSIONS = "sessions"
-"""Key of the list in `config.json`: of each such session "after_epoch", "started", and `FACTS`."""
+from jaxseg.runs.workdir import CONFIG, SESSIONS
+from jaxseg.system.files import read_json, write_json
 
 FACTS = ("device", "versions", "commit")
 """What is recorded of every session, as `config.json` names it."""
 
 
-def gone_on(described: Mapping[str, Any], now: Mapping[str, Any], epoch: int) -> dict[str, Any] | None:
-    """Returns the content of `config.json` with a session added, or None where it finds what the last one found.
+def recorded(workdir: Path) -> list[Mapping[str, Any]]:
+    """Returns the facts of each recorded session of a run, the first one first, from its folder.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    path = workdir / SESSIONS
+    return [read_json(workdir / CONFIG), *(later_of(read_json(path)) if path.exists() else [])]
+
+
+def add(workdir: Path, now: Mapping[str, Any], epoch: int) -> str:
+    """Records a session if it differs from the one before.
 
     Args:
-      described: the content that it has.
-      now: the description of a run that would start now, with the same keys.
+      workdir: the run's folder.
+      now: the description of a run that would start now, as `config.json` holds it.
       epoch: number of finished epochs.
+
+    Returns:
+      What it has otherwise, in words; empty if nothing.
+
+    Raises:
+      UserError: a file in the folder is damaged.
     """
-    if not changes(last_of(described), now):
-        return None
-    session = {"after_epoch": epoch, "started": now["started"], **{name: now.get(name) for name in FACTS}}
-    return {**described, SESSIONS: [*described.get(SESSIONS, []), session]}
+    first, *later = recorded(workdir)
+    changed = changes([first, *later][-1], now)
+    if changed:
+        session = {"after_epoch": epoch, "started": now["started"], **{name: now.get(name) for name in FACTS}}
+        write_json(workdir / SESSIONS, {"sessions": [*later, session]})
+    return "; ".join(changed)
 
 
-def last_of(described: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns what is recorded of the last session, from the content of `config.json`."""
-    return [described, *described.get(SESSIONS, [])][-1]
+def later_of(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the sessions from the content of `sessions.json`."""
+    return content.get("sessions", [])
 
 
-def in_words(described: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each recorded session but the first, from the content of `config.json`."""
-    pairs = itertools.pairwise([described, *described.get(SESSIONS, [])])
+def in_words(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a sentence for each session but the first, which says what it has otherwise than the one before.
+
+    Args:
+      sessions: their facts, as `recorded` returns them.
+    """
+    pairs = itertools.pairwise(sessions)
     return [f"after epoch {now['after_epoch']} with {'; '.join(changes(before, now))}" for before, now in pairs]
 
 

@@ -23,6 +23,9 @@ from jaxseg.system.files import read_json, write_text
 CONFIG, HISTORY, SUMMARY, CURVES = "config.json", "metrics.jsonl", "summary.json", "curves.png"
 """Files in a run's folder: settings and facts, a line per epoch, best epoch and final scores, and curves."""
 
+SESSIONS = "sessions.json"
+"""File in the folder of a run that went on with other versions, devices or source."""
+
 PAGE = "report.html"
 """The page about a run, in its folder."""
 
@@ -178,7 +181,7 @@ def check_is_free(workdir: Path) -> None:
     if is_packed(workdir):
         raise UserError(f"{workdir}: holds a packed model, in which no run can be trained; give another --workdir")
     saved = sorted(workdir.glob(f"{CHECKPOINTS}/[0-9]*"))
-    names = [HISTORY, SUMMARY, CURVES, PAGE]
+    names = [HISTORY, SUMMARY, CURVES, PAGE, SESSIONS]
     if not _is_list_of_images(workdir / IMAGES):  # of a start that ended before there was a `config.json`
         names += [IMAGES, LOOKS]
     for path in (*(workdir / name for name in names), *saved):

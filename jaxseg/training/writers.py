@@ -26,7 +26,7 @@ from jaxseg.runs import workdir as files
 from jaxseg.runs.parent import RECORD
 from jaxseg.runs.progress import Progress
 from jaxseg.runs.splits import RunSplits, register
-from jaxseg.system.files import read_json, write_json
+from jaxseg.system.files import write_json
 from jaxseg.system.stop import Stop, Stopped
 from jaxseg.training.hooks import Hook
 from jaxseg.training.run import Run, best_epoch
@@ -82,31 +82,25 @@ class ImageListWriter(Hook):
 
 
 class ConfigFile(Hook):
-    """Writes `config.json` at the first start, and into it that the run goes on elsewhere."""
+    """Writes `config.json` at the first start, and `sessions.json` where the run goes on otherwise."""
 
     def on_start(self, run: Run, progress: Progress) -> None:
-        """Writes the file, unless an earlier session got further than a start; adds this one if it differs."""
+        """Writes one of the files if there is something to say."""
         path = run.workdir / files.CONFIG
-        if path.exists() and (progress.epoch or progress.sums.steps):
-            if not _nothing_left(run, progress):
-                self._tell(run, progress)
-            return
-        data = {**run.data, "fingerprints": run.fingerprints}
-        facts = {"data": data, "device": run.device, "seed": run.config.train.seed}
-        if run.parent:
-            facts[RECORD] = run.parent
-        write_json(path, files.describe_run(run.config, **facts))
-
-    def _tell(self, run: Run, progress: Progress) -> None:
-        path, now = run.workdir / files.CONFIG, files.describe_run(run.config, device=run.device)
-        before = read_json(path)
-        if after := sessions.gone_on(before, now, progress.epoch):
-            log.warning(
-                "the run goes on with %s: %s keeps both, and an uninterrupted run may differ",
-                "; ".join(sessions.changes(sessions.last_of(before), now)),
-                files.CONFIG,
-            )
-            write_json(path, after)
+        if not path.exists() or not (progress.epoch or progress.sums.steps):  # a start may have ended at once
+            data = {**run.data, "fingerprints": run.fingerprints}
+            facts = {"data": data, "device": run.device, "seed": run.config.train.seed}
+            if run.parent:
+                facts[RECORD] = run.parent
+            write_json(path, files.describe_run(run.config, **facts))
+        elif not _nothing_left(run, progress):
+            now = files.describe_run(run.config, device=run.device)
+            if changed := sessions.add(run.workdir, now, progress.epoch):
+                log.warning(
+                    "the run goes on with %s: %s keeps both, and an uninterrupted run may differ",
+                    changed,
+                    files.SESSIONS,
+                )
 
 
 def _nothing_left(run: Run, progress: Progress) -> bool:
@@ -195,7 +189,7 @@ class SummaryAndPage(Hook):
         """Takes the folder, and where it was trained if it is finished."""
         self._workdir, self._trained_on = run.workdir, {}
         if _nothing_left(run, progress) and (run.workdir / files.CONFIG).exists():
-            last = sessions.last_of(read_json(run.workdir / files.CONFIG))
+            last = sessions.recorded(run.workdir)[-1]
             self._trained_on = {"device": last["device"]} if last.get("device") else {}
 
     def on_end(self, summary: Mapping[str, Any], progress: Progress) -> None:

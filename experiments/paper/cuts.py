@@ -8,6 +8,9 @@ from jaxseg.inference.masks import Prediction
 from jaxseg.inference.threshold import GRID, best_of_grid
 from jaxseg.metrics import confusion, scores
 
+CLEAN = Prediction(largest_component=True, fill_holes=True)
+"""How clean masks are made, besides the threshold."""
+
 
 def cut(maps: np.ndarray, prediction: Prediction) -> np.ndarray:
     """Returns masks bool [N, S, S] from probabilities.

@@ -125,6 +125,16 @@ def member_result(member: Any, progress: Progress, at_best: Progress) -> JSON:
     }
 
 
+def left_out(row: Row, why: str) -> JSON:
+    """Returns the result of a row that could not be run.
+
+    Args:
+      row: the row.
+      why: the reason.
+    """
+    return {"name": row.name, "title": row.title, "missing": why}
+
+
 def values(result: JSON, test: str, how: str, name: str) -> list[float]:
     """Returns a score of each run.
 

@@ -188,16 +188,12 @@ class Study:
                     f"the other can be added to; give --runs {len(result['members'])}, or remove {folder}"
                 )
         if not self._may_train(row):
-            return {"name": row.name, "title": row.title, "missing": f"was not run at scale {self.scale.name}"}
+            return rows.left_out(row, f"was not run at scale {self.scale.name}")
         for before in filter(None, (row.parent, row.teacher)):
             if "missing" in (done := self.row(before)):
-                return {"name": row.name, "title": row.title, "missing": f"{done['title']}: {done['missing']}"}
+                return rows.left_out(row, f"{done['title']}: {done['missing']}")
         if row.teacher and not (self.folder(row.teacher) / MAPS).exists():
-            return {
-                "name": row.name,
-                "title": row.title,
-                "missing": f"{row.teacher.title}: has no maps on this machine",
-            }
+            return rows.left_out(row, f"{row.teacher.title}: has no maps on this machine")
         say(f"{row.name}: {row.title}")
         if self.planned:
             say(plan.sentence(self.out, [(planned, self.count(planned)) for planned in self.planned]))
@@ -207,7 +203,7 @@ class Study:
                 return self._train(row, config, members, external, earlier)
             except (UserError, RunError) as error:
                 say(f"{row.name} is left out: {error}")
-                return {"name": row.name, "title": row.title, "missing": str(error)}
+                return rows.left_out(row, str(error))
 
     def _may_train(self, row: Row) -> bool:
         return not self.report and (self.only is None or row.name in self.only)

@@ -9,16 +9,12 @@ import hashlib
 
 import numpy as np
 
-from experiments.paper.cuts import cut, with_best_threshold
+from experiments.paper.cuts import CLEAN, cut, with_best_threshold
 from experiments.paper.pool import resized
 from jaxseg.config import Config
 from jaxseg.data import Examples
 from jaxseg.data.examples import Example
 from jaxseg.data.folds import folds
-from jaxseg.inference.masks import Prediction
-
-CLEAN = Prediction(largest_component=True, fill_holes=True)
-"""How labels are made from maps, besides the threshold, which validation images choose."""
 
 
 def halves(external: Examples) -> tuple[np.ndarray, np.ndarray]:
@@ -40,19 +36,16 @@ def taught(
       config: settings, which give the size of images and labels.
     """
     truth = resized(validation, config)[1][..., 0]
-    learned, _ = halves(external)
-    masks = cut(maps["external"][learned], with_best_threshold(maps["validation"], truth, CLEAN))
-    images, _ = resized(external, config)
+    places, _ = halves(external)
+    learned = external.select(places, "learned")
+    masks = cut(maps["external"][places], with_best_threshold(maps["validation"], truth, CLEAN))
+    images, _ = resized(learned, config)
 
     def load(i: int) -> Example:
-        return Example(images[learned[i]], masks[i][..., None].astype(np.uint8))
+        return Example(images[i], masks[i][..., None].astype(np.uint8))
 
-    labelled = Examples(train.dataset, "labelled", *_names(external, learned), load)
+    names = tuple(f"{external.dataset}/{name}" for name in learned.names)
+    labelled = Examples(train.dataset, "labelled", names, learned.groups, load)
     whole = dataclasses.replace(train, kept_together=()).followed_by(labelled, f"{train.split} and labelled")
     # Other labels are other training images: a row that is under way does not go on with them.
     return dataclasses.replace(whole, version=f"{train.version}, labels {hashlib.sha256(masks).hexdigest()[:16]}")
-
-
-def _names(external: Examples, places: np.ndarray) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    part = external.select(places, "learned")
-    return tuple(f"{external.dataset}/{name}" for name in part.names), part.groups

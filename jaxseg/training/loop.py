@@ -31,7 +31,7 @@ from jaxseg.system.stop import Stop, Stopped, StopRequest
 from jaxseg.training import apart
 from jaxseg.training.folder import run_folder
 from jaxseg.training.hooks import Hook, Hooks, Tidying, started
-from jaxseg.training.run import Run, epoch_steps, summarize
+from jaxseg.training.run import Run, epoch_steps, goes_on, summarize
 from jaxseg.training.writers import ImageListWriter
 
 log = logging.getLogger("jaxseg.train")
@@ -229,16 +229,6 @@ def compiled_aside(job: Job, progress: Progress) -> Iterator[None]:
         yield
         if compiling:
             compiling.result()
-
-
-def goes_on(progress: Progress, config: Config) -> bool:
-    """Returns whether epochs are left, and early stopping has not ended the run.
-
-    Args:
-      progress: how far the run is.
-      config: all settings; the number of epochs is used.
-    """
-    return not progress.early_stop.should_stop and progress.epoch < config.train.epochs
 
 
 def share(state: TrainState | None, job: Job) -> TrainState:

@@ -88,6 +88,16 @@ class Run:
         return {"platform": first.platform, "kind": first.device_kind, "count": len(self.devices)}
 
 
+def goes_on(progress: Progress, config: Config) -> bool:
+    """Returns whether epochs are left, and early stopping has not ended the run.
+
+    Args:
+      progress: how far the run is.
+      config: all settings; the number of epochs is used.
+    """
+    return not progress.early_stop.should_stop and progress.epoch < config.train.epochs
+
+
 def best_epoch(progress: Progress) -> dict[str, Any]:
     """Returns the line of `metrics.jsonl` of the epoch with the lowest validation loss."""
     return progress.history[progress.early_stop.best_epoch - 1]

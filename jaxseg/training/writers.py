@@ -29,7 +29,7 @@ from jaxseg.runs.splits import RunSplits, register
 from jaxseg.system.files import write_json
 from jaxseg.system.stop import Stop, Stopped
 from jaxseg.training.hooks import Hook
-from jaxseg.training.run import Run, best_epoch
+from jaxseg.training.run import Run, best_epoch, goes_on
 
 log = logging.getLogger("jaxseg.train")
 
@@ -93,7 +93,7 @@ class ConfigFile(Hook):
             if run.parent:
                 facts[RECORD] = run.parent
             write_json(path, files.describe_run(run.config, **facts))
-        elif not _nothing_left(run, progress):
+        elif goes_on(progress, run.config):
             now = files.describe_run(run.config, device=run.device)
             if changed := sessions.add(run.workdir, now, progress.epoch):
                 log.warning(
@@ -101,10 +101,6 @@ class ConfigFile(Hook):
                     changed,
                     files.SESSIONS,
                 )
-
-
-def _nothing_left(run: Run, progress: Progress) -> bool:
-    return progress.early_stop.should_stop or progress.epoch >= run.config.train.epochs
 
 
 class HistoryFile(Hook):
@@ -188,7 +184,7 @@ class SummaryAndPage(Hook):
     def on_start(self, run: Run, progress: Progress) -> None:
         """Takes the folder, and where it was trained if it is finished."""
         self._workdir, self._trained_on = run.workdir, {}
-        if _nothing_left(run, progress) and (run.workdir / files.CONFIG).exists():
+        if not goes_on(progress, run.config) and (run.workdir / files.CONFIG).exists():
             last = sessions.recorded(run.workdir)[-1]
             self._trained_on = {"device": last["device"]} if last.get("device") else {}
 

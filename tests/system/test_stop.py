@@ -1,9 +1,10 @@
-"""SIGTERM to a command: it leaves in order, whatever a library makes of it."""
+"""Signals: a run is asked to stop, and any other command leaves in order, whatever a library makes of it."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,30 @@ def test_commands_say_so():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (143, "python -m jaxseg.compare: ended by SIGTERM\n")
+
+
+def test_a_second_ctrl_c_aborts():
+    """If broken, a run whose step hangs can no longer be stopped from the keyboard."""
+    before = signal.getsignal(signal.SIGINT)
+    with stop.StopRequest() as request:
+        assert not request.requested()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert request.requested()
+        assert (request.reason, request.exit_code) == ("SIGINT", 130)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signals_are_left_alone_outside_the_main_thread():
+    """If broken, training from a notebook's or a server's thread fails, as only the main thread may handle signals."""
+    before, during = signal.getsignal(signal.SIGTERM), []
+
+    def job():
+        with stop.StopRequest():
+            during.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join()
+    assert during == [before]

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from jaxseg.inference.segmenter import Segmenter
 from jaxseg.runs import checkpoint
 from jaxseg.runs.checkpoint import Checkpoints
 from jaxseg.steps import Steps, state_target
-from jaxseg.system.stop import Stopped, StopRequest
+from jaxseg.system.stop import Stopped
 from tests.helpers.runs import AskedAt, flags, results
 
 
@@ -187,33 +186,6 @@ def test_signals_to_the_command(tiny, tmp_path):
     assert 0 < steps[1] <= steps[2]
     assert 0 < epochs[1] < epochs[2]
     assert "resuming " in said
-
-
-def test_a_second_ctrl_c_aborts():
-    """If broken, a run whose step hangs can no longer be stopped from the keyboard."""
-    before = signal.getsignal(signal.SIGINT)
-    with StopRequest() as stop:
-        assert not stop.requested()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.requested()
-        assert (stop.reason, stop.exit_code) == ("SIGINT", 130)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_signals_are_left_alone_outside_the_main_thread():
-    """If broken, training from a notebook's or a server's thread fails, as only the main thread may handle signals."""
-    before, during = signal.getsignal(signal.SIGTERM), []
-
-    def job():
-        with StopRequest():
-            during.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=job)
-    thread.start()
-    thread.join()
-    assert during == [before]
 
 
 def truncate(folder: Path) -> None:

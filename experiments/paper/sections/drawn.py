@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.paper import rows, style
 from experiments.paper.command import main
-from experiments.paper.cuts import cut, with_best_threshold
+from experiments.paper.cuts import CLEAN, cut, with_best_threshold
 from experiments.paper.drawn_models import KINDS, alone_row, epochs_of, few_row, models, share_row
 from experiments.paper.measured import of_runs
 from experiments.paper.models import FINAL
@@ -29,7 +29,7 @@ from experiments.paper.stacked import predict
 from experiments.paper.study import MAPS, Study, load_maps, save_maps
 from experiments.shared.origin import JSON
 from jaxseg import synthetic
-from jaxseg.inference.masks import THRESHOLD, Prediction
+from jaxseg.inference.masks import THRESHOLD
 
 NAME = "drawn"
 
@@ -231,10 +231,10 @@ def together_table(
         for other in (alone, after):
             if one and other:
                 members[f"{one}; with {other}"] = [found[one], found[other]]
-    clean, table = Prediction(largest_component=True, fill_holes=True), []
+    table = []
     for title, parts in members.items():
         maps = {name: np.mean([part[name] for part in parts], axis=0) for name in ("external", "validation")}
-        ways = [with_best_threshold(run, truth["validation"], clean) for run in maps["validation"]]
+        ways = [with_best_threshold(run, truth["validation"], CLEAN) for run in maps["validation"]]
         masks = [cut(run, way) for run, way in zip(maps["external"], ways, strict=True)]
         own = [
             rows.score(cut(run, way), truth["validation"])["per_image"]["dice"]

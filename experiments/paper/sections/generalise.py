@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.paper import rows
 from experiments.paper.command import main
-from experiments.paper.cuts import cut, with_best_threshold
+from experiments.paper.cuts import CLEAN, cut, with_best_threshold
 from experiments.paper.models import FINAL, FULL, STEPS, TOGETHER, left_out_rows, step_rows
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row
@@ -124,11 +124,10 @@ def ways(study: Study, row: Row) -> Iterator[tuple[str, list[tuple[np.ndarray, n
         for name, split in (("external", study.external_set(config)), ("validation", validation))
     }
     maps = load_maps(study.folder(row) / MAPS)
-    plain, clean = Prediction(), Prediction(largest_component=True, fill_holes=True)
     yield "as it is", [(found > THRESHOLD, truth["external"]) for found in maps["external"]]
     for title, prediction in (
-        ("+ threshold chosen on validation", plain),
-        ("+ largest component, holes filled", clean),
+        ("+ threshold chosen on validation", Prediction()),
+        ("+ largest component, holes filled", CLEAN),
     ):
         yield (
             title,
@@ -144,7 +143,7 @@ def ways(study: Study, row: Row) -> Iterator[tuple[str, list[tuple[np.ndarray, n
     for title, part in (("+ the runs as an ensemble", maps), ("+ test-time augmentation", turned)):
         if not part:
             continue
-        prediction = with_best_threshold(part["validation"].mean(axis=0), truth["validation"], clean)
+        prediction = with_best_threshold(part["validation"].mean(axis=0), truth["validation"], CLEAN)
         yield title, [(cut(part["external"].mean(axis=0), prediction), truth["external"])]
 
 

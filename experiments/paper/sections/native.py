@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.paper import rows
+from experiments.paper import cuts, rows
 from experiments.paper.command import main
 from experiments.paper.measured import of_runs
 from experiments.paper.models import BARE, FINAL, FULL, UNET
@@ -172,7 +172,7 @@ def _score(study: Study, row: Row, workdirs: Sequence[Path]) -> JSON:
     where = dataclasses.replace(segmenter.config.data, data_dir=study.data_dir)
     ways, sets = {AS_IT_IS: Prediction()}, {"validation": data.training_splits(where)[1]}
     if not row.folds:
-        ways[CLEAN] = choose_threshold(segmenter, Prediction(largest_component=True, fill_holes=True), study.data_dir)
+        ways[CLEAN] = choose_threshold(segmenter, cuts.CLEAN, study.data_dir)
         sets["external"] = study.external_set(study.config(row))
     result = {}
     for test, examples in sets.items():

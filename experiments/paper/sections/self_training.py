@@ -17,15 +17,15 @@ import numpy as np
 
 from experiments.paper import rows, style
 from experiments.paper.command import main
-from experiments.paper.cuts import cut, with_best_threshold
+from experiments.paper.cuts import CLEAN, cut, with_best_threshold
+from experiments.paper.drawn_models import epochs_of
 from experiments.paper.measured import of_runs
 from experiments.paper.models import FINAL
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, shown
 from experiments.paper.study import MAPS, Study, load_maps
-from experiments.paper.teaching import CLEAN, halves
+from experiments.paper.teaching import halves
 from experiments.shared.origin import JSON
-from jaxseg.config import Config
 from jaxseg.inference.masks import THRESHOLD, Prediction
 
 NAME = "self_training"
@@ -39,7 +39,7 @@ SHARE = 0.4
 
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows."""
-    epochs = math.ceil(SHARE * study.scale.settings.get("train.epochs", Config().train.epochs))
+    epochs = math.ceil(SHARE * epochs_of(study))
     pupil = Row("self_trained", "its pupils", FINAL.changes | {"train.epochs": epochs}, teacher=FINAL)
     return [FINAL, pupil]
 
@@ -59,7 +59,7 @@ def run(study: Study) -> None:
     for title, row in trained.items():
         if (study.folder(row) / MAPS).exists():
             maps = {name: found.mean(axis=0) for name, found in _maps(study, row).items()}
-            lines.append([f"{title}, mean map of its runs", CHOSEN, *_cells([_scored(study, row, maps)[CHOSEN]])])
+            lines.append([f"{title}, mean map of its runs", CHOSEN, *_cells([_scored(maps, _truths(study))[CHOSEN]])])
     head = ["Runs of", "Masks", "Validation", "External half", *(f"{name}, pooled" for name in ("Dice", "Jaccard"))]
     study.section(
         NAME,
@@ -95,10 +95,8 @@ def measure(study: Study, row: Row) -> list[JSON]:
     def of_maps(workdirs: Sequence[Path]) -> list[JSON]:
         if not (study.folder(row) / MAPS).exists():
             return []
-        maps, here = _maps(study, row), study.workdirs_here(row)
-        return [
-            _scored(study, row, {name: found[i] for name, found in maps.items()}) for i in map(here.index, workdirs)
-        ]
+        maps, truths, here = _maps(study, row), _truths(study), study.workdirs_here(row)
+        return [_scored({name: found[i] for name, found in maps.items()}, truths) for i in map(here.index, workdirs)]
 
     return of_runs(study, row, NAME, of_maps)
 
@@ -110,12 +108,16 @@ def _maps(study: Study, row: Row) -> dict[str, np.ndarray]:
     return maps | {"external": maps["external"][:, tested]}
 
 
-def _scored(study: Study, row: Row, maps: dict[str, np.ndarray]) -> JSON:
+def _truths(study: Study) -> dict[str, np.ndarray]:
+    """Returns the masks {0, 1} [N, S, S] of "validation", and of the half that tests as "external"."""
+    _, pupil = rows_of(study)
+    config = study.config(pupil)
+    sets = {"validation": study.splits(config)[1], "external": study.test_set(pupil, config)}
+    return {name: resized(examples, config)[1][..., 0] for name, examples in sets.items()}
+
+
+def _scored(maps: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> JSON:
     """Returns an entry of `measure` from the probabilities [N, S, S] of one run, or of the mean of several."""
-    config = study.config(row)
-    external = study.external_set(config)
-    sets = {"validation": study.splits(config)[1], "external": external.select(halves(external)[1], "half")}
-    truth = {name: resized(examples, config)[1][..., 0] for name, examples in sets.items()}
     ways = {PLAIN: Prediction(), CHOSEN: with_best_threshold(maps["validation"], truth["validation"], CLEAN)}
     result = {}
     for way, prediction in ways.items():

@@ -178,7 +178,9 @@ def train_step(
     images, masks = batch["image"], batch["mask"]
     if config.drawn_per_step:
         images, masks = _with_drawn(jax.random.fold_in(augment_key, _DRAWING), images, masks, first_example, config)
-    images, masks = augment(augment_key, images, masks, config.augment, first_example=first_example)
+    # The amplitudes of any image of the batch may be mixed into any other, whichever device has them.
+    others = jax.lax.all_gather(images, AXIS, tiled=True) if config.augment.amplitudes else None
+    images, masks = augment(augment_key, images, masks, config.augment, first_example=first_example, others=others)
     loss = create_loss(config.loss)
 
     def loss_fn(params):

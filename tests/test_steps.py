@@ -84,6 +84,17 @@ def test_drawn_images_do_not_depend_on_the_number_of_devices(tiny, on_one_device
     assert float(metrics["loss"]) != float(on_one_device[1]["loss"])
 
 
+def test_amplitudes_come_from_the_whole_batch(tiny, on_one_device):
+    """If broken, an image is mixed with those of its own device alone, so that the number of devices decides."""
+    config = tiny.updated({"augment.amplitudes": 1.0, "train.batch_size": 8})
+    (state, metrics), (expected, expected_metrics) = one_step(config, 4), one_step(config, 1)
+    # Rounding ties of pixels may move, as with drawn images.
+    for got, want in zip(jax.tree.leaves(state.opt_state.mu), jax.tree.leaves(expected.opt_state.mu), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-3 * np.abs(want).max())
+    assert_same_counts(metrics, expected_metrics)
+    assert float(metrics["loss"]) != float(on_one_device[1]["loss"])
+
+
 @pytest.mark.parametrize("ema", [0, 0.9])
 def test_all_devices_hold_the_same(tiny, ema):
     """If broken, a value leaves the mapped step with out_axes=None but differs between devices; JAX does not check."""

@@ -32,6 +32,7 @@ from experiments.paper.sections import (
     stacked_speed,
     three_models,
     thresholds,
+    widened,
 )
 from experiments.shared.console import say
 
@@ -44,6 +45,7 @@ SECTIONS = (
     losses,
     encoders,
     generalise,
+    widened,
     drawn,
     drawn_few,
     self_training,

@@ -46,7 +46,7 @@ TABLES = (
 """Sections whose tables RESULTS.md shows, and how the captions of these tables begin."""
 
 
-ALONE = ("drawn", "drawn_few", "both_ways", "self_training")
+ALONE = ("widened", "drawn", "drawn_few", "both_ways", "self_training")
 """Sections that can be kept by themselves; each names its rows."""
 
 

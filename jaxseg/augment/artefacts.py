@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxseg.augment.drawing import Grid, Layer, blend, grid_of, line, ramp, uniform
+from jaxseg.augment.drawing import Grid, Layer, blend, blurred, grid_of, line, ramp, uniform
 from jaxseg.augment.jpeg import jpeg
 
 MAX_SEVERITY = 5.0
@@ -181,14 +181,7 @@ def _colour_cast(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.A
 
 def _blur(key: jax.Array, image: jax.Array, strength: jax.Array) -> jax.Array:
     """Blurs by a Gaussian whose standard deviation is at most 1/50 of the shorter side."""
-    height, width = image.shape[:2]
-    deviation = jnp.maximum(0.02 * min(height, width) * strength, 1e-3)
-
-    def blurring(size: int) -> jax.Array:
-        offsets = (jnp.arange(size)[:, None] - jnp.arange(size)) / deviation
-        return jax.nn.softmax(-0.5 * offsets**2, axis=-1)
-
-    return jnp.einsum("yh,xw,hwc->yxc", blurring(height), blurring(width), image, precision="highest")
+    return blurred(image, jnp.maximum(0.02 * min(image.shape[:2]) * strength, 1e-3))
 
 
 _BUBBLES = 12

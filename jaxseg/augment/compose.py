@@ -1,4 +1,4 @@
-"""Random changes of one training example, in their order: geometry, artefacts, light."""
+"""Random changes of one training example, in their order: geometry, texture, artefacts, light, camera."""
 
 import functools
 
@@ -8,14 +8,16 @@ import jax.numpy as jnp
 
 from jaxseg.augment.affine import draw_affine, warp
 from jaxseg.augment.artefacts import MAX_SEVERITY, soil_one
+from jaxseg.augment.camera import photograph
 from jaxseg.augment.light import changes_light, relight
+from jaxseg.augment.texture import convolve_at_random, mix_amplitudes
 from jaxseg.config import AugmentConfig
 
 TRAINING_ARTEFACTS = ("ruler", "hair", "sticker", "gel_bubble", "blur", "dark_corner")
 """The artefacts that the setting `augment.artefacts` draws, in their order from the skin to the camera."""
 
 
-_TRANSLATION, _ARTEFACTS, _LIGHT = 5, 6, 7
+_TRANSLATION, _ARTEFACTS, _LIGHT, _AMPLITUDES, _CONVOLUTION, _CAMERA = 5, 6, 7, 8, 9, 10
 """Numbers that an example's key is folded with for these draws; 0 to 4 are left to `draw_affine`, which splits it."""
 
 
@@ -26,17 +28,20 @@ def augment(
     config: AugmentConfig,
     *,
     first_example: int | jax.Array = 0,
+    others: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Augments every example of a batch by its own random draws: geometry, then artefacts, then light.
+    """Augments every example of a batch by its own random draws: geometry, texture, artefacts, light, camera.
 
     Args:
       key: a `jax.random` key; example i draws from `fold_in(key, first_example + i)`, split for rotation, shear, zoom
-        and the two flips, and folded for translation, artefacts and light. The draws of an example of the global batch
+        and the two flips, and folded for all else. The draws of an example of the global batch
         do not depend on the number of devices, and those of one kind do not depend on which other kinds are on.
       images: uint8 or float [B, H, W, 3], RGB in [0, 255].
       masks: {0, 1} of any dtype, [B, H, W, 1].
       config: the ranges; changes that are off are not computed.
       first_example: position of the first example within the global batch.
+      others: the images of the global batch, [N, H, W, 3], from which `config.amplitudes` takes amplitudes; None:
+        `images` are the whole batch.
 
     Returns:
       Images and masks of the same shapes and dtypes. The mask is 0 where a sticker or a dark corner hides the skin,
@@ -50,11 +55,12 @@ def augment(
         return images, masks
     example = first_example + jnp.arange(images.shape[0])
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, example)
-    return jax.vmap(functools.partial(_augment_one, config=config))(keys, images, masks)
+    others = images if others is None else others
+    return jax.vmap(functools.partial(_augment_one, others=others, config=config))(keys, images, masks)
 
 
 def _augment_one(
-    key: jax.Array, image: jax.Array, mask: jax.Array, config: AugmentConfig
+    key: jax.Array, image: jax.Array, mask: jax.Array, others: jax.Array, config: AugmentConfig
 ) -> tuple[jax.Array, jax.Array]:
     """Augments one example, [H, W, 3] and [H, W, 1], by its own key."""
     dtype = image.dtype
@@ -65,13 +71,17 @@ def _augment_one(
             jax.random.fold_in(key, _TRANSLATION), (2,), minval=-config.translation, maxval=config.translation
         )
     image, mask = warp(image, mask, draw_affine(key, config), shift)
-    if not config.artefacts and not changes_light(config):
-        return image, mask
     image = image.astype(jnp.float32)
+    if config.amplitudes:
+        image = mix_amplitudes(jax.random.fold_in(key, _AMPLITUDES), image, others, config.amplitudes)
+    if config.convolution:
+        image = convolve_at_random(jax.random.fold_in(key, _CONVOLUTION), image, config.convolution)
     if config.artefacts:
         image, mask = _soil(jax.random.fold_in(key, _ARTEFACTS), image, mask, config.artefacts)
     if changes_light(config):
         image = relight(jax.random.fold_in(key, _LIGHT), image, config)
+    if config.camera:
+        image = photograph(jax.random.fold_in(key, _CAMERA), image, config.camera)
     if jnp.issubdtype(dtype, jnp.integer):
         image = jnp.round(image)
     return image.astype(dtype), mask

@@ -1,4 +1,4 @@
-"""What drawing on the device needs: coordinates, soft edges, lines, layers, and random numbers by the handful.
+"""What drawing on the device needs: coordinates, soft edges, lines, layers, blur, and random numbers by the handful.
 
 Lengths are shares of the image's shorter side, so that small and large images look alike.
 """
@@ -88,6 +88,25 @@ def line(distance: jax.Array, width: jax.Array | float, pixel: float) -> jax.Arr
       float32 in [0, 1], of the shape of `distance`.
     """
     return jnp.clip((width / 2 - distance) / pixel + 0.5, 0, jnp.minimum(1, width / pixel))
+
+
+def blurred(image: jax.Array, deviation: jax.Array | float) -> jax.Array:
+    """Blurs an image by a Gaussian.
+
+    Args:
+      image: float32 [H, W, C].
+      deviation: the Gaussian's standard deviation, pixels; above 0, may be traced.
+
+    Returns:
+      float32 [H, W, C].
+    """
+
+    def blurring(size: int) -> jax.Array:
+        offsets = (jnp.arange(size)[:, None] - jnp.arange(size)) / deviation
+        return jax.nn.softmax(-0.5 * offsets**2, axis=-1)
+
+    height, width = image.shape[:2]
+    return jnp.einsum("yh,xw,hwc->yxc", blurring(height), blurring(width), image, precision="highest")
 
 
 def uniform(key: jax.Array, *ranges: tuple[float, float], count: int | None = None) -> jax.Array:

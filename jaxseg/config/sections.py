@@ -118,7 +118,7 @@ class DataConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig(Section):
-    """Random changes of training images: geometry (paper, 3.3.1); light and artefacts, which are off by default."""
+    """Random changes of training images: geometry (paper, 3.3.1); all else is off by default."""
 
     enabled: bool = setting(True, "augment training images")
     rotation: float = setting(30.0, "largest rotation either way, degrees", minimum=0, maximum=180)
@@ -148,6 +148,21 @@ class AugmentConfig(Section):
         0.0,
         "probability of each of ruler, hair, sticker, gel bubbles, blur and dark corners, at any severity; the mask is "
         "0 under stickers and dark corners",
+        minimum=0,
+        maximum=1,
+    )
+    amplitudes: float = setting(
+        0.0,
+        "probability of mixing the amplitudes of the image's Fourier transform with those of another training image",
+        minimum=0,
+        maximum=1,
+    )
+    convolution: float = setting(
+        0.0, "probability of mixing the image with its convolution with a random kernel", minimum=0, maximum=1
+    )
+    camera: float = setting(
+        0.0,
+        "probability of each of down-and-up-scaling, sensor noise, sharpening and JPEG, at random strength",
         minimum=0,
         maximum=1,
     )

@@ -97,7 +97,7 @@ def test_translation_is_a_share_of_each_side():
 
 EVERYTHING = {
     "translation": 0.1, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "gamma": 0.2, "colour_cast": 0.2,
-    "illumination": 0.2, "artefacts": 0.5,
+    "illumination": 0.2, "artefacts": 0.5, "amplitudes": 0.5, "convolution": 0.5, "camera": 0.5,
 }  # fmt: skip
 
 
@@ -105,7 +105,11 @@ def test_everything_at_once_belongs_to_the_global_example():
     """If broken, light or artefacts depend on the number of devices, or change the dtype of images or masks."""
     images, masks = blobs(4)
     config = AugmentConfig(**EVERYTHING)
-    both = jax.jit(lambda key, images, masks, first: augment(key, images, masks, config, first_example=first))
+    both = jax.jit(
+        lambda key, images, masks, first, others=images: augment(
+            key, images, masks, config, first_example=first, others=others
+        )
+    )
     whole = both(jax.random.key(1), images, masks, 0)
     assert [part.dtype for part in whole] == [np.uint8, np.uint8]
     later = both(jax.random.key(1), np.roll(images, -2, 0), np.roll(masks, -2, 0), 2)

@@ -45,12 +45,17 @@ def rows_of(study: Study) -> list[Row]:
 def run(study: Study) -> None:
     """Trains the rows that are not there yet, and writes the section."""
     began = time.perf_counter()
-    results = {row.name: _done(study, row) for row in rows_of(study)}
+    results = {row.name: done(study, row) for row in rows_of(study)}
     write(study, results, time.perf_counter() - began)
 
 
-def _done(study: Study, row: Row) -> JSON:
-    """Returns a row's result after all that it takes to show it: a study that is cut short shows with `--report`."""
+def done(study: Study, row: Row) -> JSON:
+    """Returns a row's result after all that it takes to show it: a study that is cut short shows with `--report`.
+
+    Args:
+      study: the study.
+      row: the row; it is trained if it is not there.
+    """
     result = study.row(row)
     if row.keep and "tests" in result and not study.report:
         robustness.measure(study, row, "validation")
@@ -68,7 +73,8 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
     """
     trained = {title: row for title, row in models(study).items() if "tests" in results.get(row.name, {})}
     measured = {title: runs for title, row in trained.items() if (runs := measure(study, row))}
-    tables = [training_table(study, results, measured)]
+    preset_first = dict(sorted(models(study).items(), key=lambda item: item[1].name.startswith("drawn_")))
+    tables = [training_table(study, preset_first, results, measured)]
     if measured:
         tables.append(style_table(measured))
     # Mean maps are of runs whose maps are here, not of those whose scores came from another machine.
@@ -169,16 +175,19 @@ def truths(study: Study) -> dict[str, np.ndarray]:
     }
 
 
-def training_table(study: Study, results: Mapping[str, JSON], measured: Mapping[str, Sequence[JSON]]) -> JSON:
-    """Returns the table of all rows of whole sets: three columns to judge by, then the external set.
+def training_table(
+    study: Study, shown_rows: Mapping[str, Row], results: Mapping[str, JSON], measured: Mapping[str, Sequence[JSON]]
+) -> JSON:
+    """Returns a table of rows of whole sets: three columns to judge by, then the external set.
 
     Args:
       study: the study.
+      shown_rows: rows by title, in the order of the lines.
       results: results by the row's name.
       measured: what `measure` returns, by the title of the row.
     """
     table = []
-    for title, row in sorted(models(study).items(), key=lambda item: item[1].name.startswith("drawn_")):
+    for title, row in shown_rows.items():
         if title not in measured:
             table.append([title, "not run", *["-"] * 6])
             continue

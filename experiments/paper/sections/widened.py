@@ -1,0 +1,73 @@
+"""Training images made more various than those of one camera: amplitudes, random convolutions, camera software.
+
+Each change is added to the preset `generalise`. Rows are judged by PH2 validation, plain and with drawn artefacts, and
+by drawn images that no run was trained on; the external set is scored, and chooses nothing.
+
+    python -m experiments.paper.sections.widened --out runs/paper --scale cpu
+
+At scale `cpu` fifteen minutes a row on two cores of an AMD EPYC without AVX-512.
+"""
+
+import functools
+import operator
+import time
+
+from experiments.paper import rows, style
+from experiments.paper.command import main
+from experiments.paper.models import FINAL
+from experiments.paper.rows import Row
+from experiments.paper.sections import drawn
+from experiments.paper.study import Study
+
+NAME = "widened"
+
+CHANGES = {
+    "amplitudes": {"augment.amplitudes": 0.5},
+    "convolution": {"augment.convolution": 0.5},
+    "camera": {"augment.camera": 0.25},
+}
+"""Changes to the preset, by the name that rows have from them."""
+
+TITLES = {
+    "amplitudes": "amplitudes of another training image, every second time",
+    "convolution": "random convolutions, every second time",
+    "camera": "scaling, noise, sharpening, JPEG, each every fourth time",
+}
+
+
+def rows_of(study: Study) -> list[Row]:
+    """Returns the rows that the section shows."""
+    del study  # the same rows at every scale
+    single = [Row(f"{NAME}_{name}", f"+ {TITLES[name]}", FINAL.changes | change) for name, change in CHANGES.items()]
+    together = functools.reduce(operator.or_, CHANGES.values())
+    return [FINAL, *single, Row(f"{NAME}_all", "+ all three", FINAL.changes | together)]
+
+
+def run(study: Study) -> None:
+    """Trains the rows that are not there yet, and writes the section."""
+    began = time.perf_counter()
+    shown = {"the preset" if row is FINAL else row.title: row for row in rows_of(study)}
+    results = {row.name: drawn.done(study, row) for row in shown.values()}
+    trained = {title: row for title, row in shown.items() if "tests" in results[row.name]}
+    measured = {title: runs for title, row in trained.items() if (runs := drawn.measure(study, row))}
+    tables = [drawn.training_table(study, shown, results, measured)]
+    if measured:
+        tables.append(drawn.style_table(measured))
+    told = [results[row.name] | {"title": title} for title, row in shown.items()]
+    study.section(
+        NAME,
+        title="More various training images",
+        about=(
+            "Changes added to the preset, which make training images differ in texture, colour and sharpness; shapes "
+            "stay. The first three columns judge, the external set shows the outcome.\n\n"
+            f"{style.ABOUT}"
+        ),
+        tables=tables,
+        missing=[*rows.missing(told), *rows.unmeasured(trained, measured)],
+        rows=list(results),
+        seconds=time.perf_counter() - began,
+    )
+
+
+if __name__ == "__main__":
+    main(run, __doc__)

@@ -15,8 +15,9 @@ from PIL import Image
 
 from jaxseg.app.about import about, stops_of
 from jaxseg.app.recent import Recent
+from jaxseg.data.depth import HOW
 from jaxseg.data.identity import hash_bytes, hash_pixels
-from jaxseg.data.images import decode_image, header_of
+from jaxseg.data.images import Header, decode_image, header_of
 from jaxseg.inference.masks import Prediction
 from jaxseg.inference.measurements import measure
 from jaxseg.inference.segmenter import Segmenter, resize_probability
@@ -140,15 +141,17 @@ class PageModel:
                 probability,
                 header.ending,
                 turned_unseen=header.orientation != 1 and size == header.stored,
-                notes=self._notes(content, pixels, header.pictures),
+                notes=self._notes(content, pixels, header),
             ),
         )
         return key
 
-    def _notes(self, content: bytes, pixels: np.ndarray, pictures: int) -> tuple[str, ...]:
+    def _notes(self, content: bytes, pixels: np.ndarray, header: Header) -> tuple[str, ...]:
         notes = []
-        if pictures > 1:
-            notes.append(f"The file holds {pictures} pictures (frames or pages), of which this is the first.")
+        if header.pictures > 1:
+            notes.append(f"The file holds {header.pictures} pictures (frames or pages), of which this is the first.")
+        if header.is_deep:
+            notes.append(f"The file has more than 8 bits; the image is {HOW}.")
         if self._trained_on and self._trained_on & {hash_bytes(content), hash_pixels(pixels)}:
             notes.append("The model was trained on this photograph: how well it does here says little about others.")
         return tuple(notes)

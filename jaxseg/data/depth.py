@@ -18,6 +18,9 @@ DEEP_MODES = ("RGB", "RGBA", "RGBX", "LA")
 _ABOVE_ONE = 1.5
 """Largest value of a float image in [0, 1]: interpolation overshoots a little."""
 
+HOW = "brought to 8 by the smallest range of 8, 10, 12, 14 and 16 bits that holds its values"
+"""What happens to an image of more than 8 bits, in words."""
+
 DARKEST = 64
 """High byte of a 16-bit image's brightest value, from which the image uses all 16 bits."""
 
@@ -66,6 +69,15 @@ def has_deep_colour(image: Image.Image) -> bool:
       image: as `Image.open` returns it.
     """
     return image.mode in DEEP_MODES and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Returns whether an image that is not loaded yet stores grey or colours of more than 8 bits, or as floats.
+
+    Args:
+      image: as `Image.open` returns it.
+    """
+    return image.mode.startswith(("I", "F")) or has_deep_colour(image)
 
 
 def deep_colour(image: Image.Image, again: Image.Image) -> Image.Image:

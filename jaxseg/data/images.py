@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxseg.data.colour_profiles import to_srgb
 from jaxseg.data.colours import most_frequent
-from jaxseg.data.depth import DARKEST, DEEP_MODES, deep_colour, has_deep_colour, to_uint8
+from jaxseg.data.depth import DARKEST, DEEP_MODES, deep_colour, has_deep_colour, is_deep, to_uint8
 from jaxseg.data.file_kinds import check_pixels, misread, pictures_in
 from jaxseg.data.listing import HAS_HEIF
 from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, on_background, opaque_part
@@ -229,12 +229,14 @@ class Header:
       orientation: EXIF orientation, 1 to 8; 1 where there is none.
       pictures: number of frames or pages of that size.
       ending: how files of its format are named, as ".jpg".
+      is_deep: whether it has more than 8 bits, and is read by the range of its values (`jaxseg.data.depth`).
     """
 
     stored: tuple[int, int]
     orientation: int
     pictures: int = 1
     ending: str = ""
+    is_deep: bool = False
 
     def turned_by(self, orientation: int) -> tuple[int, int]:
         """Returns (height, width) after turning by an EXIF orientation."""
@@ -262,7 +264,7 @@ def header_of(source: bytes | Path, name: str = "") -> Header:
             stored = (image.tag_v2[_TIFF_HEIGHT], image.tag_v2[_TIFF_WIDTH])
         orientation = orientation_of(image)
         ending = _ENDINGS.get(image.format, f".{image.format.lower()}")
-        return Header(stored, orientation, pictures_in(image), ending)
+        return Header(stored, orientation, pictures_in(image), ending, is_deep(image))
 
 
 def size_of(source: bytes | Path, name: str = "") -> tuple[int, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxseg.data.depth import HOW
 from jaxseg.data.images import Header, decode_mask, header_of
 from jaxseg.data.listing import named
 from jaxseg.data.masks import MaskRule
@@ -63,11 +64,13 @@ def oriented(files: Iterable[Pair], setting: str) -> list[Pair]:
       UserError: an image and its mask have different sizes, or nothing tells how a mask is to be turned.
     """
     pairs, unclear, seen = [], [], {"image": [], "own": []}
-    animated = []
+    animated, deep = [], []
     for pair in files:
         image_header, mask_header = header_of(pair.image), pair.mask_header()
         if image_header.pictures > 1:
             animated.append(pair.image.name)
+        if image_header.is_deep:
+            deep.append(pair.image.name)
         if image_header.orientation != mask_header.orientation:
             fits = {
                 "image": mask_header.turned_by(image_header.orientation) == image_header.size,
@@ -86,7 +89,7 @@ def oriented(files: Iterable[Pair], setting: str) -> list[Pair]:
                 seen[fitting[0]].append(pair.mask.name)
         check_sizes(pair, image_header.size, _size(mask_header, pair.orientation), image_header, mask_header)
         pairs.append(pair)
-    _tell_of_animations(animated)
+    _tell_of_images(animated, deep)
     if unclear:
         way = next((way for way in seen if seen[way] and not seen["own" if way == "image" else "image"]), None)
         if way is None:
@@ -106,14 +109,16 @@ def oriented(files: Iterable[Pair], setting: str) -> list[Pair]:
     return pairs
 
 
-def _tell_of_animations(images: Sequence[str]) -> None:
-    """Warns of images that hold more than one picture, by name."""
-    if images:
+def _tell_of_images(animated: Sequence[str], deep: Sequence[str]) -> None:
+    """Warns of images, by name, that hold more than one picture, and tells of those of more than 8 bits."""
+    if animated:
         _log.warning(
             "%d images hold several pictures (frames or pages), of which the first is taken: %s",
-            len(images),
-            named(images),
+            len(animated),
+            named(animated),
         )
+    if deep:
+        _log.info("%d images have more than 8 bits; each is %s: %s", len(deep), HOW, named(deep))
 
 
 def _size(header: Header, orientation: int | None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from jaxseg.data.depth import HOW
 from jaxseg.data.identity import hash_bytes, read_file
 from jaxseg.data.images import decode_image, decode_mask, header_of
 from jaxseg.data.listing import named
@@ -145,6 +146,7 @@ class _Reader:
     Attributes:
       failures: one line per image that could not be read.
       animated: names of the files that hold several pictures.
+      deep: names of the files of more than 8 bits.
       dark: names of the photographs that show next to nothing.
     """
 
@@ -152,6 +154,7 @@ class _Reader:
         self._segmenter, self._measure = segmenter, extras.measure
         self.failures: list[str] = []
         self.animated: list[str] = []
+        self.deep: list[str] = []
         self.dark: list[str] = []
 
     def load(self, files: InputImage) -> tuple[LoadedImage, np.ndarray] | str:
@@ -160,10 +163,13 @@ class _Reader:
             return f"{files.source}: its name is too long for the names of its results; rename it"
         try:
             pixels = decode_image(files.source)
-            if header_of(files.source).pictures > 1:
-                self.animated.append(files.source.name)
+            header = header_of(files.source)
         except UserError as error:
             return str(error)
+        if header.pictures > 1:
+            self.animated.append(files.source.name)
+        if header.is_deep:
+            self.deep.append(files.source.name)
         if _is_dark(pixels):
             self.dark.append(files.source.name)
         # Few products need the pixels again: large photographs of a whole batch would fill the memory.
@@ -172,13 +178,15 @@ class _Reader:
         return LoadedImage(files, pixels.shape[:2], kept, photograph), self._segmenter.resize(pixels)
 
     def tell(self) -> None:
-        """Logs which files hold several pictures, and which photographs show next to nothing."""
+        """Logs which files hold several pictures or more than 8 bits, and which photographs show next to nothing."""
         if self.animated:
             log.warning(
                 "%d images hold several pictures (frames or pages), of which the first is segmented: %s",
                 len(self.animated),
                 named(sorted(self.animated)),
             )
+        if self.deep:
+            log.info("%d images have more than 8 bits; each is %s: %s", len(self.deep), HOW, named(sorted(self.deep)))
         if self.dark:
             log.warning(
                 "%d images are all but black, with no value above %d of 255 (specks aside), so their masks mean "

@@ -143,6 +143,7 @@ def test_all_kinds_of_images_are_taken(served):
         assert picture.startswith(b"\xff\xd8\xff"), name
         assert ("turned" in name) == (size == (30, 20)), name
         assert any("pictures" in note for note in found["notes"]) == name.startswith(("animated", "two")), name
+        assert any("8 bits" in note for note in found["notes"]) == name.startswith(("16 bit", "float")), name
 
 
 def test_a_file_that_is_too_large_is_refused(served, monkeypatch):

@@ -34,7 +34,7 @@ def test_scaling_loses_detail_and_moves_nothing():
     down, across = np.mgrid[:48, :64].astype(np.float32)
     for slope in (down, across):
         image = np.repeat(slope[..., None], 3, axis=-1)
-        moved = np.asarray(jax.vmap(lambda key: camera._rescale(key, image))(KEYS[:20]))
+        moved = np.asarray(jax.vmap(camera._rescale, in_axes=(0, None))(KEYS[:20], image))
         # At the edges means over the large pixels cannot go on with the slope.
         np.testing.assert_allclose(moved[:, 6:-6, 6:-6], image[6:-6, 6:-6] * np.ones((20, 1, 1, 1)), atol=0.5)
 

@@ -301,6 +301,18 @@ def test_images_of_several_frames_are_told(tmp_path, heard):
     np.testing.assert_array_equal(examples.load(0).image, pair(0)[0])
 
 
+def test_images_of_more_than_8_bits_are_told(tmp_path, heard):
+    """If broken, two images of one microscope are brightened by different factors, and nobody knows."""
+    folder(tmp_path, 3)
+    grey = pair(1)[0][..., 0].astype(np.uint16) * 16
+    Image.fromarray(grey).save(tmp_path / "images" / "img01.png")
+    with heard.at_level("INFO"):
+        examples = open_split(DataConfig(name=str(tmp_path)), "all")
+    assert "1 images have more than 8 bits; each is brought to 8 by the smallest range" in heard.text
+    assert heard.text.rstrip().endswith("img01.png")
+    assert np.abs(examples.load(1).image[..., 0].astype(int) - pair(1)[0][..., 0]).max() <= 1
+
+
 def test_a_group_on_both_of_the_users_sides_is_refused(tmp_path):
     """If broken, a user's own split with one patient on both sides trains without a word."""
     config = own_sides(tmp_path)

@@ -80,14 +80,18 @@ def test_a_cmyk_jpeg_is_read(tiny, tiny_run, tmp_path):
 
 
 def test_of_several_frames_the_first_is_segmented_and_told(tiny, tiny_run, tmp_path, capsys):
-    """If broken, one page of a scan is segmented, and nobody is told which."""
+    """If broken, one page of a scan is segmented, and nobody is told which; or of 16 bits some, nobody knows how."""
     first, second = (Image.fromarray(open_split(tiny.data, "test").load(i).image) for i in range(2))
     (tmp_path / "in").mkdir()
     first.save(tmp_path / "in" / "a.png")
     first.save(tmp_path / "in" / "b.tif", save_all=True, append_images=[second])
+    Image.fromarray(np.asarray(first.convert("L")).astype(np.uint16) * 16).save(tmp_path / "in" / "c.png")
     predict.main(["--workdir", str(tiny_run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
+    told = capsys.readouterr().err
+    assert "1 images have more than 8 bits; each is brought to 8 by the smallest range" in told
+    assert "holds its values: c.png" in told
     said = "1 images hold several pictures (frames or pages), of which the first is segmented: b.tif"
-    assert said in capsys.readouterr().err
+    assert said in told
     masks = [pixels(tmp_path / "out" / f"{name}_mask.png") for name in "ab"]
     np.testing.assert_array_equal(*masks)
 

@@ -76,6 +76,7 @@ def _ranges(config: AugmentConfig) -> str:
         *([f"shifted up to {config.translation:.0%}"] if config.translation else []),
         *(["colour and light"] if any(getattr(config, name) for name in light) else []),
         *([f"each artefact on {config.artefacts:.0%}"] if config.artefacts else []),
+        *([f"{config.paste:.0%} pasted smaller"] if config.paste else []),
         *([f"amplitudes mixed in {config.amplitudes:.0%}"] if config.amplitudes else []),
         *([f"random convolution of {config.convolution:.0%}"] if config.convolution else []),
         *([f"each change of the camera on {config.camera:.0%}"] if config.camera else []),

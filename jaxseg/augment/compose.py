@@ -1,4 +1,4 @@
-"""Random changes of one training example, in their order: geometry, texture, artefacts, light, camera."""
+"""Random changes of one training example, in their order: geometry, paste, texture, artefacts, light, camera."""
 
 import functools
 
@@ -10,6 +10,7 @@ from jaxseg.augment.affine import draw_affine, warp
 from jaxseg.augment.artefacts import MAX_SEVERITY, soil_one
 from jaxseg.augment.camera import photograph
 from jaxseg.augment.light import changes_light, relight
+from jaxseg.augment.paste import paste_smaller
 from jaxseg.augment.texture import convolve_at_random, mix_amplitudes
 from jaxseg.config import AugmentConfig
 
@@ -17,7 +18,7 @@ TRAINING_ARTEFACTS = ("ruler", "hair", "sticker", "gel_bubble", "blur", "dark_co
 """The artefacts that the setting `augment.artefacts` draws, in their order from the skin to the camera."""
 
 
-_TRANSLATION, _ARTEFACTS, _LIGHT, _AMPLITUDES, _CONVOLUTION, _CAMERA = 5, 6, 7, 8, 9, 10
+_TRANSLATION, _ARTEFACTS, _LIGHT, _AMPLITUDES, _CONVOLUTION, _CAMERA, _PASTE = 5, 6, 7, 8, 9, 10, 11
 """Numbers that an example's key is folded with for these draws; 0 to 4 are left to `draw_affine`, which splits it."""
 
 
@@ -30,7 +31,7 @@ def augment(
     first_example: int | jax.Array = 0,
     others: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Augments every example of a batch by its own random draws: geometry, texture, artefacts, light, camera.
+    """Augments every example of a batch by its own random draws: geometry, paste, texture, artefacts, light, camera.
 
     Args:
       key: a `jax.random` key; example i draws from `fold_in(key, first_example + i)`, split for rotation, shear, zoom
@@ -72,6 +73,8 @@ def _augment_one(
         )
     image, mask = warp(image, mask, draw_affine(key, config), shift)
     image = image.astype(jnp.float32)
+    if config.paste:
+        image, mask = paste_smaller(jax.random.fold_in(key, _PASTE), image, mask, config.paste)
     if config.amplitudes:
         image = mix_amplitudes(jax.random.fold_in(key, _AMPLITUDES), image, others, config.amplitudes)
     if config.convolution:

@@ -151,6 +151,13 @@ class AugmentConfig(Section):
         minimum=0,
         maximum=1,
     )
+    paste: float = setting(
+        0.0,
+        "probability of taking the lesion out and pasting it again smaller, somewhere else on its own skin; lesions of "
+        "more than half of the image stay",
+        minimum=0,
+        maximum=1,
+    )
     amplitudes: float = setting(
         0.0,
         "probability of mixing the amplitudes of the image's Fourier transform with those of another training image",

@@ -98,6 +98,7 @@ def test_translation_is_a_share_of_each_side():
 EVERYTHING = {
     "translation": 0.1, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "gamma": 0.2, "colour_cast": 0.2,
     "illumination": 0.2, "artefacts": 0.5, "amplitudes": 0.5, "convolution": 0.5, "camera": 0.5,
+    "paste": 0.5,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Training images made more various than those of one camera: amplitudes, random convolutions, camera software.
+"""Training images made more various than those of one camera: lesions pasted smaller, textures, camera software.
 
 Each change is added to the preset `generalise`. Rows are judged by PH2 validation, plain and with drawn artefacts, and
 by drawn images that no run was trained on; the external set is scored, and chooses nothing.
@@ -22,6 +22,7 @@ from experiments.paper.study import Study
 NAME = "widened"
 
 CHANGES = {
+    "paste": {"augment.paste": 0.5},
     "amplitudes": {"augment.amplitudes": 0.5},
     "convolution": {"augment.convolution": 0.5},
     "camera": {"augment.camera": 0.25},
@@ -29,6 +30,7 @@ CHANGES = {
 """Changes to the preset, by the name that rows have from them."""
 
 TITLES = {
+    "paste": "lesions pasted smaller elsewhere, every second time",
     "amplitudes": "amplitudes of another training image, every second time",
     "convolution": "random convolutions, every second time",
     "camera": "scaling, noise, sharpening, JPEG, each every fourth time",
@@ -40,7 +42,7 @@ def rows_of(study: Study) -> list[Row]:
     del study  # the same rows at every scale
     single = [Row(f"{NAME}_{name}", f"+ {TITLES[name]}", FINAL.changes | change) for name, change in CHANGES.items()]
     together = functools.reduce(operator.or_, CHANGES.values())
-    return [FINAL, *single, Row(f"{NAME}_all", "+ all three", FINAL.changes | together)]
+    return [FINAL, *single, Row(f"{NAME}_all", "+ all four", FINAL.changes | together)]
 
 
 def run(study: Study) -> None:
@@ -58,8 +60,8 @@ def run(study: Study) -> None:
         NAME,
         title="More various training images",
         about=(
-            "Changes added to the preset, which make training images differ in texture, colour and sharpness; shapes "
-            "stay. The first three columns judge, the external set shows the outcome.\n\n"
+            "Changes added to the preset, which make training images differ in the lesion's size and place, in "
+            "texture, colour and sharpness. The first three columns judge, the external set shows the outcome.\n\n"
             f"{style.ABOUT}"
         ),
         tables=tables,

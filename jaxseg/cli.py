@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxseg.config import PRESETS, Config, DataConfig, flag_values, preset, settings_file
 from jaxseg.config.near_misses import nearest_flag
-from jaxseg.errors import RunError, UserError, out_of_space, printable
+from jaxseg.errors import RunError, UserError, out_of_space, printable, refuse_address
 from jaxseg.pretrained.place import NAME
 from jaxseg.system import stop
 from jaxseg.system.stray_errors import hush_checkpoint_reads
@@ -59,14 +59,20 @@ class Parser(argparse.ArgumentParser):
         return known
 
     def _settle_paths(self, given: argparse.Namespace) -> None:
-        """Replaces `~`, and leaves with an error for an empty path, which would stand for the current folder."""
+        """Replaces `~`, and leaves with an error for an address, and for an empty path: that of the current folder."""
         for action in self._actions:
             value = getattr(given, action.dest, None)
+            flag = action.option_strings[0] if action.option_strings else action.dest
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    try:
+                        refuse_address(text, flag)
+                    except UserError as error:
+                        self.error(printable(str(error)))
             if action.dest not in _PATHS or (not value and value != ""):
                 continue
             paths = value if isinstance(value, list) else [value]
             if "" in paths:
-                flag = action.option_strings[0] if action.option_strings else action.dest
                 self.error(f"{flag}: is empty (is a shell variable unset?); give a path")
             # Shells leave `--workdir=~/run` as it is. Only there: as a Path, "./builtin" would lose its "./".
             paths = [str(Path(path).expanduser()) if path.startswith("~") else path for path in paths]

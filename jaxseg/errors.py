@@ -3,7 +3,9 @@
 import difflib
 import errno
 import os
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -29,6 +31,23 @@ def refuse_unreadable(error: OSError) -> NoReturn:
       UserError: always.
     """
     raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it out") from error
+
+
+def refuse_address(path: str | Path, what: str) -> None:
+    """Refuses an address where a path is wanted: as a path, gs://bucket/run would be a new folder of this machine.
+
+    Args:
+      path: what was given.
+      what: where it was given, such as "--workdir".
+
+    Raises:
+      UserError: it begins like an address, and no file or folder has that name.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not os.path.lexists(path):
+        raise UserError(
+            f"{what} {path}: is an address, and jaxseg reads and writes this machine's files alone; copy it here, or "
+            "mount it, and give the path"
+        )
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ def mix_amplitudes(key: jax.Array, image: jax.Array, others: jax.Array, probabil
     """Mixes the amplitudes of an image's Fourier transform with those of another image, and keeps the phases.
 
     Amplitudes hold most of colours, light and texture, phases the shapes (Xu et al., A Fourier-based Framework for
-    Domain Generalization, CVPR 2021, arXiv 2105.11120, 3.2): with a share s uniform in [0, 1] and A the amplitudes,
+    Domain Generalization, CVPR 2021, arXiv 2105.11120): with a share s uniform in [0, 1] and A the amplitudes,
     A = (1 - s) A(image) + s A(other).
 
     Args:
@@ -38,9 +38,9 @@ def convolve_at_random(key: jax.Array, image: jax.Array, probability: float) -> 
     """Mixes an image with its convolution with a random kernel, which gives it other textures and colours.
 
     Random convolutions keep shapes (Xu et al., Robust and Generalizable Visual Representation Learning via Random
-    Convolutions, ICLR 2021, arXiv 2007.13003, 3.3): the kernel's side is 1, 3, 5 or 7 pixels, its weights are normal,
+    Convolutions, ICLR 2021, arXiv 2007.13003): the kernel's side is 1, 3, 5 or 7 pixels, its weights are normal,
     and the share of the result is uniform in [0, 1]. Here both, and their mixture, have the image's mean colour and
-    standard deviation, so that light stays what it is (as in Ouyang et al., IEEE TMI 2023, arXiv 2111.12525, 3.2).
+    standard deviation, so that light stays what it is (as in Ouyang et al., IEEE TMI 2023, arXiv 2111.12525).
 
     Args:
       key: a `jax.random` key.

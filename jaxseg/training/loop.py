@@ -16,7 +16,7 @@ from jaxseg import weights
 from jaxseg.config import Config
 from jaxseg.data import pipeline
 from jaxseg.data.plausibility import check_masks
-from jaxseg.errors import UserError
+from jaxseg.errors import UserError, refuse_address
 from jaxseg.pretrained.place import NAME
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import CheckpointStore
@@ -100,6 +100,7 @@ def train_and_evaluate(
     """
     if str(workdir) == NAME:
         raise UserError(f"--workdir {NAME}: is the name of the model inside the package; give another, or ./{NAME}")
+    refuse_address(workdir, "--workdir")
     workdir, peers = Path(workdir).expanduser(), processes.peers()
     folder = run_folder(workdir, peers)
     with files.disk_errors(workdir), folder.held():

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from jaxseg import cli, evaluate, predict, prepare, train
+from jaxseg.config import Config
+from jaxseg.errors import UserError
 from jaxseg.system.lock import held
 from jaxseg.system.stray_errors import hush_checkpoint_reads
 from tests.helpers.answers import answer, check
@@ -242,6 +244,30 @@ def test_an_empty_path_is_not_the_current_folder(main, argv, tmp_path, monkeypat
         main(argv)
     assert left.value.code == 2
     assert "is empty (is a shell variable unset?); give a path" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("main", "argv", "flag"),
+    [
+        (train.main, ["--workdir", "gs://bucket/run"], "--workdir"),
+        (train.main, ["--workdir", "run", "--data", "s3://bucket/set"], "--data.name"),
+        (predict.main, ["--input", "https://example.org/a.jpg", "--output", "out"], "--input"),
+        (predict.main, ["--input", "in", "--output=gs://bucket/out"], "--output"),
+        (prepare.main, ["ph2", "--source", "in", "--data-dir", "file:///sets"], "--data-dir"),
+    ],
+)
+def test_an_address_is_no_folder_of_this_machine(main, argv, flag, tmp_path, monkeypatch, capsys):
+    """If broken, a run that is meant for a bucket lands in a local folder called "gs:", and is lost with it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(argv)
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert f"{flag} " in told
+    assert "is an address, and jaxseg reads and writes this machine's files alone; copy it here, or mount it" in told
+    with pytest.raises(UserError, match="--workdir gs://bucket/run: is an address"):
+        train.train_and_evaluate(Config(), "gs://bucket/run")
     assert not list(tmp_path.iterdir())
 
 

@@ -240,6 +240,16 @@ def together_table(
         for other in (alone, after):
             if one and other:
                 members[f"{one}; with {other}"] = [found[one], found[other]]
+    return clean_table(members, truth)
+
+
+def clean_table(members: Mapping[str, Sequence[Mapping[str, np.ndarray]]], truth: Mapping[str, np.ndarray]) -> JSON:
+    """Returns the table of mean maps, with clean masks and thresholds from PH2 validation.
+
+    Args:
+      members: probabilities [M, N, S, S] by set, as `maps_of` returns them, of all whose mean is taken, by title.
+      truth: masks by set.
+    """
     table = []
     for title, parts in members.items():
         maps = {name: np.mean([part[name] for part in parts], axis=0) for name in ("external", "validation")}

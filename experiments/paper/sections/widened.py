@@ -11,6 +11,9 @@ At scale `cpu` fifteen minutes a row on two cores of an AMD EPYC without AVX-512
 import functools
 import operator
 import time
+from collections.abc import Mapping
+
+import numpy as np
 
 from experiments.paper import rows, style
 from experiments.paper.command import main
@@ -55,6 +58,8 @@ def run(study: Study) -> None:
     tables = [drawn.training_table(study, shown, results, measured)]
     if measured:
         tables.append(drawn.style_table(measured))
+    if found := {title: maps for title, row in trained.items() if (maps := drawn.maps_of(study, row))}:
+        tables.append(drawn.clean_table(_members(found), drawn.truths(study)))
     told = [results[row.name] | {"title": title} for title, row in shown.items()]
     study.section(
         NAME,
@@ -69,6 +74,15 @@ def run(study: Study) -> None:
         rows=list(results),
         seconds=time.perf_counter() - began,
     )
+
+
+def _members(found: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, list[Mapping[str, np.ndarray]]]:
+    """Returns the maps of single runs, of all runs of a row together, and of two rows together, seed by seed."""
+    members = {title: [maps] for title, maps in found.items()}
+    for title, maps in found.items():
+        members[f"{title}: all runs"] = [{name: part.mean(axis=0, keepdims=True) for name, part in maps.items()}]
+    preset, *others = found
+    return members | {f"the mean with {preset}: {title}": [found[preset], found[title]] for title in others}
 
 
 if __name__ == "__main__":

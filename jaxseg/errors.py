@@ -45,8 +45,8 @@ def refuse_address(path: str | Path, what: str) -> None:
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not os.path.lexists(path):
         raise UserError(
-            f"{what} {path}: is an address, and jaxseg reads and writes this machine's files alone; copy it here, or "
-            "mount it, and give the path"
+            f"{what} {path}: is an address; must be a file or folder on this machine: copy it to a local disk, or "
+            "mount it, and give its path"
         )
 
 

@@ -265,7 +265,7 @@ def test_an_address_is_no_folder_of_this_machine(main, argv, flag, tmp_path, mon
     assert left.value.code == 2
     told = capsys.readouterr().err
     assert f"{flag} " in told
-    assert "is an address, and jaxseg reads and writes this machine's files alone; copy it here, or mount it" in told
+    assert "is an address; must be a file or folder on this machine: copy it to a local disk" in told
     with pytest.raises(UserError, match="--workdir gs://bucket/run: is an address"):
         train.train_and_evaluate(Config(), "gs://bucket/run")
     assert not list(tmp_path.iterdir())

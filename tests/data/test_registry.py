@@ -209,7 +209,7 @@ def test_an_unprepared_set_says_how_to_prepare_it(name, tmp_path):
 
 def test_a_remote_data_dir_is_refused():
     """If broken, a folder named "gs:" is looked for in the working directory."""
-    with pytest.raises(UserError, match="must be a folder on this machine"):
+    with pytest.raises(UserError, match="must be a file or folder on this machine"):
         resolve_name(DataConfig(data_dir="gs://bucket/data"))
 
 

@@ -222,7 +222,10 @@ PREPARE = {
         lambda p, run: ["ph2", "--source", p, "--data-dir", (p / "f").write_text("mine") and p / "f"],
         "f: cannot be written to .*; choose a folder by --data-dir",
     ),
-    "place on the web": (lambda p, run: ["ph2", "--source", p, "--data-dir", "gs://x"], "a folder on this machine"),
+    "place on the web": (
+        lambda p, run: ["ph2", "--source", p, "--data-dir", "gs://x"],
+        "must be a file or folder on this machine",
+    ),
     "PH2 without its table": (prepare(lambda p: ph2(p), "ph2"), r"PH2_dataset\.txt is missing"),
     "PH2 with another table": (prepare(lambda p: ph2(p, "a b c"), "ph2"), "no line with the columns Name and"),
     "PH2 with a diagnosis 7": (

@@ -61,7 +61,7 @@ EVALUATE = {
     ),
     "set on the web": (
         lambda place, run: ["--workdir", run, "--data", "ph2", "--data-dir", "gs://bucket"],
-        "must be a folder on this machine; copy",
+        "must be a file or folder on this machine: copy",
     ),
     "split misspelt": (lambda place, run: ["--workdir", run, "--split", "tset"], r"did you mean 'test'\?"),
     "split of too few": (

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from jaxseg.errors import UserError
+from jaxseg.errors import refuse_address
 
 VERSION = "1.0.0"
 """Version of the stored layout; when it is raised, sets have to be prepared again."""
@@ -16,8 +16,7 @@ def data_dir_of(data_dir: str) -> Path:
       UserError: an address instead of a folder.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    if "://" in chosen:
-        raise UserError(f"data_dir {chosen}: must be a folder on this machine; copy the data set to a local disk first")
+    refuse_address(chosen, "data_dir")
     return Path(chosen).expanduser()
 
 

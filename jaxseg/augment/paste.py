@@ -88,4 +88,4 @@ def _shrinking(profile: jax.Array, scale: jax.Array, place: jax.Array) -> jax.Ar
     # A triangle as wide as two of the new pixels, as Pillow's bilinear filter has it.
     distance = (centres[:, None] - place * count) / scale + middle - centres
     weights = jnp.clip(1 - jnp.abs(distance) * scale, 0)
-    return weights * scale / jnp.maximum(weights.sum(axis=1, keepdims=True) * scale, 0.5)
+    return weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 0.5 / scale)

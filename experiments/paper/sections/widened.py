@@ -5,7 +5,7 @@ by drawn images that no run was trained on; the external set is scored, and choo
 
     python -m experiments.paper.sections.widened --out runs/paper --scale cpu
 
-At scale `cpu` fifteen minutes a row on two cores of an AMD EPYC without AVX-512.
+At scale `cpu` 25 minutes a row on two cores of an AMD EPYC without AVX-512.
 """
 
 import functools
@@ -38,6 +38,7 @@ TITLES = {
     "convolution": "random convolutions, every second time",
     "camera": "scaling, noise, sharpening, JPEG, each every fourth time",
 }
+"""What tables call them."""
 
 
 def rows_of(study: Study) -> list[Row]:

@@ -48,6 +48,7 @@ class Scale:
       low_data_settings: changes of those rows, and further changes of those that start with ImageNet weights.
       test_images: images of the external set that artefacts are drawn on.
       severities: severities of the artefacts.
+      widened: names of the changes in `sections.widened` that have a row of their own beside that of all.
       drawn: sizes of the experiments with drawn images.
     """
 
@@ -66,6 +67,7 @@ class Scale:
     low_data_settings: tuple[Changes, Changes]
     test_images: int
     severities: tuple[int, ...]
+    widened: tuple[str, ...]
     drawn: DrawnSizes
 
 
@@ -100,6 +102,7 @@ SMOKE = Scale(
     low_data_settings=({}, {}),
     test_images=4,
     severities=(1, 5),
+    widened=(),
     drawn=DrawnSizes(
         # Loss and dropout of the other rows, with which they share their compiled programs.
         network={"model.unet_channels": (4, 8), "model.dropout": 0.3, "loss.name": "focal"},
@@ -142,6 +145,7 @@ CPU = Scale(
     ),
     test_images=50,
     severities=(1, 3, 5),
+    widened=("paste", "amplitudes", "convolution", "camera"),
     drawn=DrawnSizes(
         network={},
         shares=(0.5, 0.25, 0.75),
@@ -168,6 +172,7 @@ FULL = Scale(
     low_data_settings=({}, {}),
     test_images=187,  # of the 746 external ones, every fourth: seven minutes a run
     severities=(1, 3, 5),
+    widened=("paste", "amplitudes", "convolution", "camera"),
     drawn=DrawnSizes(
         network={},
         shares=(0.5, 0.25, 0.75),

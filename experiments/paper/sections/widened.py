@@ -43,8 +43,7 @@ TITLES = {
 
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows."""
-    del study  # the same rows at every scale
-    single = [Row(f"{NAME}_{name}", f"+ {TITLES[name]}", FINAL.changes | change) for name, change in CHANGES.items()]
+    single = [Row(f"{NAME}_{name}", f"+ {TITLES[name]}", FINAL.changes | CHANGES[name]) for name in study.scale.widened]
     together = functools.reduce(operator.or_, CHANGES.values())
     return [FINAL, *single, Row(f"{NAME}_all", "+ all four", FINAL.changes | together)]
 

@@ -33,6 +33,15 @@ def refuse_unreadable(error: OSError) -> NoReturn:
     raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it out") from error
 
 
+def is_address(path: str | Path) -> bool:
+    """Returns whether a text is an address such as gs://bucket/run, and no file or folder of this machine.
+
+    Args:
+      path: what was given where a path is wanted.
+    """
+    return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path))) and not os.path.lexists(path)
+
+
 def refuse_address(path: str | Path, what: str) -> None:
     """Refuses an address where a path is wanted: as a path, gs://bucket/run would be a new folder of this machine.
 
@@ -43,7 +52,7 @@ def refuse_address(path: str | Path, what: str) -> None:
     Raises:
       UserError: it begins like an address, and no file or folder has that name.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) and not os.path.lexists(path):
+    if is_address(path):
         raise UserError(
             f"{what} {path}: is an address; must be a file or folder on this machine: copy it to a local disk, or "
             "mount it, and give its path"

@@ -21,6 +21,9 @@ _ABOVE_ONE = 1.5
 HOW = "brought to 8 by the smallest range of 8, 10, 12, 14 and 16 bits that holds its values"
 """What happens to an image of more than 8 bits, in words."""
 
+TOLD = f"%d images have more than 8 bits; each is {HOW}: %s"
+"""The line of a log that tells of such images: how many, and their names."""
+
 DARKEST = 64
 """High byte of a 16-bit image's brightest value, from which the image uses all 16 bits."""
 
@@ -71,13 +74,18 @@ def has_deep_colour(image: Image.Image) -> bool:
     return image.mode in DEEP_MODES and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
+def has_deep_grey(image: Image.Image) -> bool:
+    """Returns whether an image, loaded or not, stores grey of more than 8 bits, or as floats."""
+    return image.mode.startswith(("I", "F"))
+
+
 def is_deep(image: Image.Image) -> bool:
     """Returns whether an image that is not loaded yet stores grey or colours of more than 8 bits, or as floats.
 
     Args:
       image: as `Image.open` returns it.
     """
-    return image.mode.startswith(("I", "F")) or has_deep_colour(image)
+    return has_deep_grey(image) or has_deep_colour(image)
 
 
 def deep_colour(image: Image.Image, again: Image.Image) -> Image.Image:

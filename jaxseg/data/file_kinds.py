@@ -8,6 +8,8 @@ from typing import IO
 
 from PIL import Image
 
+from jaxseg.data.depth import has_deep_grey
+
 _MANY = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")
 """Formats that may hold several pictures of equal rank. The first of an MPO or HEIC file is the photograph itself."""
 
@@ -31,7 +33,7 @@ def misread(image: Image.Image) -> str:
       image: as `Image.open` returns it.
     """
     tags = getattr(image, "tag_v2", {})
-    if tags.get(_MEANING) == _WHITE_IS_ZERO and image.mode.startswith(("I", "F")):
+    if tags.get(_MEANING) == _WHITE_IS_ZERO and has_deep_grey(image):
         return "grey of more than 8 bits in which 0 is white; save it with 0 for black"
     if tags.get(_PLANES) == _SEPARATE and max(tags.get(_BITS, (8,))) > 8:
         return "more than 8 bits for each colour, and each colour by itself (planar); save it with interleaved colours"

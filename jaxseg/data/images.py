@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxseg.data.colour_profiles import to_srgb
 from jaxseg.data.colours import most_frequent
-from jaxseg.data.depth import DARKEST, DEEP_MODES, deep_colour, has_deep_colour, is_deep, to_uint8
+from jaxseg.data.depth import DARKEST, DEEP_MODES, deep_colour, has_deep_colour, has_deep_grey, is_deep, to_uint8
 from jaxseg.data.file_kinds import check_pixels, misread, pictures_in
 from jaxseg.data.listing import HAS_HEIF
 from jaxseg.data.masks import BRIGHT, MaskRule, UnclearMaskError, on_background, opaque_part
@@ -356,7 +356,7 @@ def _called(source: bytes | Path, name: str) -> str:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
-    if image.mode.startswith(("I", "F")):
+    if has_deep_grey(image):
         # Pillow's own conversion to 8 bits clips at 255 instead of scaling.
         image = Image.fromarray(to_uint8(_pixels(image)))
     if image.has_transparency_data:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxseg.data.depth import HOW
+from jaxseg.data.depth import TOLD
 from jaxseg.data.images import Header, decode_mask, header_of
 from jaxseg.data.listing import named
 from jaxseg.data.masks import MaskRule
@@ -118,7 +118,7 @@ def _tell_of_images(animated: Sequence[str], deep: Sequence[str]) -> None:
             named(animated),
         )
     if deep:
-        _log.info("%d images have more than 8 bits; each is %s: %s", len(deep), HOW, named(deep))
+        _log.info(TOLD, len(deep), named(deep))
 
 
 def _size(header: Header, orientation: int | None) -> tuple[int, int]:

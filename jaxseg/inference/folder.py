@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from jaxseg.data.depth import HOW
+from jaxseg.data.depth import TOLD
 from jaxseg.data.identity import hash_bytes, read_file
 from jaxseg.data.images import decode_image, decode_mask, header_of
 from jaxseg.data.listing import named
@@ -186,7 +186,7 @@ class _Reader:
                 named(sorted(self.animated)),
             )
         if self.deep:
-            log.info("%d images have more than 8 bits; each is %s: %s", len(self.deep), HOW, named(sorted(self.deep)))
+            log.info(TOLD, len(self.deep), named(sorted(self.deep)))
         if self.dark:
             log.warning(
                 "%d images are all but black, with no value above %d of 255 (specks aside), so their masks mean "

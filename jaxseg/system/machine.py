@@ -8,6 +8,8 @@ import os
 import platform
 from pathlib import Path
 
+from jaxseg.errors import is_address
+
 
 def cores() -> int:
     """Returns the number of cores that the process may use."""
@@ -42,7 +44,7 @@ def programs_folder() -> Path | None:
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
     if os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "").lower() in ("0", "false", "no", "off", "n", "f"):
         return None
-    if "://" in chosen:
+    if is_address(chosen):
         return None
     try:
         return Path(chosen) if chosen else cache_folder()

@@ -84,7 +84,8 @@ def test_two_processes_train_as_one(tiny, tmp_path):
 def test_two_processes_stop_together_and_one_goes_on(tiny, tmp_path):
     """If broken, a SIGTERM to one of several processes hangs the others, or the checkpoint needs as many processes."""
     run = tmp_path / "two"
-    config = tiny.updated({"train.epochs": 10000, "train.devices": 0, "optim.early_stop_patience": 10000})
+    endless = {"train.epochs": 10000, "optim.early_stop_patience": 10000}
+    config = tiny.updated({**endless, "train.devices": 0, "augment.enabled": False})  # compiles in less time
     for _ in range(2):  # the second time they resume
         since = time.time()
         started = start(run, config)
@@ -108,8 +109,8 @@ def test_two_processes_stop_together_and_one_goes_on(tiny, tmp_path):
 @pytest.mark.slow
 def test_all_processes_start_with_the_weights_that_the_first_one_reads(tiny, tiny_run, tmp_path):
     """If broken, `--init-from` needs the parent's folder on every machine, or processes start from other weights."""
-    frozen = {"model.init_from": str(tiny_run), "optim.learning_rate": 1e-12, "train.epochs": 1, "train.devices": 0}
-    finish(start(tmp_path / "two", tiny.updated(frozen)), 0)
+    frozen = {"model.init_from": str(tiny_run), "optim.learning_rate": 1e-12, "augment.enabled": False}
+    finish(start(tmp_path / "two", tiny.updated({**frozen, "train.epochs": 1, "train.devices": 0})), 0)
     target = state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
     before, after = (restore_best(run, target)[0]["params"] for run in (tiny_run, tmp_path / "two"))
     jax.tree.map(np.testing.assert_array_equal, before, after)

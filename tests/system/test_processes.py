@@ -42,7 +42,7 @@ def start(run: Path, config: Config) -> list[subprocess.Popen]:
 def finish(started: list[subprocess.Popen], code: int) -> list[str]:
     """Waits for processes, checks their exit codes and returns what they said."""
     try:
-        said = [process.communicate(timeout=240)[1] for process in started]
+        said = [process.communicate(timeout=600)[1] for process in started]
     finally:
         for process in started:
             process.kill()

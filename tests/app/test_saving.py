@@ -57,6 +57,7 @@ def test_a_server_that_has_ended_costs_measurements_alone(open_page, served, tmp
     page.route("**/measure*", lambda route: route.abort())
     page.route("**/measurements*", lambda route: route.abort())
     stroke(page)
+    expect(page.locator("#unmeasured")).to_contain_text("The server does not answer")
     corrected = saved_mask(page)
     with zipfile.ZipFile(saved(page, "#save-all")) as content:
         content.extractall(tmp_path)
@@ -67,6 +68,18 @@ def test_a_server_that_has_ended_costs_measurements_alone(open_page, served, tmp
     assert (rows["a"]["area_pixels"], rows["a"]["trust"]) == (str(np.count_nonzero(corrected)), "")
     assert (rows["a"]["corrected"], rows["b"]["corrected"]) == ("true", "")
     assert float(rows["b"]["trust"]) > 0
+
+
+def test_a_mask_that_was_not_measured_says_why_until_it_is(open_page):
+    """If broken, a photograph waits for its trust for ever, or a line of old tells of what has long been measured."""
+    page = open_page(expected="Failed to load resource")
+    page.route("**/measure*", lambda route: route.abort())
+    drop(page, a__png=PHOTO)
+    expect(page.locator("#unmeasured")).to_contain_text("Not measured: The server does not answer", timeout=60_000)
+    page.unroute("**/measure*")
+    saved(page, "#save-table")
+    expect(page.locator("#unmeasured")).to_be_empty()
+    expect(page.locator("#list .state")).to_contain_text("Trust")
 
 
 def test_the_table_says_what_the_user_chose(open_page, served):

@@ -4,7 +4,7 @@ import { MASK, UNCERTAINTY, heat } from "./colours.js";
 import { byId, say } from "./dom.js";
 import { addGestures } from "./gestures.js";
 import { ADD, ERASE } from "./mask.js";
-import { SCALES, showRow } from "./measurements.js";
+import { SCALES, showRow, showUnmeasured } from "./measurements.js";
 import { trace } from "./outline.js";
 import { View } from "./view.js";
 
@@ -171,7 +171,7 @@ export class Editor {
     for (const other of others) {
       const mask = await other.mask();
       this.ondrawn(other, mask);
-      await this.photographs.measure(other, mask).catch(() => {}); // tried again when it is saved
+      await this.photographs.measure(other, mask);
     }
   }
 
@@ -323,16 +323,14 @@ export class Editor {
     if (!photograph || !levels) return;
     const mask = photograph.maskFrom(levels);
     this.ondrawn(photograph, mask);
-    try {
-      await this.photographs.measure(photograph, mask);
-    } catch (error) {
-      say(error.message);
-    }
+    await this.photographs.measure(photograph, mask);
   }
 
   showMeasurements() {
     const { photograph } = this;
     if (!photograph || !this.model.measure) return;
-    showRow(photograph.row, photograph.isMeasured, Boolean(photograph.edits && !photograph.edits.isEmpty));
+    const { row, isMeasured, unmeasured, edits } = photograph;
+    showRow(row, isMeasured, Boolean(edits && !edits.isEmpty));
+    showUnmeasured(unmeasured);
   }
 }

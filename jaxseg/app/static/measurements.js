@@ -75,6 +75,13 @@ export function showRow(row, isCurrent, isCorrected) {
   fill(byId("all-measurements"), cells.map(([column, cell]) => [column.replaceAll("_", " "), cell || "–"]));
 }
 
+/** Says beside the measurements why the mask on show has none, for as long as that holds: the page's one status line is
+ * for what the user has just done. @param {string} why empty where nothing has failed */
+export function showUnmeasured(why) {
+  const line = byId("unmeasured");
+  if (line.textContent !== why) line.textContent = why; // screen readers say a change, once
+}
+
 /** @param {number} trust @param {boolean} isCorrected @returns {string} */
 function trustText(trust, isCorrected) {
   if (isCorrected) return "Of the model's outline, before your corrections.";

@@ -30,6 +30,8 @@ export class Photograph {
     /** @type {Row | null} */
     this.row = null;
     this.isMeasured = false;
+    /** Why the mask as it is now could not be measured; empty otherwise. */
+    this.unmeasured = "";
     this.version = 0;
     /** The version of the mask that was saved last. */
     this.savedVersion = 0;
@@ -81,6 +83,7 @@ export class Photograph {
   /** Says that the mask has changed: what was measured is no longer true. */
   changed() {
     this.isMeasured = false;
+    this.unmeasured = "";
     this.version += 1;
   }
 }
@@ -157,10 +160,10 @@ export class Photographs extends EventTarget {
     }
     if (!this.all.includes(photograph)) return; // removed meanwhile
     this.tell("changed", photograph);
-    if (photograph.status === "ready") await this.measure(photograph).catch(() => {});
+    if (photograph.status === "ready") await this.measure(photograph);
   }
 
-  /** Measures a photograph's mask, unless that was done since it changed.
+  /** Measures a photograph's mask, unless that was done since it changed; where it fails, the photograph says why.
    * @param {Photograph} photograph @param {Uint8Array} [mask] its mask, where it is at hand @returns {Promise<void>} */
   async measure(photograph, mask) {
     const { version, measuring } = photograph;
@@ -179,6 +182,10 @@ export class Photographs extends EventTarget {
       if (photograph.version !== version || !row) return;
       photograph.row = row;
       photograph.isMeasured = true;
+      photograph.unmeasured = "";
+    } catch (error) {
+      if (photograph.version !== version) return;
+      photograph.unmeasured = `Not measured: ${error.message}`;
     } finally {
       if (photograph.measuring?.version === version) photograph.measuring = null;
     }

@@ -212,7 +212,7 @@ def main() -> None:
     """Parses the command line.
 
     Raises:
-      SystemExit: the study has no row, or lacks some of what is kept.
+      SystemExit: the study has no row, or lacks a chart or some of what is kept; nothing is written.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, nargs="?", help="folder of python -m experiments.paper")
@@ -236,9 +236,15 @@ def main() -> None:
                 f"keep: error: {args.study} lacks what {place.name} keeps: {'; '.join(gone)}; bring it there by "
                 f"--scale {kept['scale']} --into before training, or give --replace"
             )
+        charts = {args.study / "sections" / chart: path for chart, path in charts_of(kept, name).items()}
+        if undrawn := sorted({drawn.parent.name for drawn in charts if not drawn.exists()}):
+            raise SystemExit(
+                f"keep: error: {args.study} lacks charts of {', '.join(undrawn)}; draw them with its command and "
+                f"--report --only {' '.join(undrawn)}"
+            )
         place.write_text(json.dumps(kept, separators=(",", ":")) + "\n")
-        for chart, path in charts_of(kept, name).items():
-            shutil.copyfile(args.study / "sections" / chart, path)
+        for drawn, path in charts.items():
+            shutil.copyfile(drawn, path)
     else:
         name = f"{args.only or 'paper'}_{args.scale}"
         kept = json.loads((RESULTS / f"{name}.json").read_text())

@@ -257,12 +257,16 @@ def test_kept_numbers_are_those_of_the_study(tmp_path, monkeypatch):
     result = of.row(ROW)
     figures = [{"file": "chart.png", "caption": "c", "chart": True}, {"file": "skin.png", "caption": "s"}]
     of.section("losses", title="Losses", about="", figures=figures, missing=["x: why"])
-    for figure in figures:
-        of.place("losses", figure["file"]).write_bytes(b"png")
     monkeypatch.setattr(keep_paper, "RESULTS", tmp_path)
     written = {}
     monkeypatch.setattr(keep_paper, "write_between", lambda mark, text, page: written.update({mark: text}))
     monkeypatch.setattr("sys.argv", ["keep", str(tmp_path / "study")])
+    with pytest.raises(SystemExit, match=r"lacks charts of losses; draw them with .* --report --only losses"):
+        keep_paper.main()
+    assert not written
+    assert not list(tmp_path.glob("*.json"))
+    for figure in figures:
+        of.place("losses", figure["file"]).write_bytes(b"png")
     keep_paper.main()
     kept = json.loads((tmp_path / "paper_smoke.json").read_text())
     assert kept["rows"]["row"]["settings"] == result["settings"]

@@ -17,6 +17,9 @@ from jaxseg.inference.segmenter import Segmenter
 from tests.helpers.icc import P3, rgb_profile
 from tests.helpers.paths import ROOT
 
+APART = {"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"}
+"""Environment of a process that sees one device, and nothing of this one."""
+
 
 def loader() -> str:
     """Returns the program that runs an exported model without jaxseg."""
@@ -46,8 +49,7 @@ def test_the_file_equals_the_model_without_jaxseg(tiny, tiny_run, other_run, tmp
     )
     (tmp_path / "segment.py").write_text(hidden + loader() + batches)
     command = [sys.executable, "segment.py", "model.stablehlo", "photo.png", "mask.png"]
-    environment = {"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"}  # one device, and nothing of this process
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=APART, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     expected = np.stack([probability for _, probability in segmenter.stream((None, image) for image in images)])
     np.testing.assert_allclose(np.load(tmp_path / "three.npy"), expected, atol=1e-5)
@@ -148,7 +150,7 @@ def test_the_standalone_program_agrees_with_predict_on_what_it_accepts(tiny_run,
     done = subprocess.run(
         [sys.executable, "-c", IN_TURN, program, "model.stablehlo", *tasks],
         cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"},
+        env=APART,
         capture_output=True,
         text=True,
     )

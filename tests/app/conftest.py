@@ -12,6 +12,9 @@ from tests.helpers.chromium import CHROMIUM, FLAGS
 OWN_THRESHOLD = 0.4321
 """The model's own threshold in these tests: none of the slider's hundredths."""
 
+PATIENCE_MS = 60_000
+"""How long a test waits for the page, on a machine with more work than cores."""
+
 HARMLESS = ("the server responded with a status of 422", "willReadFrequently")
 """What the browser's console says of a file that is no image, and of tests that look at a canvas."""
 
@@ -35,6 +38,7 @@ def browser() -> Iterator:
     playwright = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM:
         pytest.skip("Chromium is not installed")
+    playwright.expect.set_options(timeout=PATIENCE_MS)
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
         yield chromium
@@ -51,7 +55,7 @@ def open_page(browser, served: Served) -> Iterator:
         harmless.extend(filter(None, [expected]))
         contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | options)))
         page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))

@@ -75,7 +75,7 @@ def test_a_mask_that_was_not_measured_says_why_until_it_is(open_page):
     page = open_page(expected="Failed to load resource")
     page.route("**/measure*", lambda route: route.abort())
     drop(page, a__png=PHOTO)
-    expect(page.locator("#unmeasured")).to_contain_text("Not measured: The server does not answer", timeout=60_000)
+    expect(page.locator("#unmeasured")).to_contain_text("Not measured: The server does not answer")
     page.unroute("**/measure*")
     saved(page, "#save-table")
     expect(page.locator("#unmeasured")).to_be_empty()

@@ -121,19 +121,19 @@ def test_what_browsers_read_otherwise_is_refused(site, browser):
     context = browser.new_context()
     page = context.new_page()
     page.goto(site)
-    expect(page.locator("body[data-ready]")).to_be_visible(timeout=60_000)
+    expect(page.locator("body[data-ready]")).to_be_visible()
     deep, cmyk = encoded(np.full((8, 8), 700, np.uint16)), encoded(Image.new("CMYK", (8, 8)), "jpeg")
     picture, xmp = Image.new("RGB", (8, 6)), b'<x:xmpmeta><rdf tiff:Orientation="3"/></x:xmpmeta>'
     webp, png = (encoded(picture, kind, exif=turned(3)) for kind in ("webp", "png"))
     drop(page, deep__png=deep, print__jpg=cmyk, a__webp=webp, b__png=png, c__jpg=encoded(picture, "jpeg", xmp=xmp))
     failed = page.locator("#list [data-status=failed]")
-    expect(failed).to_have_count(5, timeout=60_000)
+    expect(failed).to_have_count(5)
     expect(failed.nth(0)).to_contain_text("deep.png: has 16 bits a colour, of which a browser keeps 8")
     expect(failed.nth(1)).to_contain_text("print.jpg: its colours are CMYK, made for print; python -m jaxseg.predict")
     for place, name in enumerate(("a.webp", "b.png", "c.jpg"), start=2):
         expect(failed.nth(place)).to_contain_text(f"{name}: is turned by metadata that browsers ignore")
     drop(page, d__jpg=encoded(picture, "jpeg", exif=turned(3)), e__webp=encoded(picture, "webp", exif=turned(1)))
-    expect(page.locator("#list [data-status=ready]")).to_have_count(2, timeout=60_000)
+    expect(page.locator("#list [data-status=ready]")).to_have_count(2)
     context.close()
 
 
@@ -152,9 +152,9 @@ def test_the_browser_alone_segments_as_predict_does(site, browser, segmenter, tm
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append((request.method, request.url)))
     page.goto(site)
-    expect(page.locator("body[data-ready]")).to_be_visible(timeout=60_000)
+    expect(page.locator("body[data-ready]")).to_be_visible()
     drop(page, **photos, broken__jpg=b"no image")
-    expect(page.locator("#list [data-status=ready]")).to_have_count(3, timeout=60_000)
+    expect(page.locator("#list [data-status=ready]")).to_have_count(3)
     expect(page.locator("#list [data-status=failed]")).to_contain_text("broken.jpg: not an image that this browser")
     for part in ("#trust-section", "#measure-section", "#uncertainty-choice"):
         expect(page.locator(part)).to_be_hidden()

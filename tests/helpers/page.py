@@ -62,9 +62,9 @@ def finished(page, ready: int, failed: int = 0) -> None:
     """Waits until all photographs are segmented and measured."""
     from playwright.sync_api import expect
 
-    expect(page.locator("#list [data-status=ready]")).to_have_count(ready, timeout=60_000)
+    expect(page.locator("#list [data-status=ready]")).to_have_count(ready)
     expect(page.locator("#list [data-status=failed]")).to_have_count(failed)
-    expect(page.locator("#list .state", has_text="Trust")).to_have_count(ready, timeout=60_000)
+    expect(page.locator("#list .state", has_text="Trust")).to_have_count(ready)
 
 
 def set_threshold(page, served: Served, threshold: float) -> None:

@@ -81,10 +81,10 @@ def test_the_command_serves_until_it_is_stopped():
         while not (address := re.search(r"http://127\S+", said[-1] if said else "")):
             said.append(process.stderr.readline())
             assert said[-1], said
-        with urllib.request.urlopen(address[0], timeout=30) as answer:
+        with urllib.request.urlopen(address[0], timeout=120) as answer:
             assert answer.status == 200
         process.send_signal(signal.SIGTERM)
-        stdout, rest = process.communicate(timeout=30)
+        stdout, rest = process.communicate(timeout=120)
     finally:
         process.kill()
     assert (process.returncode, stdout) == (0, f"{address[0].rstrip(';')}\n")

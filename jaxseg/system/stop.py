@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -99,6 +100,8 @@ class Terminated(BaseException):
 
 
 _terminated = threading.Event()
+# Long enough that Python is out of what swallowed the exception, short enough that nobody waits.
+_RAISE_AGAIN_SECONDS = 0.05
 
 
 @contextlib.contextmanager
@@ -109,18 +112,32 @@ def ended_in_order() -> Iterator[None]:
     otherwise, or outside of the main thread, which alone may handle signals. A `StopRequest` within the block decides
     otherwise for as long as it is entered.
 
+    The signal may arrive while Python collects garbage, which JAX has a callback for: from there no exception leaves,
+    Python hands it to `sys.unraisablehook` and goes on. So it is raised again a moment later.
+
     Raises:
       Terminated: SIGTERM was received.
     """
+    unraisable = sys.unraisablehook
 
     def leave(number: int, _: object) -> NoReturn:
         _terminated.set()
         signal.signal(number, signal.SIG_DFL)
         raise Terminated
 
+    def raise_again(lost: Any) -> None:
+        if lost.exc_type is not Terminated:
+            unraisable(lost)
+            return
+        signal.signal(signal.SIGTERM, leave)
+        again = threading.Timer(_RAISE_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if ours:
         signal.signal(signal.SIGTERM, leave)
+        sys.unraisablehook = raise_again
     try:
         yield
     except Exception:
@@ -129,6 +146,7 @@ def ended_in_order() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            sys.unraisablehook = unraisable
             _terminated.clear()
 
 

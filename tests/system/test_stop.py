@@ -47,6 +47,50 @@ def test_sigterm_leaves_the_block_as_itself(work):
     stop.leave_if_terminated()  # that block is left
 
 
+def test_sigterm_while_garbage_is_collected_is_not_lost():
+    """If broken, a command that is ended at a bad moment, as in JAX's callback of the collector, simply goes on."""
+    program = """
+import gc, os, signal, time
+from jaxseg.system import stop
+
+def callback(phase, _):
+    if phase == "start":
+        gc.callbacks.remove(callback)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+gc.callbacks.append(callback)
+try:
+    with stop.ended_in_order():
+        gc.collect()
+        print("went on", flush=True)
+        time.sleep(60)
+        print("lost")
+except stop.Terminated:
+    print("left")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr, done.returncode) == ("went on\nleft\n", "", 0)
+
+
+def test_an_error_that_python_cannot_raise_is_shown_as_ever():
+    """If broken, errors of destructors vanish while a command runs."""
+
+    class Fails:
+        def __del__(self):
+            raise ValueError("mine")
+
+    heard = []
+    before, sys.unraisablehook = sys.unraisablehook, heard.append
+    try:
+        with stop.ended_in_order():
+            Fails()
+        assert sys.unraisablehook == heard.append
+    finally:
+        sys.unraisablehook = before
+    assert [lost.exc_type for lost in heard] == [ValueError]
+
+
 def test_other_errors_stay_as_they_are():
     """If broken, every failure is reported as a signal."""
     with pytest.raises(ValueError, match="mine"), stop.ended_in_order():

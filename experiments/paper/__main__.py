@@ -1,7 +1,7 @@
 """Runs all of the paper's experiments into one folder, with one page: `index.html`, and the same as `results.md`.
 
     python -m experiments.paper --out runs/smoke --scale smoke       (minutes on two CPU cores: does it run?)
-    python -m experiments.paper --out runs/paper --scale cpu         (seven hours on one core of an AMD EPYC)
+    python -m experiments.paper --out runs/paper --scale cpu         (14 hours on one core of an AMD EPYC)
     python -m experiments.paper --out runs/full                      (the paper's settings; meant for a GPU)
 
 After an interruption at any time, the same command continues: finished rows are skipped, and an unfinished one goes on

@@ -164,14 +164,16 @@ def report(kept: JSON, name: str, charts: Sequence[Path]) -> str:
       charts: kept pictures.
     """
     first = next(iter(kept["rows"].values()))
-    external, device = first["data"]["external"], first["hardware"]
+    external = first["data"]["external"]
+    trained = [run for row in kept["rows"].values() for run in (row, *row["members"]) if "hardware" in run]
+    machines = sorted({f"{hardware(run)} ({run['hardware']['cpu']})" for run in trained})
     versions = ", ".join(f"{package} {version}" for package, version in first["versions"].items())
     alone = kept["sections"].get(kept["kind"])  # a section that is kept by itself
     shown = [(kept["kind"], "")] if alone else TABLES
     parts = [
         f"External set: {external['dataset']} {external['split']}, {external['images']} images, scored by rows that "
         f"were trained on none of them. Scores are {first['metric']}; mean ± standard deviation over the runs. Each "
-        f"row took {hardware(first)} ({device['cpu']}); {versions}; `{first['command']}`. All numbers are in "
+        f"row took {' or '.join(machines)}; {versions}; the first one's command: `{first['command']}`. All numbers are in "
         f"[{name}.json]({name}.json).",
         alone["about"] if alone else rows_table(kept),
     ]

@@ -198,7 +198,7 @@ def _run_epochs(job: "_Job", row: UnderWay, say: Say, saved: Saved | None) -> No
             break
         began = time.perf_counter()
         row.states, sums, waited = job.train_epoch(row.states, epoch, row.progress)
-        validated, waited_more = job.validate(row.states)
+        validated, waited_more = job.validate(row.states, row.progress)
         improved = np.zeros(len(job.members), bool)
         for i, before in enumerate(row.progress):
             if not before.early_stop.should_stop:
@@ -268,12 +268,13 @@ class _Job:
         for step, metrics in enumerate(fetched, start=first + 1):
             for i in range(len(self.members)):
                 of_run = {name: values[i] for name, values in metrics.items()}
-                check_finite(of_run, step, f"run {i + 1} of {len(self.members)}")
+                if not progress[i].early_stop.should_stop:  # it is computed further, and no longer looked at
+                    check_finite(of_run, step, f"run {i + 1} of {len(self.members)}")
                 sums[i] = add_step(sums[i], of_run)
         seconds = time.perf_counter() - began
         return states, [dataclasses.replace(s, seconds=seconds) for s in sums], first_seconds
 
-    def validate(self, states: TrainState) -> tuple[list[dict[str, float]], float]:
+    def validate(self, states: TrainState, progress: Sequence[Progress]) -> tuple[list[dict[str, float]], float]:
         """Returns each run's loss and scores, named as in `metrics.jsonl`, and the seconds of the first batch."""
         began = time.perf_counter()
         places = [self.pool.indices(m.validation) for m in self.members]
@@ -293,7 +294,8 @@ class _Job:
         validated = []
         for i in range(len(places)):
             of_run = {name: values[i].item() for name, values in total.items()}
-            check_finite(of_run, 0, f"validation of run {i + 1}")
+            if not progress[i].early_stop.should_stop:
+                check_finite(of_run, 0, f"validation of run {i + 1}")
             validated.append(validation_scores(of_run))
         return validated, first_seconds
 

@@ -19,15 +19,15 @@ ABOUT = (
 """What the columns are, for sections that have them."""
 
 
-def cells(runs: Sequence[Sequence[float]]) -> list[str]:
+def cells(runs: Sequence[Sequence[float | None]]) -> list[str]:
     """Returns a row's cells under `MEASURES`, from what `of_masks` returns of each run."""
-    median, mean, outside, failed = ([run[i] for run in runs] for i in range(len(MEASURES)))
+    median, mean, outside, failed = ([run[i] for run in runs if run[i] is not None] for i in range(len(MEASURES)))
     average, sd = mean_sd([100 * share for share in failed])
     percent = f"{average:.1f} ± {sd:.1f} %" if len(failed) > 1 else f"{average:.1f} %"
-    return [shown(median), shown(mean), shown(outside), percent]
+    return [shown(median), shown(mean), shown(outside) if outside else "-", percent]
 
 
-def of_masks(masks: np.ndarray, truth: np.ndarray) -> tuple[float, float, float, float]:
+def of_masks(masks: np.ndarray, truth: np.ndarray) -> tuple[float, float, float | None, float]:
     """Returns how far masks are wider than the truth, and how often they miss.
 
     Args:
@@ -36,9 +36,11 @@ def of_masks(masks: np.ndarray, truth: np.ndarray) -> tuple[float, float, float,
 
     Returns:
       Median and mean of the area found over the true one; mean of `signed_distance` over the images where something is
-      found, a share of the lesion's equivalent diameter; share of images with a Jaccard below 0.65.
+      found, a share of the lesion's equivalent diameter, or None if there is no such image; share of images with a
+      Jaccard below 0.65.
     """
     ratio = masks.mean(axis=(1, 2)) / truth.mean(axis=(1, 2))
-    outside = [signed_distance(found, true > 0) for found, true in zip(masks, truth, strict=True)]
+    outside = [signed_distance(found, true > 0) for found, true in zip(masks, truth, strict=True) if found.any()]
     failed = np.asarray(scores(confusion(masks, truth))["jaccard"]) < LEAST_JACCARD
-    return float(np.median(ratio)), float(ratio.mean()), float(np.nanmean(outside)), float(failed.mean())
+    mean_outside = float(np.mean(outside)) if outside else None
+    return float(np.median(ratio)), float(ratio.mean()), mean_outside, float(failed.mean())

@@ -19,7 +19,7 @@ from jaxseg.data.folds import folds
 
 def halves(external: Examples) -> tuple[np.ndarray, np.ndarray]:
     """Returns the places, int64 [n], of the images that are learned from, and of those that test."""
-    learned, tested = folds(external.names, external.groups, 2)
+    learned, tested = folds(external.names, external.groups, 2, kept_together=external.kept_together)
     return learned, tested
 
 

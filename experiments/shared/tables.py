@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.shared.origin import JSON, RESULTS, ROOT
+from jaxseg.system.files import write_text
 
 README = ROOT / "README.md"
 """The page with the one table of results."""
@@ -91,4 +92,4 @@ def write_between(mark: str, text: str, page: Path = PAGE) -> None:
         raise SystemExit(
             f"{page.relative_to(ROOT)}: lacks the marks {start} and {end}; add them where the text belongs"
         )
-    page.write_text(f"{before}{start}\n{text}\n{end}{after}")
+    write_text(page, f"{before}{start}\n{text}\n{end}{after}")

@@ -6,11 +6,13 @@ Photographs stay in the browser. What needs Python is not there: measurements, t
 browsers do not read.
 """
 
+import contextlib
 import html
 import json
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxseg.app.about import about
@@ -60,7 +62,7 @@ def write_web(segmenter: Segmenter, folder: Path, runtime: Path | None = None, *
         package = find_runtime(runtime, Path(temporary))
         model = export_onnx(segmenter, float16=float16)
         described = about(segmenter, Prediction(segmenter.threshold)) | {"size": segmenter.image_size}
-        try:
+        with _whole_or_nothing(folder):
             for path in _STATIC.iterdir():
                 if path.name not in _SERVER_ONLY:
                     _copy(path, folder / "static" / path.name)
@@ -71,9 +73,28 @@ def write_web(segmenter: Segmenter, folder: Path, runtime: Path | None = None, *
             (folder / "model.onnx").write_bytes(model)
             (folder / "model.json").write_text(json.dumps(described), encoding="utf-8")
             (folder / "index.html").write_text(_page(), encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(folder: Path) -> Iterator[None]:
+    """Removes what the block has written into a folder that was empty or missing, if the block fails.
+
+    Raises:
+      RunError: a file could not be written.
+    """
+    was_there = folder.exists()
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not was_there:
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise RunError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        raise
 
 
 def check_folder(folder: Path) -> None:

@@ -105,11 +105,14 @@ class DataConfig(Section):
         if self.image_size % 32:
             near = round(self.image_size / 32) * 32
             raise UserError(f"data.image_size = {self.image_size}: must be a multiple of 32, as {near}")
+        lowest, dash, highest = self.mask_lesion.partition("-")
         if self.mask_lesion and not re.fullmatch(LESION_PATTERN, self.mask_lesion):
             raise UserError(
                 f"data.mask_lesion = {shown(self.mask_lesion)}: must be a value (128), a range (128-255) or a "
                 "colour (#ff0000)"
             )
+        if dash and float(lowest) > float(highest):
+            raise UserError(f"data.mask_lesion = {self.mask_lesion}: write the range as {highest}-{lowest}")
         if self.folds == 1 or (self.folds and self.fold >= self.folds):
             raise UserError(
                 f"data.fold = {self.fold} of data.folds = {self.folds}: folds must be 0 or at least 2, fold below folds"

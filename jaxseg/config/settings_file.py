@@ -157,6 +157,9 @@ def _parse_yaml(text: str) -> Any:
         return _loader(yaml)(text).get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
+    # PyYAML's own: of a list or mapping as a name, and of text that a tag, as !!int, does not fit.
+    except (TypeError, AttributeError, LookupError) as error:
+        raise ValueError("a name that is a list or mapping, or a !!tag that does not fit its text") from error
 
 
 def _loader(yaml: ModuleType) -> type:

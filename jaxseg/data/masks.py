@@ -170,6 +170,10 @@ def _check_palette(values: np.ndarray, labels: np.ndarray) -> None:
 
 def _of_grey(values: np.ndarray) -> np.ndarray:
     lowest, highest = float(values.min()), float(values.max())
+    if lowest < 0:
+        raise UnclearMaskError(
+            f"the lowest value is {lowest:g}; save it with 0 for skin and 255 for lesion, or {WAY_OUT}"
+        )
     full = full_scale(values)
     # Without this check a mask of labels 0 and 2, or of 0 and 100, would silently become an image without lesion.
     if 0 < highest <= full / 2:

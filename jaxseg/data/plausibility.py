@@ -6,6 +6,7 @@ a way that jaxseg does not read as it was meant.
 
 import dataclasses
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from jaxseg.data.identity import hash_pixels
 from jaxseg.data.listing import named
 from jaxseg.data.looks import contrast
 from jaxseg.errors import UserError
+from jaxseg.system.machine import cores
 
 SAMPLE = 256
 """Most masks that are decoded before training: about a second for photographs of two megapixels."""
@@ -166,7 +168,7 @@ def check_masks(parts: Sequence[Examples], *, for_training: bool = False, decide
 def _colours(masks: Sequence[_Mask]) -> list[str]:
     """Returns a phrase where the lesions of different masks have different colours: one may be another class."""
     coloured = [mask for mask in masks if mask[1].lesion_colour]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         found = kinds_of_colours(list(pool.map(lambda mask: mask[1].lesion_colour(mask[2]), coloured)))
     if len(found) < 2:
         return []
@@ -175,7 +177,7 @@ def _colours(masks: Sequence[_Mask]) -> list[str]:
 
 
 def _facts(masks: Sequence[_Mask]) -> list[MaskFacts]:
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(lambda mask: facts_of(mask[1].load_mask(mask[2])), masks))
 
 
@@ -202,9 +204,10 @@ def _refuse_inverted(masks: Sequence[_Mask], picked: Sequence[int], facts: Seque
     if len(around) <= len(facts) / 2:
         return
     some = [masks[around[int(i)]] for i in np.linspace(0, len(around) - 1, min(len(around), _LOOKED_AT))]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         contrasts = list(pool.map(lambda mask: contrast(mask[1].load(mask[2])), some))
-    if np.nanmedian(contrasts) >= 0:
+    told = [value for value in contrasts if not math.isnan(value)]  # else its lesion or skin is too small to tell
+    if not told or np.median(told) >= 0:
         return
     dataset = masks[0][1].dataset
     raise UserError(

@@ -19,7 +19,7 @@ from jaxseg.errors import RunError, UserError, one_line
 from jaxseg.pretrained import place
 from jaxseg.pretrained import weights as packed
 from jaxseg.runs.progress import Progress
-from jaxseg.runs.workdir import CHECKPOINTS
+from jaxseg.runs.workdir import CHECKPOINTS, REPLACED
 from jaxseg.steps import TrainState
 from jaxseg.system.stop import leave_if_terminated
 
@@ -100,6 +100,7 @@ class Checkpoints:
         self._policy = _LatestTwoAndBest()
         if not read_only:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._bring_back_replaced()
         self._manager = ocp.CheckpointManager(
             self.folder,
             item_names=("variables", "optimizer", "progress"),
@@ -143,17 +144,38 @@ class Checkpoints:
         # All devices hold the same values. Orbax would copy a part of each array from each device, with a program
         # compiled for every shape, and among several processes it would wait for the parts on the others' devices.
         state = jax.device_get(state)
-        if step in self._manager.all_steps():
-            # The run was stopped between the epoch's last step and its validation, and saved then.
-            self._manager.delete(step)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                variables=ocp.args.StandardSave(state.variables),
-                optimizer=ocp.args.StandardSave(_training_alone(state)),
-                progress=ocp.args.JsonSave(progress.to_json()),
-            ),
-        )
+        # A run that is stopped between an epoch's last step and its validation saves then.
+        with self._replacing(step) if step in self._manager.all_steps() else contextlib.nullcontext():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    variables=ocp.args.StandardSave(state.variables),
+                    optimizer=ocp.args.StandardSave(_training_alone(state)),
+                    progress=ocp.args.JsonSave(progress.to_json()),
+                ),
+            )
+
+    @contextlib.contextmanager
+    def _replacing(self, step: int) -> Iterator[None]:
+        """Keeps a checkpoint, which may be the only one, until the block has saved that of the same step."""
+        self.wait()
+        aside = self.folder / f"{REPLACED}{step}"
+        (self.folder / str(step)).rename(aside)
+        self._manager.reload()
+        try:
+            yield
+            self.wait()
+        finally:
+            self._bring_back_replaced()
+
+    def _bring_back_replaced(self) -> None:
+        """Gives a checkpoint that was to be replaced its place back if no other is there, or deletes it."""
+        for aside in self.folder.glob(f"{REPLACED}*"):
+            its_place = self.folder / aside.name.removeprefix(REPLACED)
+            if its_place.exists():
+                shutil.rmtree(aside)
+            else:
+                aside.rename(its_place)
 
     def wait(self) -> None:
         """Waits for the save in progress; raises its error, if any."""

@@ -29,8 +29,8 @@ SESSIONS = "sessions.json"
 PAGE = "report.html"
 """The page about a run, in its folder."""
 
-CHECKPOINTS = "checkpoints"
-"""Folder of checkpoints in a run's folder."""
+CHECKPOINTS, REPLACED = "checkpoints", "replaced-"
+"""Folder of checkpoints in a run's folder; what a checkpoint's name begins with until its successor is saved."""
 
 IMAGES, LOOKS = "images.json", "looks.npz"
 """Files in a run's folder: which images trained and validated, and what they look like."""
@@ -149,11 +149,12 @@ def packed_id(card: Mapping[str, Any]) -> str:
 
 def was_started(workdir: Path) -> bool:
     """Tells whether a folder holds a run that took its first steps; what a start that failed has left binds nobody."""
-    return _has_checkpoints(workdir) or (workdir / SUMMARY).exists()
+    return bool(_checkpoints(workdir)) or (workdir / SUMMARY).exists()
 
 
-def _has_checkpoints(workdir: Path) -> bool:
-    return any(path.name.isdigit() for path in workdir.glob(f"{CHECKPOINTS}/*"))
+def _checkpoints(workdir: Path) -> list[Path]:
+    """Returns the folders of a run's checkpoints, with that which was being replaced when the run was killed."""
+    return sorted(path for path in workdir.glob(f"{CHECKPOINTS}/*") if path.name.removeprefix(REPLACED).isdigit())
 
 
 def check_has_checkpoints(workdir: Path) -> None:
@@ -165,7 +166,7 @@ def check_has_checkpoints(workdir: Path) -> None:
     history = workdir / HISTORY
     # A run that was killed in its second epoch may have one line and no whole checkpoint.
     lines = len(history.read_bytes().splitlines()) if history.exists() else 0
-    if not _has_checkpoints(workdir) and (lines > 1 or (workdir / SUMMARY).exists()):
+    if not _checkpoints(workdir) and (lines > 1 or (workdir / SUMMARY).exists()):
         raise UserError(
             f"{workdir}: holds the records of a run of {lines} epochs ({HISTORY}) but no checkpoint, so it cannot go "
             f"on; restore {CHECKPOINTS}/ from a copy, or give another --workdir"
@@ -180,11 +181,10 @@ def check_is_free(workdir: Path) -> None:
     """
     if is_packed(workdir):
         raise UserError(f"{workdir}: holds a packed model, in which no run can be trained; give another --workdir")
-    saved = sorted(workdir.glob(f"{CHECKPOINTS}/[0-9]*"))
     names = [HISTORY, SUMMARY, CURVES, PAGE, SESSIONS]
     if not _is_list_of_images(workdir / IMAGES):  # of a start that ended before there was a `config.json`
         names += [IMAGES, LOOKS]
-    for path in (*(workdir / name for name in names), *saved):
+    for path in (*(workdir / name for name in names), *_checkpoints(workdir)):
         if path.exists():
             raise UserError(
                 f"{workdir}: holds {path.relative_to(workdir)} but no {CONFIG}, so there is no run to resume; restore "

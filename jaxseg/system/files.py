@@ -9,20 +9,21 @@ from typing import Any
 
 from jaxseg.errors import UserError, one_line
 
-LONGEST_NAME = 250
-"""Bytes of the longest name that `replacing` can take: file systems allow 255, and the temporary name is 5 longer."""
+LONGEST_NAME = 242
+"""Bytes of the longest name that `replacing` can take: file systems allow 255, and the temporary name is longer by the
+number of the process, which has 7 digits at most on Linux, and 6 more."""
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path beside `path`, in its folder, which is created if it does not exist.
 
-    The file that the block writes there is renamed to `path` when the block ends well, and removed when it fails. The
-    temporary name is always the same, so that killed runs leave at most one temporary file.
+    The file that the block writes there is renamed to `path` when the block ends well, and removed when it fails.
+    Several processes may write at once, each its own temporary file: the last one's stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -61,14 +62,8 @@ def write_cache(path: Path, content: bytes) -> None:
       path: the file.
       content: its new content.
     """
-    # Several processes may write at once, each its own temporary file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError), replacing(path) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

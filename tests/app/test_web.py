@@ -19,7 +19,7 @@ from jaxseg import export
 from jaxseg.app import web
 from jaxseg.config import DataConfig
 from jaxseg.data.folder import open_folder
-from jaxseg.errors import UserError
+from jaxseg.errors import RunError, UserError
 from tests.helpers.bad_files import encoded, turned
 from tests.helpers.chromium import CHROMIUM
 from tests.helpers.icc import P3, rgb_profile
@@ -76,6 +76,27 @@ def test_the_folder_holds_all_that_its_files_name(tmp_path, segmenter):
             imported = re.findall(r'^import [^;]*"([^"]+)";', (tmp_path / "site" / name).read_text(), re.MULTILINE)
             folder = (tmp_path / "site" / name).parent
             assert not [path for path in imported if not (folder / path).is_file()], name
+
+
+def test_a_folder_that_could_not_be_written_leaves_nothing(tmp_path, segmenter, monkeypatch):
+    """If broken, half a page lies there, and the same command is refused as if it were whole."""
+    copied = []
+
+    def copy(*paths: Path) -> None:
+        copied.append(paths)
+        if len(copied) == 3:
+            raise OSError(28, os.strerror(28))
+        write(*paths)
+
+    write, package = web._copy, a_package(tmp_path / "a.tgz")
+    monkeypatch.setattr(web, "_copy", copy)
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        copied.clear()
+        with pytest.raises(RunError, match=r"cannot be written \(No space left"):
+            web.write_web(segmenter, tmp_path / name, package)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tgz", "empty"]
+    assert not any((tmp_path / "empty").iterdir())
 
 
 @pytest.mark.parametrize(

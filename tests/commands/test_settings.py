@@ -134,6 +134,9 @@ def test_a_preset_goes_before_a_file_of_its_name(tmp_path, monkeypatch):
         ("c.yaml", "a: &a [1]\nb: *a\n", "aliases, as .name, are not taken"),
         ("c.yaml", "!!python/object/apply:os.mkdir [executed]", "is not YAML"),
         ("c.yaml", "a: " + "[" * 100_000, "is not YAML"),
+        ("c.yaml", "a: {[1]: 2}\n", "is not YAML .*a name that is a list"),
+        ("c.yaml", '!!int ""', "is not YAML .*tag that does not fit"),
+        ("c.yaml", 'train: {epochs: !!bool "x"}\n', "is not YAML .*tag that does not fit"),
     ],
 )
 def test_a_bad_settings_file_is_one_line(name, content, said, tmp_path, monkeypatch):

@@ -101,6 +101,7 @@ def test_a_mask_beyond_doubt_is_read_as_it_was_meant(data, least_dice):
         ),
         pytest.param(encoded(np.where(RIM, 255, TRUE).astype(np.uint8)), "0, 1, 255", id="labels with void"),
         pytest.param(encoded(VOC), "more than two colours", id="VOC palette with void"),
+        pytest.param(encoded(-1 * TRUE.astype(np.int32), "tiff"), "lowest value is -1", id="-1 for lesion"),
         pytest.param(encoded(np.where(TRUE, 255, 200).astype(np.uint8)), "no black", id="no black"),
         pytest.param(encoded(pair(0)[0]), "photograph", id="the photograph itself"),
         pytest.param(encoded(SMOOTH, "jpeg", quality=90), "photograph", id="a smooth photograph"),
@@ -177,7 +178,7 @@ def test_another_class_on_transparent_ground_is_no_lesion(lesion, said):
         assert not decode_mask(encoded(CLEAR), rule=MaskRule(lesion)).any()
 
 
-@pytest.mark.parametrize("text", ["red", "#ff00", "-1", "1-", "1,2", "#gg0000"])
+@pytest.mark.parametrize("text", ["red", "#ff00", "-1", "1-", "1,2", "#gg0000", "255-128"])
 def test_a_mistyped_lesion_value_is_refused(text):
     """If broken, a mistyped setting is found in the middle of an epoch, or means something else."""
     with pytest.raises(UserError, match=r"data\.mask_lesion"):
@@ -211,6 +212,17 @@ def test_lesions_that_fill_their_pictures_are_no_inverted_masks(tmp_path, heard)
         save(tmp_path / "masks" / f"{number}.png", grey(~mask))
     check_masks(training_splits(DataConfig(name=str(tmp_path))), for_training=True)
     assert "6 have lesion in all four corners" in heard.text
+
+
+def test_masks_whose_skin_is_too_small_to_look_at_are_not_called_inverted(tmp_path, heard):
+    """If broken, a set is refused as marking what is brighter, though nothing was compared."""
+    for number in range(6):
+        mask = np.ones((512, 512), bool)
+        mask[101:103, 201:203] = False
+        save(tmp_path / "images" / f"{number}.png", np.full((512, 512, 3), 100 + number, np.uint8))
+        save(tmp_path / "masks" / f"{number}.png", grey(mask))
+    check_masks(training_splits(DataConfig(name=str(tmp_path))), for_training=True)
+    assert "lesion in all four corners" in heard.text
 
 
 def test_a_few_inverted_masks_are_named_without_the_setting_for_all(tmp_path, heard):

@@ -25,6 +25,10 @@ def test_style_and_misses_are_told_apart():
     one_missed = np.stack([disc(20)] * 3 + [np.zeros((81, 81), bool)])
     median, mean, outside, failed = style.of_masks(one_missed, truth)
     assert (median, mean, outside, failed) == (1.0, 0.75, 0.0, 0.25)
+    nothing = style.of_masks(np.zeros_like(wide), truth)
+    assert nothing == (0.0, 0.0, None, 1.0)
+    assert style.cells([nothing]) == ["0.000", "0.000", "-", "100.0 %"]
+    assert style.cells([nothing, style.of_masks(truth, truth)])[2] == "0.000"
 
 
 def test_each_run_is_tested_on_images_that_it_was_not_trained_on(tmp_path, monkeypatch):

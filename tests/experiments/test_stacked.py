@@ -1,5 +1,6 @@
 """Runs that are trained together are those that are trained alone."""
 
+import collections
 import json
 from pathlib import Path
 
@@ -18,7 +19,13 @@ from jaxseg.train import train_and_evaluate
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory):
+def looked_at():
+    """How often `together` looks for NaN, by where."""
+    return collections.Counter()
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, looked_at):
     """Two seeds of a tiny network, on two devices; they stop early at different epochs."""
     from tests.helpers.runs import tiny_config
 
@@ -26,7 +33,9 @@ def together(tmp_path_factory):
     config = tiny_config().updated(changes)
     train, validation = data.training_splits(config.data)
     members = [stacked.Member(seed, train, validation) for seed in (0, 1)]
-    trained, steps = stacked.train_together(config, members, lambda text: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stacked, "check_finite", lambda metrics, step, where: looked_at.update([where]))
+        trained, steps = stacked.train_together(config, members, lambda text: None)
     folder = tmp_path_factory.mktemp("row")
     stacked.save_members(trained, folder)
     return config, trained, steps, folder
@@ -109,12 +118,15 @@ def test_the_time_left_of_a_study(tmp_path):
     assert plan.sentence(tmp_path, planned).endswith("about 15 min left")
 
 
-def test_members_stop_by_themselves(together):
+def test_members_stop_by_themselves(together, looked_at):
     """If broken, a run that has stopped goes on while the others train, or takes their best epoch for its own."""
     _, trained, _, _ = together
     ends = [progress.epoch for progress in trained.progress]
     assert len(set(ends)) == 2  # else this test, and the one above, see less than they claim
     assert [p.epoch for p in trained.at_best] == [p.early_stop.best_epoch for p in trained.progress]
+    # Diverged, a run that has stopped would end the others.
+    assert [looked_at[f"validation of run {i}"] for i in (1, 2)] == ends
+    assert looked_at["run 1 of 2"] * ends[1] == looked_at["run 2 of 2"] * ends[0] > 0
 
 
 def test_saved_members_are_runs(together):
@@ -148,6 +160,9 @@ def test_few_images_are_stratified_and_the_epoch_stays():
         assert len({name for name, group in zip(part.names, part.groups, strict=True) if group == "melanoma"}) == 2
     assert set(chosen[0].names) != set(chosen[1].names)
     assert rows.few(many, 0, 0) is many
+    most = rows.few(many, 30, 0)  # no whole number of folds
+    assert len(set(most.names)) == 30
+    assert len({name for name, group in zip(most.names, most.groups, strict=True) if group == "melanoma"}) == 6
 
 
 def test_score():

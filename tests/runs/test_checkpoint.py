@@ -64,6 +64,26 @@ def test_a_save_that_fails_ends_the_run(tiny, tmp_path, monkeypatch, when):
         train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
 
 
+def test_the_only_checkpoint_is_kept_until_its_successor_is_saved(tiny, tmp_path, monkeypatch):
+    """If broken, a run that was stopped before its first validation is lost when the disk is full as it goes on."""
+    with Checkpoints(tmp_path) as checkpoints:
+        save_epochs(checkpoints, tiny, [3])
+    with monkeypatch.context() as patch, Checkpoints(tmp_path) as checkpoints:
+        patch.setattr(ocp.CheckpointManager, "save", full)
+        with pytest.raises(OSError, match="No space"):
+            save_epochs(checkpoints, tiny, [2])
+    folder = tmp_path / "checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["3"]
+
+    (folder / "3").rename(folder / "replaced-3")  # killed at that moment
+    assert workdir.was_started(tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest() == 3
+        save_epochs(checkpoints, tiny, [2, 1])
+        assert checkpoints._read_progress(3).history[-1]["val_loss"] == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["3", "6"]
+
+
 def full(*_: object, **__: object) -> None:
     raise OSError(28, os.strerror(28))
 

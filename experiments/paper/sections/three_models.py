@@ -37,6 +37,7 @@ def run(study: Study) -> None:
                 **{name: rows.values(result, "external", "pooled", name) for name in SCORES},
             }
             for result in done
+            if "external" in result["tests"]
         }
         paper = {row.title: rows.PAPER[row.name] for row in models}
         bars(numbers, study.place(NAME, "bars.png"), synthetic=study.synthetic, paper=paper)

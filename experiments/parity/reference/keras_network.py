@@ -20,7 +20,7 @@ IMAGENET_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 
 
 def unet(encoder: str, size: int, decoder_channels: Sequence[int] = (256, 128, 64, 32, 16)) -> keras.Model:
-    """Returns the network as README describes it, without dropout: Keras' encoder and the decoder on its taps.
+    """Returns the network of `jaxseg/models/unet.py` without dropout: Keras' encoder and the decoder on its taps.
 
     Args:
       encoder: name of the encoder.

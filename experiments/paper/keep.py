@@ -173,8 +173,8 @@ def report(kept: JSON, name: str, charts: Sequence[Path]) -> str:
     parts = [
         f"External set: {external['dataset']} {external['split']}, {external['images']} images, scored by rows that "
         f"were trained on none of them. Scores are {first['metric']}; mean ± standard deviation over the runs. Each "
-        f"row took {' or '.join(machines)}; {versions}; the first one's command: `{first['command']}`. All numbers are in "
-        f"[{name}.json]({name}.json).",
+        f"row took {' or '.join(machines)}; {versions}; the first one's command: `{first['command']}`. All numbers are "
+        f"in [{name}.json]({name}.json).",
         alone["about"] if alone else rows_table(kept),
     ]
     for section, caption in shown:

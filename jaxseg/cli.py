@@ -75,7 +75,12 @@ class Parser(argparse.ArgumentParser):
             if "" in paths:
                 self.error(f"{flag}: is empty (is a shell variable unset?); give a path")
             # Shells leave `--workdir=~/run` as it is. Only there: as a Path, "./builtin" would lose its "./".
-            paths = [str(Path(path).expanduser()) if path.startswith("~") else path for path in paths]
+            try:
+                paths = [str(Path(path).expanduser()) if path.startswith("~") else path for path in paths]
+            except RuntimeError:
+                self.error(
+                    f"{flag} {printable(value)}: there is no user of that name; write ./~... for a file of that name"
+                )
             setattr(given, action.dest, paths if isinstance(value, list) else paths[0])
 
     def _refuse(self, unknown: Iterable[str]) -> None:
@@ -287,7 +292,10 @@ def chosen_in(args: argparse.Namespace) -> tuple[Config, set[str]]:
     return config.updated(changes), {*changes, *names}
 
 
-_REFUSED = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+_REFUSED = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
 """Errors of the system for a path that cannot be used. A missing file is not among them: the code foresees that."""
 
 _FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)

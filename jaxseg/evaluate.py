@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from jaxseg import data
     from jaxseg.config import demo
+    from jaxseg.data.listing import refuse_within
     from jaxseg.data.plausibility import check_masks
     from jaxseg.evaluation.folder import check_may_replace, folder_of
     from jaxseg.evaluation.packaged import show_packaged_model
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_masks([examples], decided=data_config.decides_masks)
     # Nothing is written into the package.
     out = Path(args.out) if args.out else folder_of(Path(place.display_name(workdir)), examples)
+    refuse_within(out, name, "--out")
     with lock.held(out, "--out"):
         segmenter, prediction = cli.segmenter_from(args)
         if not args.overwrite:

@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = whole.data
 
     from jaxseg import data
+    from jaxseg.data.listing import refuse_within
     from jaxseg.data.survey import compared, summary, survey, worth_a_look
     from jaxseg.report.inspection import check_may_replace, picture, write_inspection
     from jaxseg.system.progress_bar import progress
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = dataclasses.replace(config, name=data.resolve_name(config))
     parts = data.training_splits(config)
     check_may_replace(Path(args.out), parts[0].dataset)
+    refuse_within(Path(args.out), config.name, "--out")
     total = sum(map(len, parts))
     rows = compared(list(progress(survey(parts, config.workers), "reading", total)))
     numbers = summary(config, parts, rows)

@@ -19,23 +19,17 @@ from jaxseg.data.examples import Example, Examples
 from jaxseg.data.groups import read_groups
 from jaxseg.data.identity import read_file, stamp_of
 from jaxseg.data.images import decode_image, lesion_colour
-from jaxseg.data.listing import list_images, named, refuse_empty
+from jaxseg.data.listing import MASK_SUFFIXES, SPLIT_NAMES, list_images, named, refuse_empty
 from jaxseg.data.masks import MaskRule
 from jaxseg.data.outlines import Outlines
 from jaxseg.data.pairs import Pair, check_sizes, oriented
 from jaxseg.errors import UserError
-
-MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask", "_contour")
-"""What a mask's name may add to its image's, in lower or upper case."""
 
 SIDES = ("train", "validation")
 """Folders that a data set folder may hold instead of images/ and masks/, each with images/ and masks/ of its own."""
 
 ALSO = {"images": (), "masks": (outlines.SUFFIX,)}
 """Endings of the files that each of the two folders may hold besides pictures."""
-
-_SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
-"""Names of subfolders by which other tools tell splits."""
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +149,7 @@ def _tell_of_other_folders(root: Path) -> None:
 def _tell_of_subfolders(root: Path) -> None:
     """Warns where images/ is divided as other tools divide it: the parts, such as test images, are no split here."""
     parts = sorted(
-        path.name for path in (root / "images").iterdir() if path.is_dir() and path.name.lower() in _SPLIT_NAMES
+        path.name for path in (root / "images").iterdir() if path.is_dir() and path.name.lower() in SPLIT_NAMES
     )
     if parts:
         _log.warning(

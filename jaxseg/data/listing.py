@@ -43,6 +43,10 @@ SUPERPIXELS = "_superpixels"
 """What the ISIC challenges add to the names of pictures that are neither images nor masks."""
 
 
+MASK_SUFFIXES = ("_segmentation", "_lesion", "_mask", "_contour")
+"""What a mask's name may add to its image's, in lower or upper case."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Listing:
     """What a folder holds.
@@ -131,6 +135,31 @@ def list_images(
     return Listing(
         folder, tuple(sorted(images)), {reason: tuple(sorted(left_out[reason])) for reason in sorted(left_out)}, system
     )
+
+
+SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names of subfolders by which jaxseg and other tools tell splits."""
+
+
+def refuse_within(out: Path, dataset: str, flag: str) -> None:
+    """Checks that results do not go among the images or masks of a data set, which would be found as more of them.
+
+    Args:
+      out: folder for results.
+      dataset: name of a data set, or its folder.
+      flag: the flag that names `out`, for the message.
+
+    Raises:
+      UserError: it is the images/ or masks/ of the data set, or within.
+    """
+    root = Path(dataset).expanduser().resolve()
+    below = out.resolve().relative_to(root).parts if out.resolve().is_relative_to(root) else ()
+    side = below[0] if below and below[0].lower() in SPLIT_NAMES else ""
+    if below[bool(side) : bool(side) + 1] in (("images",), ("masks",)) and root.is_dir():
+        raise UserError(
+            f"{flag} {out}: lies among the {below[bool(side)]} of {dataset}, which would hold the results for more of "
+            "them; give a folder of its own"
+        )
 
 
 def _is_utf8(path: Path) -> bool:

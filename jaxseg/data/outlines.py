@@ -11,8 +11,9 @@ import dataclasses
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -196,7 +197,20 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _categories(values: Mapping[str, Any]) -> dict[Any, str]:
     """Returns the names of a COCO file's categories by their number."""
-    return {category["id"]: str(category["name"]) for category in values.get("categories", [])}
+    categories = values.get("categories", [])
+    _refuse_twice([category["id"] for category in categories], "category")
+    return {category["id"]: _label(str(category["name"])) for category in categories}
+
+
+def _label(name: Any) -> Any:
+    """Returns a label, that of lesions in lower case: "Lesion" of one tool or annotator is no other class."""
+    return LESION if isinstance(name, str) and name.strip().lower() == LESION else name
+
+
+def _refuse_twice(numbers: Iterable[Any], what: str) -> None:
+    """Refuses numbers that occur twice, as in files that were joined by hand: outlines would go to another image."""
+    if twice := [number for number, count in Counter(numbers).items() if count > 1]:
+        raise _BadFileError(f"has the {what} id {twice[0]} twice: number them anew")
 
 
 def _category(annotation: Mapping[str, Any], names: Mapping[Any, str]) -> str:
@@ -205,6 +219,7 @@ def _category(annotation: Mapping[str, Any], names: Mapping[Any, str]) -> str:
 
 def _of_coco(values: Mapping[str, Any], label: str) -> dict[str, Outlines]:
     names = _categories(values)
+    _refuse_twice([image["id"] for image in values["images"]], "image")
     sizes = {image["id"]: _size(image["height"], image["width"]) for image in values["images"]}
     shapes: dict[Any, list[Shape]] = {image: [] for image in sizes}
     for annotation in values["annotations"]:
@@ -215,6 +230,8 @@ def _of_coco(values: Mapping[str, Any], label: str) -> dict[str, Outlines]:
     result: dict[str, Outlines] = {}
     for image in values["images"]:
         name = str(image["file_name"]).replace("\\", "/")
+        if not PurePosixPath(name).name:
+            raise _BadFileError(f"has an image with the file_name {name!r}")
         if name in result:
             raise _BadFileError(f"names the image {name} twice")
         result[name] = Outlines(sizes[image["id"]], tuple(shapes[image["id"]]))
@@ -262,7 +279,7 @@ def _uncompressed(text: str) -> list[int]:
 
 def _labelled(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Returns the shapes of a labelme file, except those that its user told it to ignore."""
-    return [shape for shape in values["shapes"] if shape["label"] != "__ignore__"]
+    return [{**shape, "label": _label(shape["label"])} for shape in values["shapes"] if shape["label"] != "__ignore__"]
 
 
 def _of_labelme(values: Mapping[str, Any], label: str) -> Outlines:

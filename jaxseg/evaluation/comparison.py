@@ -276,8 +276,10 @@ def check_may_replace(out: Path, evaluations: Sequence[Evaluation]) -> None:
       evaluations: what is compared, the first being the one that others are compared with.
 
     Raises:
-      UserError: it holds such a file.
+      UserError: it holds such a file, or is a file itself.
     """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file; give a folder")
     for name, mark in ((REPORT, _HEAD), (TABLE, ",".join(_COLUMNS))):
         path = out / name
         if path.exists() and mark.encode() not in path.read_bytes():

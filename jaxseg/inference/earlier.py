@@ -161,7 +161,7 @@ def without_finished(
 
 def _refuse_foreign(path: Path) -> None:
     """Refuses to write over a file that is no damaged PNG file, but something that nothing here can read."""
-    if path.suffix.lower() == ".png" and path.stat().st_size and not is_png(path):
+    if path.is_dir() or (path.suffix.lower() == ".png" and path.stat().st_size and not is_png(path)):
         raise UserError(f"{path}: is no picture that can be read; take it away, or give another --output")
 
 
@@ -230,12 +230,8 @@ class _Kept:
 
 def _is_of_another_photograph(image: InputImage) -> bool:
     """Tells whether an image is another file than its mask was made of; where the mask does not tell, by its time."""
-    made, now = image.mask.stat().st_mtime, image.source.stat()
-    # What is moved or unpacked keeps an old time of its content, and has a new one of its place (ctime).
-    if max(now.st_mtime, now.st_ctime) <= made:
-        return False
     if not (shown := photograph_of_png(image.mask)):
-        return now.st_mtime > made
+        return image.source.stat().st_mtime > image.mask.stat().st_mtime
     try:
         return hash_bytes(read_file(image.source)) != shown
     except UserError:  # told where the image is read

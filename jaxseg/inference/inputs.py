@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxseg.data.images import decode_mask
-from jaxseg.data.listing import SUFFIXES, Listing, list_images, named, refuse_empty
+from jaxseg.data.listing import MASK_SUFFIXES, SUFFIXES, Listing, list_images, named, refuse_empty
 from jaxseg.errors import UserError
 from jaxseg.report.figures import maker_of_png
 
@@ -127,19 +127,26 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output} is the input folder; give another, so that masks and images stay apart")
     masks: list[Path] = []
+    results: list[Path] = []
 
     def is_no_input(folder: Path) -> bool:
         """Tells of the results of an earlier call, and of the masks of a data set below the input."""
         if folder.name == "masks" and folder.with_name("images").is_dir():
             masks.append(folder)
             return True
-        return folder.resolve() == output.resolve()
+        if folder.resolve() == output.resolve():
+            results.append(folder)
+            return True
+        return False
 
     listing = _without_own(list_images(source, is_no_input), source)
     if sentence := listing.sentence():
         log.warning("%s", sentence)
     if masks:
         log.warning("%s: left out the masks of %d data sets in there, as %s", source, len(masks), masks[0])
+    for folder in results:
+        _tell_of_photographs_among_results(folder)
+    _tell_of_names_of_masks(listing.images)
     refuse_empty(listing, f"--input {source}")
     below = [name.relative_to(source).as_posix() for name in _names_of(listing.images)]
     return [
@@ -152,6 +159,36 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
         )
         for path, name in zip(listing.images, below, strict=True)
     ]
+
+
+def _tell_of_photographs_among_results(output: Path) -> None:
+    """Warns of pictures in the output folder that predict did not make: as it lies in the input, they are left out."""
+    found = [path for path in list_images(output).images if not path.name.endswith(tuple(ENDINGS.values()))]
+    if found:
+        log.warning(
+            "%s: left out %d pictures in the output folder (%s); give another --output to segment them too",
+            output,
+            len(found),
+            named(path.relative_to(output).as_posix() for path in found),
+        )
+
+
+def _tell_of_names_of_masks(images: Sequence[Path]) -> None:
+    """Warns of pictures that are named like masks of others beside them: they are segmented as photographs."""
+    stems = {path.with_suffix("") for path in images}
+    masks = [
+        path
+        for path in images
+        for suffix in MASK_SUFFIXES
+        if path.stem.lower().endswith(suffix) and path.with_name(path.stem[: -len(suffix)]) in stems
+    ]
+    if masks:
+        log.warning(
+            "%d pictures are named like masks of others, and are segmented as photographs all the same (%s); keep "
+            "masks in a folder of their own, outside of --input",
+            len(masks),
+            named(path.name for path in masks),
+        )
 
 
 def _names_of(images: Sequence[Path]) -> list[Path]:

@@ -20,6 +20,7 @@ from jaxseg.inference import runtime as runtimes
 from jaxseg.inference.masks import THRESHOLD
 from jaxseg.inference.runtime import Runtime
 from jaxseg.pretrained import card, place
+from jaxseg.runs.fingerprint import fingerprint_of
 from jaxseg.runs.images import Recognised, recognise
 from jaxseg.runs.workdir import read_config
 from jaxseg.system.files import read_json
@@ -103,9 +104,7 @@ class Segmenter:
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size = {batch_size}: must be at least 1")
         workdirs = [place.folder_of(folder) for folder in (workdir, *more)]
-        for folder, times in Counter(Path(folder).resolve() for folder in workdirs).items():
-            if times > 1:
-                log.warning("%s: is given %d times, and counts as often", folder, times)
+        _tell_of_repeats([Path(folder).resolve() for folder in workdirs])
         configs = [read_config(folder) for folder in workdirs]
         sizes = [config.data.image_size for config in configs]
         for folder, size in zip(workdirs, sizes, strict=True):
@@ -207,6 +206,20 @@ class Segmenter:
             images[: len(batch)] = [image for _, image in batch]
             yield [tag for tag, _ in batch], images
             batch = list(itertools.islice(remaining, self.batch_size))
+
+
+def _tell_of_repeats(folders: Sequence[Path]) -> None:
+    """Warns of a member of an ensemble that is given more than once, or beside a copy of it: it counts as often."""
+    for folder, times in Counter(folders).items():
+        if times > 1:
+            log.warning("%s: is given %d times, and counts as often", folder, times)
+    copies: dict[str, list[Path]] = {}
+    for folder in set(folders) if len(folders) > 1 else ():
+        if weights := fingerprint_of(folder):
+            copies.setdefault(weights.sha256, []).append(folder)
+    for same in copies.values():
+        if len(same) > 1:
+            log.warning("%s: hold the same weights, which count %d times", ", ".join(map(str, sorted(same))), len(same))
 
 
 def _finished(tags: list[T], result: Callable[[], np.ndarray]) -> Iterator[tuple[T, np.ndarray]]:

@@ -51,8 +51,10 @@ def check_may_replace(out: Path, dataset: str) -> None:
       dataset: the set's name, or its folder.
 
     Raises:
-      UserError: it holds an inspection of another set, or a file of that name that is none.
+      UserError: it holds an inspection of another set, or a file of that name that is none; or it is a file itself.
     """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file; give a folder")
     there = [name for name in (PAGE, NUMBERS) if (out / name).exists()]
     if not there:
         return

@@ -2,30 +2,36 @@
 
 A checkpoint has three items, so that inference reads only the first: `variables` (parameters and batch statistics;
 their averages if `optim.ema` is set), `optimizer` (step, moments, and with `optim.ema` the weights that are averaged),
-and `progress` (JSON: epoch, plateau, early stopping, history). Orbax writes under a temporary name and renames, so a
-folder whose name is a number is complete.
+and `progress` (JSON: epoch, plateau, early stopping, history, checksums of the others). Orbax writes under a temporary
+name and renames, so a folder whose name is a number is complete.
 """
 
 import contextlib
 import logging
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import jax
+import numpy as np
 
 from jaxseg.errors import RunError, UserError, one_line
 from jaxseg.pretrained import place
 from jaxseg.pretrained import weights as packed
 from jaxseg.runs.progress import Progress
-from jaxseg.runs.workdir import CHECKPOINTS, REPLACED
+from jaxseg.runs.workdir import CHECKPOINTS, REPLACED, SUMMARY
 from jaxseg.steps import TrainState
+from jaxseg.system.files import read_json
 from jaxseg.system.stop import leave_if_terminated
 
 T = TypeVar("T")
 
 log = logging.getLogger("jaxseg.train")
+
+_CHECKSUMS = "checksums"
+"""In a checkpoint's JSON: by item, the checksum of its arrays."""
 
 READ_ATTEMPTS = 20
 """How often a reader starts over because a run that trains removed a checkpoint. One epoch of training removes one at
@@ -144,14 +150,15 @@ class Checkpoints:
         # All devices hold the same values. Orbax would copy a part of each array from each device, with a program
         # compiled for every shape, and among several processes it would wait for the parts on the others' devices.
         state = jax.device_get(state)
+        arrays = {"variables": state.variables, "optimizer": _training_alone(state)}
+        checksums = {name: _checksum(part) for name, part in arrays.items()}
         # A run that is stopped between an epoch's last step and its validation saves then.
         with self._replacing(step) if step in self._manager.all_steps() else contextlib.nullcontext():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    variables=ocp.args.StandardSave(state.variables),
-                    optimizer=ocp.args.StandardSave(_training_alone(state)),
-                    progress=ocp.args.JsonSave(progress.to_json()),
+                    progress=ocp.args.JsonSave(progress.to_json() | {_CHECKSUMS: checksums}),
+                    **{name: ocp.args.StandardSave(part) for name, part in arrays.items()},
                 ),
             )
 
@@ -231,7 +238,7 @@ class Checkpoints:
           RunError: the checkpoint cannot be read.
         """
         with self._damage_explained(step):
-            restored = self._read(step, variables=target.variables, optimizer=_training_alone(target), progress=None)
+            restored = self._read(step, variables=target.variables, optimizer=_training_alone(target))
             if target.averaged is None:
                 state = TrainState(**restored.optimizer, **restored.variables)
             else:
@@ -251,31 +258,55 @@ class Checkpoints:
           UserError: no epoch is done yet.
           RunError: the checkpoint cannot be read.
         """
-        progress, _ = self._newest(self._read_progress)
+        progress, failures = self._newest(self._read_progress)
+        for damaged, why in failures.items():
+            if (self.folder / str(damaged)).exists():  # else the run, which goes on, has removed it meanwhile
+                log.warning("%s; the checkpoint before it is used", why)
         best = progress.best_step if progress else None
+        self._tell_of_missing(progress)
         if best is None:
             raise UserError(f"{self.folder}: holds no checkpoint yet; let python -m jaxseg.train finish an epoch")
-        with self._damage_explained(best):
+        with self._damage_explained(best, "; put it back from a copy of the run"):
             return self._read(best, variables=target).variables, best
+
+    def _tell_of_missing(self, progress: Progress | None) -> None:
+        """Warns if the newest checkpoint is of an earlier epoch than the run's summary, as in a copy that lacks it."""
+        try:
+            epochs = int(read_json(self.folder.parent / SUMMARY)["epochs"])
+        except (UserError, LookupError, TypeError, ValueError):  # of a run that has not ended, or damaged
+            return
+        if progress and progress.epoch < epochs:
+            log.warning(
+                "%s: the newest checkpoint is of epoch %d, and %s tells of %d; the best of those there is taken",
+                self.folder,
+                progress.epoch,
+                SUMMARY,
+                epochs,
+            )
 
     def _read_progress(self, step: int) -> Progress:
         with self._damage_explained(step):
-            return Progress.from_json(self._read(step, progress=None).progress)
+            return Progress.from_json(self._read(step).progress)
 
     def _read(self, step: int, **items: Any) -> Any:
-        """Reads items of a checkpoint.
+        """Reads the progress of a checkpoint, and items of arrays, which are compared with their checksums.
 
         Args:
           step: the step of the checkpoint.
-          **items: by name of the item, the target of its arrays, or None for an item of JSON.
+          **items: by name of the item, the target of its arrays.
+
+        Raises:
+          ValueError: the arrays are not those that were saved: orbax' format has no checksums of its own.
         """
         import orbax.checkpoint as ocp
 
-        args = {
-            name: ocp.args.JsonRestore() if target is None else ocp.args.StandardRestore(target)
-            for name, target in items.items()
-        }
-        return self._manager.restore(step, args=ocp.args.Composite(**args))
+        args = {name: ocp.args.StandardRestore(target) for name, target in items.items()}
+        restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **args))
+        checksums = restored.progress.get(_CHECKSUMS, {})  # runs of the first releases have none
+        for name in items.keys() & checksums.keys():
+            if _checksum(restored[name]) != checksums[name]:
+                raise ValueError(f"{name}: not the numbers that were saved")
+        return restored
 
     def _newest(self, read: Callable[[int], T]) -> tuple[T | None, dict[int, str]]:
         """Returns the content of the newest readable checkpoint, and by step the errors of newer ones."""
@@ -293,12 +324,20 @@ class Checkpoints:
         return None, {}
 
     @contextlib.contextmanager
-    def _damage_explained(self, step: int) -> Iterator[None]:
+    def _damage_explained(self, step: int, cure: str = "") -> Iterator[None]:
         try:
             yield
         except Exception as error:  # orbax, tensorstore and JSON raise many kinds of errors on damaged files
             leave_if_terminated()
-            raise RunError(f"checkpoint {self.folder / str(step)} cannot be read ({one_line(error)})") from error
+            raise RunError(f"checkpoint {self.folder / str(step)} cannot be read ({one_line(error)}){cure}") from error
+
+
+def _checksum(tree: Any) -> int:
+    """Returns the CRC-32 of the bytes of all arrays of a tree, in its order."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8), total)
+    return total
 
 
 def _training_alone(state: TrainState) -> dict[str, Any]:

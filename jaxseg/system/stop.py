@@ -112,8 +112,8 @@ def ended_in_order() -> Iterator[None]:
     otherwise, or outside of the main thread, which alone may handle signals. A `StopRequest` within the block decides
     otherwise for as long as it is entered.
 
-    The signal may arrive while Python collects garbage, which JAX has a callback for: from there no exception leaves,
-    Python hands it to `sys.unraisablehook` and goes on. So it is raised again a moment later.
+    SIGTERM or Ctrl-C may arrive while Python collects garbage, which JAX has a callback for: from there no exception
+    leaves, Python hands it to `sys.unraisablehook` and goes on. So it is raised again a moment later.
 
     Raises:
       Terminated: SIGTERM was received.
@@ -126,11 +126,13 @@ def ended_in_order() -> Iterator[None]:
         raise Terminated
 
     def raise_again(lost: Any) -> None:
-        if lost.exc_type is not Terminated:
+        number = {Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(lost.exc_type)
+        if number is None:
             unraisable(lost)
             return
-        signal.signal(signal.SIGTERM, leave)
-        again = threading.Timer(_RAISE_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
+        if number == signal.SIGTERM:
+            signal.signal(number, leave)
+        again = threading.Timer(_RAISE_AGAIN_SECONDS, os.kill, (os.getpid(), number))
         again.daemon = True
         again.start()
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from jaxseg import data
 from jaxseg.config import Config, combinations
+from jaxseg.data.listing import refuse_within
 from jaxseg.errors import UserError
 from jaxseg.runs import parent
 from jaxseg.runs import workdir as files
@@ -180,6 +181,7 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
     config = dataclasses.replace(config, data=data.absolute(config.data))  # so that the run resumes from any folder
     if not saved:
         combinations.check(config, chosen)
+        refuse_within(workdir, config.data.name, "--workdir")
     if config.data.name == "auto":
         changes["data.name"] = name = saved.data.name if saved else data.resolve_name(config.data)
         if name == "synthetic":

@@ -144,6 +144,31 @@ def test_a_broken_file_is_one_line(tmp_path, change, said):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": [{"id": 1, "file_name": f"{n}.png", "width": 4, "height": 3} for n in "ab"]}, "image id 1 twice"),
+        ({"categories": [{"id": 3, "name": "naevus"}, {"id": 3, "name": "lesion"}]}, "category id 3 twice"),
+        ({"images": [{"id": 7, "file_name": ".", "width": 40, "height": 30}]}, "the file_name '.'"),
+    ],
+)
+def test_a_coco_file_that_was_joined_by_hand_is_refused(tmp_path, change, said):
+    """If broken, outlines go to another image of the same number."""
+    path = coco_file(tmp_path / "a.json", [flat(SQUARE)], **change)
+    with pytest.raises(UserError, match=said):
+        read_outlines(path)
+
+
+def test_lesion_may_be_spelt_with_a_capital(data_set, caplog):
+    """If broken, the images of an annotator who writes "Lesion" train as without one."""
+    Image.fromarray(np.full((30, 40, 3), 200, np.uint8)).save(data_set / "images/b.png")
+    labelme_file(data_set / "masks/a.json", shape(SQUARE))
+    labelme_file(data_set / "masks/b.json", shape(SQUARE, label="Lesion"))
+    examples = open_folder(DataConfig(name=str(data_set)))
+    assert [int(examples.load_mask(i).sum()) for i in range(2)] == [400, 400]
+    assert "labels" not in caplog.text
+
+
 def test_labels_count_over_all_files_of_a_set(data_set, caplog):
     """If broken, an image on which somebody drew hairs alone has these hairs as its lesion."""
     Image.fromarray(np.full((30, 40, 3), 200, np.uint8)).save(data_set / "images/b.png")

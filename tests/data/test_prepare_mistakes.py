@@ -14,6 +14,7 @@ from jaxseg.data.published.ham10000 import read_metadata
 from jaxseg.errors import UserError
 from jaxseg.prepare import main as prepare_main
 from jaxseg.system import lock
+from tests.helpers.bad_files import encoded, turned
 from tests.helpers.published import PICKED, image_of, lesion, make_isic, make_ph2, mask_of, ph2_config, picture, table
 
 pytestmark = pytest.mark.usefixtures("whole_log")
@@ -26,6 +27,10 @@ pytestmark = pytest.mark.usefixtures("whole_log")
         (lambda r: image_of(r, PICKED[1]).write_bytes(b"text"), rf"{PICKED[1]}\.bmp: not an image"),
         (lambda r: mask_of(r, PICKED[1]).write_bytes(b""), rf"{PICKED[1]}_lesion\.bmp: the file is empty"),
         (lambda r: lesion(0, (9, 9)).save(mask_of(r, PICKED[1])), r"has 20x12 pixels but its mask .* has 9x9"),
+        (
+            lambda r: image_of(r, PICKED[1]).write_bytes(encoded(picture(0), "jpeg", exif=turned(3))),
+            r"is turned by its EXIF orientation \(3\), and its mask .* is not",
+        ),
         (lambda r: (r / "PH2_dataset.txt").unlink(), r"PH2_dataset\.txt is missing"),
         (lambda r: (r / "PH2_dataset.txt").write_text("nothing"), r"PH2_dataset\.txt: no line with the columns"),
         (

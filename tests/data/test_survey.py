@@ -43,6 +43,11 @@ def test_only_the_inspection_of_the_same_set_is_replaced(tmp_path):
     (tmp_path / "mine" / "inspect.html").write_text("mine")
     with pytest.raises(UserError, match=r"holds inspect\.html, which is not of an inspection"):
         inspected(second, tmp_path / "mine")
+    with pytest.raises(UserError, match=r"inspect\.html: is a file; give a folder"):
+        inspected(second, tmp_path / "mine" / "inspect.html")
+    with pytest.raises(UserError, match=r"looks: lies among the masks of .*second"):
+        inspected(second, second / "masks" / "looks")
+    assert not (second / "masks" / "looks").exists()
 
 
 def test_suspicious_masks_are_named_and_shown_first(tmp_path):

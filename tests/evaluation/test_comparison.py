@@ -144,6 +144,8 @@ def test_only_an_earlier_report_is_replaced(pair, tmp_path, capsys):
         with pytest.raises(UserError, match=f"{name}: is not by jaxseg.compare"):
             said(capsys, *pair, "--out", tmp_path / "out")
         assert (tmp_path / "out" / name).read_text() == "# mine"
+        with pytest.raises(UserError, match=f"{name}: is a file; give a folder"):
+            said(capsys, *pair, "--out", tmp_path / "out" / name)
         (tmp_path / "out" / name).unlink()
     text = said(capsys, *pair, "--out", tmp_path / "out")
     for others in (pair[::-1], (*pair, pair[0])):

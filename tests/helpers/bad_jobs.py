@@ -89,6 +89,11 @@ TRAIN = {
         train("--data", lambda p: ten_thousand(p / "set")),
         r"no mask in .* \(and 9998 more images\)",
     ),
+    "workdir among the images": (
+        train("--data", lambda p: data_set(p / "set"), "--workdir", lambda p: p / "set/images"),
+        r"images: lies among the images of .*/set, which would hold the results for more of them",
+    ),
+    "workdir of no user": (train("--workdir", "~nobody-of-this-name/run"), "there is no user of that name"),
     "workdir a file": (
         lambda place, run: ["--workdir", (place / "f").write_text("mine") and place / "f", "--config", "demo"],
         "f: cannot be written to .*give another --workdir",

@@ -68,6 +68,17 @@ EVALUATE = {
         lambda place, run: ["--workdir", run, "--data", data_set(place / "set", 1), "--split", "validation"],
         "1 images are too few for 5 folds",
     ),
+    "out among the images": (
+        lambda place, run: ["--workdir", run, "--data", data_set(place / "s"), "--out", place / "s/images/of today"],
+        r"of today: lies among the images of .*; give a folder of its own",
+    ),
+    "out among the masks of a side": (
+        lambda place, run: [
+            *("--workdir", run, "--data", data_set(place / "s/train").parent, "--split", "train"),
+            *("--out", data_set(place / "s/validation") / "masks"),
+        ],
+        r"masks: lies among the masks of .*/s, which",
+    ),
     "out a file": (
         lambda place, run: ["--workdir", run, "--out", (place / "o").write_text("mine") and place / "o"],
         "o: cannot be written to .*; make it writable, or give another --out",

@@ -43,6 +43,26 @@ def test_another_photograph_of_the_same_name_is_told(flags, photos, tmp_path, ca
         (photos / "a.png").write_bytes(before)
 
 
+def test_a_photograph_of_another_folder_is_told(flags, photos, tmp_path, capsys):
+    """If broken, a second patient's IMG_0001, which lay there before the first one's mask was made, gets that mask."""
+    save_noise(tmp_path / "b", {"a.png": (40, 61), "c.png": (40, 61)})
+    (tmp_path / "b" / "a.png").write_bytes((photos / "b.png").read_bytes())
+    assert predict.main(flags) == 0
+    flags[flags.index("--input") + 1] = str(tmp_path / "b")
+    capsys.readouterr()
+    assert predict.main([*flags, "--skip-existing"]) == 0
+    assert "1 images have changed since their masks were made, which are kept all the same (a.png)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_folder_in_the_place_of_a_mask_is_one_line(flags, tmp_path):
+    """If broken, a folder that happens to be called like a mask is a traceback."""
+    (tmp_path / "out" / "a_mask.png").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"a_mask.png: is no picture that can be read; take it away"):
+        predict.main([*flags, "--skip-existing"])
+
+
 @pytest.mark.parametrize("way", [[], ["--skip-existing"], ["--overwrite"]])
 def test_results_under_an_earlier_name_are_no_leftovers(flags, photos, tmp_path, way):
     """If broken, a second image of the same name makes a corrected mask the result of no image, and a new one."""

@@ -122,6 +122,25 @@ def test_an_output_inside_the_input_is_no_input(tiny_run, pictures):
     assert len(list((pictures / "masks").rglob("*.png"))) == 4
 
 
+def test_photographs_in_the_output_folder_are_told(pictures, heard):
+    """If broken, the photographs of a subfolder that is named as the output are left out without a word."""
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(pictures / "sub/late.jpg")
+    found = find_images(pictures, pictures / "sub")
+    assert "late" not in [image.source.stem for image in found]
+    assert "left out 2 pictures in the output folder (b.png, late.jpg); give another --output" in heard.text
+
+
+def test_pictures_that_are_named_like_masks_are_told(pictures, tmp_path, heard):
+    """If broken, who keeps masks beside the photographs gets masks of masks, with trust, and not a word."""
+    find_images(pictures, tmp_path / "out")
+    assert "named like masks" not in heard.text
+    for name in ("a_segmentation.png", "lonely_mask.png"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(pictures / name)
+    assert len(find_images(pictures, tmp_path / "out")) == 6
+    assert "1 pictures are named like masks of others, and are segmented" in heard.text
+    assert "(a_segmentation.png)" in heard.text
+
+
 def test_no_two_images_share_a_mask(tmp_path):
     """If broken, the mask of one image silently replaces that of another."""
     names = ["a.jpg", "a.png", "a.jpg.png", "b.jpg", "b.jpg.png", "sub/a.jpg", "C.jpg", "c.png"]

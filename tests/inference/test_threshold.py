@@ -70,6 +70,15 @@ def test_an_ensemble_is_the_mean_of_its_members(tiny_run, other_run, plain, imag
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
+def test_a_copy_of_a_run_is_told(tiny_run, other_run, tmp_path, heard):
+    """If broken, an ensemble of three is one of two, of which one counts double."""
+    Segmenter.load(tiny_run, other_run)
+    assert not heard.text
+    Segmenter.load(tiny_run, other_run, shutil.copytree(tiny_run, tmp_path / "copy"))
+    assert "hold the same weights, which count 2 times" in heard.text
+    assert str(other_run) not in heard.text
+
+
 def test_the_same_weights_twice_are_one_member(tiny_run, plain, image, heard):
     """If broken, the mean is no mean, or members of equal networks are compiled one by one, or nobody says so."""
     twice = Segmenter.load(tiny_run, tiny_run)

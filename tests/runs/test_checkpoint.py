@@ -84,6 +84,39 @@ def test_the_only_checkpoint_is_kept_until_its_successor_is_saved(tiny, tmp_path
     assert sorted(path.name for path in folder.iterdir()) == ["3", "6"]
 
 
+def test_weights_that_are_not_those_that_were_saved_are_told(tiny, tmp_path, heard):
+    """If broken, a bit or a block that a disk has lost gives masks of half the image, with trust."""
+    with Checkpoints(tmp_path) as checkpoints:
+        save_epochs(checkpoints, tiny, [3, 2])
+    target = state_target(tiny, Steps(tiny, jax.local_devices()[:1]))
+    files = sorted((tmp_path / "checkpoints" / "6" / "variables").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(files[-1].read_bytes())
+    content[len(content) // 2] ^= 4
+    files[-1].write_bytes(content)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        with pytest.raises(RunError, match=r"checkpoints/6 cannot be read .*; put it back from a copy"):
+            checkpoints.restore_best(target.variables)
+        assert checkpoints.restore(3, target)[1].epoch == 1
+
+
+def test_a_newest_checkpoint_that_is_damaged_or_gone_is_told_when_weights_are_read(tiny, tmp_path, heard):
+    """If broken, masks and scores are of an earlier epoch's weights, and nothing says so."""
+    with Checkpoints(tmp_path) as checkpoints:
+        save_epochs(checkpoints, tiny, [3, 2])
+    target = state_target(tiny, Steps(tiny, jax.local_devices()[:1])).variables
+    (tmp_path / "checkpoints" / "6" / "progress" / "metadata").write_bytes(b"{")
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.restore_best(target)[1] == 3
+    assert "checkpoints/6 cannot be read" in heard.text
+    assert "the checkpoint before it is used" in heard.text
+
+    shutil.rmtree(tmp_path / "checkpoints" / "6")
+    (tmp_path / "summary.json").write_text('{"epochs": 2}')
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.restore_best(target)[1] == 3
+    assert "the newest checkpoint is of epoch 1, and summary.json tells of 2" in heard.text
+
+
 def full(*_: object, **__: object) -> None:
     raise OSError(28, os.strerror(28))
 

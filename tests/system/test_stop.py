@@ -47,16 +47,17 @@ def test_sigterm_leaves_the_block_as_itself(work):
     stop.leave_if_terminated()  # that block is left
 
 
-def test_sigterm_while_garbage_is_collected_is_not_lost():
+@pytest.mark.parametrize(("name", "raised"), [("SIGTERM", "stop.Terminated"), ("SIGINT", "KeyboardInterrupt")])
+def test_a_signal_while_garbage_is_collected_is_not_lost(name, raised):
     """If broken, a command that is ended at a bad moment, as in JAX's callback of the collector, simply goes on."""
-    program = """
+    program = f"""
 import gc, os, signal, time
 from jaxseg.system import stop
 
 def callback(phase, _):
     if phase == "start":
         gc.callbacks.remove(callback)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.{name})
         time.sleep(0)
 
 gc.callbacks.append(callback)
@@ -66,7 +67,7 @@ try:
         print("went on", flush=True)
         time.sleep(60)
         print("lost")
-except stop.Terminated:
+except {raised}:
     print("left")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

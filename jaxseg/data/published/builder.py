@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxseg.data.images import decode_image, decode_mask, encode_png
+from jaxseg.data.images import decode_image, decode_mask, encode_png, header_of
 from jaxseg.data.listing import HEIF_SUFFIXES, SUFFIXES, SUPERPIXELS, named
 from jaxseg.data.published.place import VERSION
 from jaxseg.data.published.source import UNPACK, Files, Pair, list_source, packed
@@ -136,8 +136,16 @@ def _decoded(pair: Pair, image_file: bytes, mask_file: bytes) -> tuple[np.ndarra
     """Decodes a pair, image uint8 [H, W, 3] and mask uint8 [H, W, 1] in {0, 1}, and makes sure that it fits together.
 
     Raises:
-      UserError: a file that cannot be decoded, or an image and a mask of different sizes.
+      UserError: a file that cannot be decoded, or an image and a mask of different sizes or orientations.
     """
+    turned, as_drawn = (
+        header_of(*file).orientation for file in ((image_file, pair.image.where), (mask_file, pair.mask.where))
+    )
+    if turned != as_drawn:
+        raise UserError(
+            f"{pair.image.where}: is turned by its EXIF orientation ({turned}), and its mask {pair.mask.where} is not; "
+            "fetch both again"
+        )
     image, mask = decode_image(image_file, pair.image.where), decode_mask(mask_file, pair.mask.where)
     if image.shape[:2] != mask.shape[:2]:
         (h, w), (mask_h, mask_w) = image.shape[:2], mask.shape[:2]

@@ -72,21 +72,13 @@ def oriented(files: Iterable[Pair], setting: str) -> list[Pair]:
         if image_header.is_deep:
             deep.append(pair.image.name)
         if image_header.orientation != mask_header.orientation:
-            fits = {
-                "image": mask_header.turned_by(image_header.orientation) == image_header.size,
-                "own": mask_header.size == image_header.size,
-            }
-            if setting == "auto" and all(fits.values()) and pair.outlines:
-                fits["image"] = False  # tools for outlines draw on the picture as it is shown
-            if setting == "auto" and all(fits.values()):
+            ways = _ways_to_turn(pair, image_header, mask_header, setting)
+            if len(ways) > 1:
                 unclear.append(len(pairs))
-            fitting = [way for way in ("own", "image") if fits[way] and setting in ("auto", way)]
-            if setting == "auto" and mask_header.orientation != 1 and fitting == ["image"]:
-                fitting = []  # a mask that says how it is to be turned is believed, or refused
-            if fitting == ["image"]:
+            elif ways:
+                seen[ways[0]].append(pair.mask.name)
+            if ways == ["image"]:
                 pair = dataclasses.replace(pair, orientation=image_header.orientation)
-            if len(fitting) == 1:
-                seen[fitting[0]].append(pair.mask.name)
         check_sizes(pair, image_header.size, _size(mask_header, pair.orientation), image_header, mask_header)
         pairs.append(pair)
     _tell_of_images(animated, deep)
@@ -107,6 +99,25 @@ def oriented(files: Iterable[Pair], setting: str) -> list[Pair]:
             named(masks),
         )
     return pairs
+
+
+def _ways_to_turn(pair: Pair, image: Header, mask: Header, setting: str) -> list[str]:
+    """Returns how a mask of another orientation than its image's can be meant: drawn as its "own" says, or "image".
+
+    Args:
+      pair: the pair.
+      image: the image's header.
+      mask: the mask's header.
+      setting: `data.mask_orientation`.
+    """
+    fits = {"own": mask.size == image.size, "image": mask.turned_by(image.orientation) == image.size}
+    if setting != "auto":
+        return [setting] if fits[setting] else []
+    if all(fits.values()) and pair.outlines:
+        return ["own"]  # tools for outlines draw on the picture as it is shown
+    ways = [way for way, does_fit in fits.items() if does_fit]
+    # A mask that says how it is to be turned is believed, or refused.
+    return [] if ways == ["image"] and mask.orientation != 1 else ways
 
 
 def _tell_of_images(animated: Sequence[str], deep: Sequence[str]) -> None:

@@ -12,11 +12,12 @@ from jaxseg.config import Config, DataConfig
 from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data import Example, Examples
 from jaxseg.data.folder import has_own_validation
-from jaxseg.data.identity import Identity, identify
+from jaxseg.data.identity import identify
 from jaxseg.data.looks import Look, seeing
 from jaxseg.errors import UserError
 from jaxseg.pretrained.place import folder_of
 from jaxseg.runs import copies
+from jaxseg.runs.changes import Changes, refuse, some, that_changed_sides
 from jaxseg.runs.first_look import warn_of_looks
 from jaxseg.runs.images import (
     Entry,
@@ -34,9 +35,6 @@ from jaxseg.system.files import read_json, write_json
 from jaxseg.system.processes import Peers
 
 log = logging.getLogger("jaxseg.train")
-
-_SHOWN = 3
-"""How many names a message gives."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +111,9 @@ def _resumed(config: Config, workdir: Path, train: Examples, validation: Example
     count = len(stored.train)
     if found == list(range(len(pool))) and count == len(train):
         return RunSplits(train, validation, stored, is_written=True)
-    changes = _Changes.between((*stored.train, *stored.validation), found, pool.names, identities)
+    changes = Changes.between((*stored.train, *stored.validation), found, pool.names, identities)
     if changes and not config.data.keep_split:
-        _refuse(config, workdir, changes, moved=dataset_of(workdir) != train.dataset)
+        refuse(config.data.name, workdir, changes, is_other=dataset_of(workdir) != train.dataset)
     for i, edited in changes.edited.items():
         found[i] = edited
     parts = [[i for i in part if i is not None] for part in (found[:count], found[count:])]
@@ -137,93 +135,19 @@ def _resumed(config: Config, workdir: Path, train: Examples, validation: Example
 
 def _tell_of_moved(config: Config, stored: ImageList, found: Sequence[int], trained: int) -> None:
     """Warns of images that the user has put from train/ into validation/ since the run began, or back."""
-    if moved := _moved(stored, found, trained):
+    if moved := that_changed_sides(stored, found, trained):
         log.warning(
             "%s: %d images lie on the other side of the split than when this run was started (%s); it keeps its own "
             "split; for the new one give another --workdir",
             config.data.name,
             len(moved),
-            _some(moved),
+            some(moved),
         )
-
-
-def _moved(stored: ImageList, found: Sequence[int | None], trained: int) -> list[str]:
-    """Returns the names of the images that lie on the other side of the user's own split than in a run's list."""
-    listed = enumerate(zip((*stored.train, *stored.validation), found, strict=True))
-    return [
-        entry.name
-        for position, (entry, i) in listed
-        if i is not None and (position < len(stored.train)) != (i < trained)
-    ]
 
 
 def _not_among(entries: Iterable[Entry], now: Iterable[Entry]) -> tuple[Entry, ...]:
     pairs = set().union(*(entry.identity.pairs() for entry in now))
     return tuple(entry for entry in entries if not entry.identity.pairs() & pairs)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Changes:
-    """How a data set differs from a run's list.
-
-    Attributes:
-      added: names of images that the list does not hold.
-      removed: names of images that are gone.
-      edited: by position in the list, the index of the image that has its name and another content.
-      edited_names: names of those, with "mask of" where the image is the same.
-      all: number of images in the list.
-    """
-
-    added: list[str]
-    removed: list[str]
-    edited: dict[int, int]
-    edited_names: list[str]
-    all: int
-
-    @classmethod
-    def between(
-        cls,
-        entries: Sequence[Entry],
-        found: Sequence[int | None],
-        names: Sequence[str],
-        identities: Sequence[Identity],
-    ) -> "_Changes":
-        """Compares a list with what was found of it among the images of the given names and identities."""
-        left = {names[i]: i for i in sorted(set(range(len(names))) - set(found))}
-        missing = [i for i, place in enumerate(found) if place is None]
-        edited = {i: left[entries[i].name] for i in missing if entries[i].name in left}
-        same = {i for i, there in edited.items() if entries[i].identity.images() & identities[there].images()}
-        return cls(
-            added=[name for name, i in left.items() if i not in edited.values()],
-            removed=[entries[i].name for i in missing if i not in edited],
-            edited=edited,
-            edited_names=[("mask of " if i in same else "") + entries[i].name for i in edited],
-            all=len(entries),
-        )
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.edited)
-
-    def __str__(self) -> str:
-        parts = (("added", self.added), ("removed", self.removed), ("edited", self.edited_names))
-        return ", ".join(f"{len(names)} {what} ({_some(names)})" for what, names in parts if names)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-
-
-def _refuse(config: Config, workdir: Path, changes: _Changes, *, moved: bool) -> None:
-    place = config.data.name
-    if moved and len(changes.removed) + len(changes.edited) == changes.all:
-        raise UserError(
-            f"{workdir} holds a run with data.name = {dataset_of(workdir)!r}, and {place} holds none of its images; "
-            "leave the setting out to resume that run, or give another --workdir"
-        )
-    raise UserError(
-        f"{place}: the images have changed since {workdir} was started: {changes}; put them back, go on with the "
-        "run's own images by --data.keep-split true, or give another --workdir"
-    )
 
 
 def _check_fingerprints(config: Config, workdir: Path, train: Examples, validation: Examples) -> None:
@@ -300,7 +224,7 @@ def _warn_of_twins(images: ImageList) -> None:
     if twins := [entry.name for entry in images.validation if entry.identity.images() & trained]:
         of_others = ", here or in a run whose weights this one starts with" if images.inherited_train else ""
         log.warning("%d of the validation images are training images too%s, of the same content: %s", len(twins),
-                    of_others, _some(twins))  # fmt: skip
+                    of_others, some(twins))  # fmt: skip
 
 
 def _record_place(config: Config, workdir: Path, splits: RunSplits) -> None:
@@ -349,18 +273,18 @@ def open_split(workdir: Path, config: Config, data_config: DataConfig, split: st
             "%s: holds %d images that are not the run's or were edited; %s is the run's own", name, added, split
         )
     has_sides = name not in DATA_SETS and has_own_validation(name)
-    if has_sides and (moved := _moved(stored, found, len(train))):
+    if has_sides and (moved := that_changed_sides(stored, found, len(train))):
         log.warning(
             "%s: %d images lie on the other side of the split than when the run was started (%s); %s is the run's own "
             "(--split all: all images)",
             name,
             len(moved),
-            _some(moved),
+            some(moved),
             split,
         )
     if not there:
         raise UserError(f"--split {split}: {name} holds none of the {split} images of {workdir} any more")
     if lost := [entry.name for entry, i in zip(wanted, part, strict=True) if i is None]:
         log.warning("%s: %d of the run's %s images were removed or edited, and are not scored: %s", name, len(lost),
-                    split, _some(lost))  # fmt: skip
+                    split, some(lost))  # fmt: skip
     return pool.select(np.array(there), split)

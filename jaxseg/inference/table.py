@@ -8,10 +8,12 @@ import csv
 import io
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxseg.data.listing import named
 from jaxseg.errors import RunError, UserError, one_line
 from jaxseg.inference.inputs import InputImage
 from jaxseg.inference.measurements import columns
@@ -165,6 +167,8 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         )
     if any(None in row or None in row.values() for row in rows):
         raise UserError(f"{path}: has lines that are shorter or longer than its head; mend it, or take it away")
+    if twice := [name for name, count in Counter(row["name"] for row in rows).items() if count > 1]:
+        raise UserError(f"{path}: has more than one line for {named(twice)}; keep one of each, or take the file away")
     return {row["name"]: row for row in rows}
 
 

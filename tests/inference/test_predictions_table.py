@@ -137,7 +137,7 @@ def test_a_file_of_the_user_is_not_replaced(flags, tmp_path):
     """If broken, a table of the user that has the same name is lost."""
     path = tmp_path / "out/predictions.csv"
     path.parent.mkdir()
-    for text in ("patient,age\n1,70\n", "name,trust\na\n", "name,trust\na,1,2\n", "\0"):
+    for text in ("patient,age\n1,70\n", "name,trust\na\n", "name,trust\na,1,2\n", "\0", "name,trust\na,1\na,0\n"):
         path.write_text(text)
         with pytest.raises(UserError, match=r"predictions\.csv: "):
             predict.main(flags)

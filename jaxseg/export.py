@@ -82,7 +82,12 @@ def _format_of(args: argparse.Namespace) -> str:
         return "web"
     if output.is_dir():
         raise UserError(f"--output {output} is a folder; give the file to write, as {output / 'model.stablehlo'}")
+    if output.name.startswith(".") and not output.suffix:
+        raise UserError(f"--output {output}: has no name before its ending; is a shell variable unset?")
     ending = output.suffix.lower()
+    runs = [Path(run).resolve() for run in (args.workdir, *args.ensemble)]
+    if output.exists() and output.resolve().parent in runs and ending not in _FORMATS.values():
+        raise UserError(f"--output {output}: is a file of the run itself; give another name, as model.onnx")
     if kind := _OTHER_FORMATS.get(ending):
         raise UserError(
             f"--output {output}: export writes StableHLO or ONNX, not {kind}; give a name as "

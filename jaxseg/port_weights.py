@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         near = suggestion(args.encoder, _ENCODERS)
         raise UserError(f"--encoder {args.encoder!r}: must be one of {', '.join(_ENCODERS)}{near}")
     source, output = Path(args.source), Path(args.output)
-    _check_output(output, args.force)
+    _check_output(output, args.force, args.to)
     cli.start_logging()
     port(source, output, args.encoder, to=args.to)
 
@@ -129,7 +129,12 @@ def _table(tensors: Iterable["Tensor"]) -> str:
     return "\n".join(lines)
 
 
-def _check_output(output: Path, force: bool) -> None:
+def _check_output(output: Path, force: bool, to: str) -> None:
+    if to == "jaxseg" and output.suffix.lower() in (".h5", ".hdf5", ".keras"):
+        raise UserError(
+            f"--output {output}: --to jaxseg writes an .npz file; give the name {output.with_suffix('.npz')}, or "
+            "--to keras"
+        )
     if output.is_dir():
         raise UserError(f"--output {output}: is a folder; give a file name")
     if not output.parent.is_dir():

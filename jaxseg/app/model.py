@@ -98,7 +98,9 @@ class PageModel:
         self._segmenter = segmenter
         self._prediction = prediction
         self._trust = trust_of(segmenter)
-        self._photographs: Recent[Photograph] = Recent(_KEPT_BYTES, lambda photograph: len(photograph.content))
+        self._photographs: Recent[Photograph] = Recent(
+            _KEPT_BYTES, lambda photograph: len(photograph.content) + photograph.probability.nbytes
+        )
         self._decoded: Recent[np.ndarray] = Recent(_DECODED_BYTES, lambda pixels: pixels.nbytes)
         lists = [images for member in segmenter.members if (images := run_images.read(member.workdir))]
         self._trained_on = frozenset().union(*(images.trained() for images in lists))

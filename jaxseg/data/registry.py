@@ -20,7 +20,7 @@ from jaxseg.data.folds import folds
 from jaxseg.data.groups import check_apart, read_groups
 from jaxseg.data.published.place import is_prepared
 from jaxseg.data.published.prepared import open_prepared
-from jaxseg.errors import UserError, suggestion
+from jaxseg.errors import UserError, is_address, suggestion
 
 HELD_OUT_FOLDS = 5
 """Where a set has no validation images of its own, the first of this many folds validates."""
@@ -54,6 +54,8 @@ def absolute(config: DataConfig) -> DataConfig:
             )
     elif (folder := _as_spelt(Path(config.name).expanduser())).is_dir():
         changes["name"] = str(folder.resolve())
+    if config.data_dir and not is_address(config.data_dir):  # an address is refused where the set is opened
+        changes["data_dir"] = str(Path(config.data_dir).expanduser().absolute())
     if config.groups:
         changes["groups"] = str(Path(config.groups).expanduser().resolve())
     return dataclasses.replace(config, **changes)

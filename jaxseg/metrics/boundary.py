@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from jaxseg.metrics.overlap import refuse_probabilities
+
 BOUNDARY_SCORES = ("hausdorff95", "hausdorff95_relative", "boundary_iou")
 """Keys of what `boundary_scores` returns."""
 
@@ -28,12 +30,16 @@ def boundary_scores(prediction: np.ndarray, truth: np.ndarray) -> dict[str, floa
     the worst possible, and the IoU is 0.
 
     Args:
-      prediction: bool [H, W].
-      truth: bool [H, W].
+      prediction: {0, 1} or bool [H, W].
+      truth: {0, 1} or bool [H, W].
 
     Returns:
       The three `BOUNDARY_SCORES` by name.
+
+    Raises:
+      ValueError: probabilities instead of masks.
     """
+    prediction, truth = _as_bool(prediction, truth)
     diagonal = math.hypot(*truth.shape)
     if prediction.any() and truth.any():
         width = max(round(BAND * diagonal), 1)
@@ -56,14 +62,18 @@ def signed_distance(prediction: np.ndarray, truth: np.ndarray) -> float:
     Where the frame cuts a mask, the frame is part of its outline.
 
     Args:
-      prediction: bool [H, W].
-      truth: bool [H, W].
+      prediction: {0, 1} or bool [H, W].
+      truth: {0, 1} or bool [H, W].
 
     Returns:
       A share of the true mask's equivalent diameter; NaN if either mask is empty.
+
+    Raises:
+      ValueError: probabilities instead of masks.
     """
     from scipy.spatial import KDTree  # not at the top: `predict` calls `outline` and need not wait for SciPy
 
+    prediction, truth = _as_bool(prediction, truth)
     if not (prediction.any() and truth.any()):
         return math.nan
     diameter = math.sqrt(4 * truth.sum() / math.pi)
@@ -71,6 +81,11 @@ def signed_distance(prediction: np.ndarray, truth: np.ndarray) -> float:
     found = np.argwhere(outline(prediction))
     distance, _ = KDTree(np.argwhere(outline(truth))).query(found)
     return float(np.mean(np.where(truth[tuple(found.T)], -distance, distance)) / diameter)
+
+
+def _as_bool(*masks: np.ndarray) -> list[np.ndarray]:
+    refuse_probabilities(*masks)
+    return [mask.astype(bool) for mask in masks]
 
 
 def _cropped(*masks: np.ndarray) -> list[np.ndarray]:

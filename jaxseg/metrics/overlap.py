@@ -48,10 +48,12 @@ def confusion(predictions: "Array", targets: "Array") -> dict[str, "Array"]:
 
     Raises:
       AssertionError: predictions and targets differ in shape.
+      ValueError: NumPy arrays of probabilities, of which all above 0 would count as lesion.
     """
     import chex
 
     chex.assert_equal_shape([predictions, targets])
+    refuse_probabilities(predictions, targets)
     predictions, targets = predictions.astype(bool), targets.astype(bool)
     pixels = tuple(range(1, predictions.ndim))
 
@@ -64,6 +66,20 @@ def confusion(predictions: "Array", targets: "Array") -> dict[str, "Array"]:
         "fn": count(~predictions & targets),
         "tn": count(~predictions & ~targets),
     }
+
+
+def refuse_probabilities(*masks: "Array") -> None:
+    """Checks that masks of floats hold 0 and 1 alone; JAX arrays, whose values may not be known, are not checked.
+
+    Args:
+      *masks: arrays of any shape.
+
+    Raises:
+      ValueError: an array holds something else.
+    """
+    for mask in masks:
+        if isinstance(mask, np.ndarray) and mask.dtype.kind == "f" and not ((mask == 0) | (mask == 1)).all():
+            raise ValueError("masks must hold 0 and 1, not probabilities: cut them first, as probability > 0.5")
 
 
 def scores(counts: Mapping[str, "ArrayLike"]) -> dict[str, "ArrayLike"]:
@@ -80,7 +96,7 @@ def scores(counts: Mapping[str, "ArrayLike"]) -> dict[str, "ArrayLike"]:
       The scores "accuracy", "dice", "jaccard", "sensitivity" and "specificity", each a float in [0, 1] of the counts'
       shape.
     """
-    tp, fp, fn, tn = (counts[k] for k in COUNTS)
+    tp, fp, fn, tn = (_wide(counts[k]) for k in COUNTS)
     return {
         "accuracy": _ratio(tp + tn, tp + fp + fn + tn),
         "dice": _ratio(2 * tp, 2 * tp + fp + fn),
@@ -93,6 +109,12 @@ def scores(counts: Mapping[str, "ArrayLike"]) -> dict[str, "ArrayLike"]:
 def thresholded_jaccard(jaccard: "ArrayLike") -> "ArrayLike":
     """Returns the Jaccard of each image, or 0 below `LEAST_JACCARD`: a lesion found by half counts as missed."""
     return jaccard * (jaccard >= LEAST_JACCARD)
+
+
+def _wide(count: "ArrayLike") -> "ArrayLike":
+    """Returns a count that twice its value fits into, too: a million pixels of 2,000 images do not fit into 32 bits."""
+    is_small = isinstance(count, np.ndarray | np.generic) and count.dtype.kind in "iu"
+    return count.astype(np.int64) if is_small else count
 
 
 def _ratio(part: "ArrayLike", whole: "ArrayLike") -> "ArrayLike":

@@ -162,7 +162,7 @@ def resumed(progress: Progress, config: Config, planned_epochs: int | None) -> P
     Args:
       progress: what the latest checkpoint holds.
       config: settings to go on with.
-      planned_epochs: epochs that the run was started with; None for a run that only starts.
+      planned_epochs: the most epochs that the run was asked for before; None for a run that only starts.
 
     Returns:
       The progress, with `early_stop.should_stop` by `early_stop_patience` of these settings.

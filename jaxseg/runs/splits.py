@@ -30,7 +30,7 @@ from jaxseg.runs.images import (
     without_lost_groups,
     write,
 )
-from jaxseg.runs.workdir import CONFIG, was_started
+from jaxseg.runs.workdir import CONFIG, read_config, was_started
 from jaxseg.system.files import read_json, write_json
 from jaxseg.system.processes import Peers
 
@@ -215,7 +215,7 @@ def register(
             looks |= {entry.identity.image: look for entry, look in zip(images.train, trained, strict=True)}
         copies.write(workdir, looks)
         write(workdir, images)
-    if started and dataset_of(workdir) != splits.train.dataset:
+    if started and (dataset_of(workdir) != splits.train.dataset or _has_moved(config, workdir)):
         _record_place(config, workdir, splits)
 
 
@@ -227,11 +227,20 @@ def _warn_of_twins(images: ImageList) -> None:
                     of_others, some(twins))  # fmt: skip
 
 
+def _has_moved(config: Config, workdir: Path) -> bool:
+    """Tells whether the folder of a run's prepared set is another than its settings say."""
+    return config.data.name in DATA_SETS and read_config(workdir).data.data_dir != config.data.data_dir
+
+
 def _record_place(config: Config, workdir: Path, splits: RunSplits) -> None:
     """Writes into `config.json` where the images lie now."""
     values = read_json(workdir / CONFIG)
-    log.info("the data of this run lie in %s now, and no longer in %s", config.data.name, dataset_of(workdir))
-    values["config"]["data"]["name"] = config.data.name
+    settings = values["config"]["data"]
+    was, now = dataset_of(workdir), config.data.name
+    if was == now:
+        was, now = settings["data_dir"], config.data.data_dir
+    log.info("the data of this run lie in %s now, and no longer in %s", now or "the default --data.data-dir", was)
+    settings |= {"name": config.data.name, "data_dir": config.data.data_dir}
     values["data"] |= {"dataset": splits.train.dataset, "fingerprints": _fingerprints(splits)}
     write_json(workdir / CONFIG, values)
 

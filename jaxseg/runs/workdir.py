@@ -114,12 +114,23 @@ def read_config(workdir: Path) -> Config:
 
 
 def planned_epochs(workdir: Path) -> int | None:
-    """Returns the epochs that a run was started with; None where the folder holds no run.
+    """Returns the most epochs that a run was asked for until now; None where the folder holds no run.
 
     Raises:
       UserError: another version of jaxseg wrote the run.
     """
-    return read_config(workdir).train.epochs if (workdir / CONFIG).exists() else None
+    if not (workdir / CONFIG).exists():
+        return None
+    started_with = read_config(workdir).train.epochs
+    try:
+        return max(started_with, int(read_json(workdir / SUMMARY)["planned_epochs"]))
+    except (
+        UserError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ):  # it has not ended, or is an older jaxseg's
+        return started_with
 
 
 def run_id(workdir: Path) -> str:

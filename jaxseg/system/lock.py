@@ -72,6 +72,8 @@ def _locked(path: Path, flag: str) -> int:
       UserError: another process holds the lock, or the folder cannot be written to.
     """
     while True:
+        if path.parent.is_symlink() and not path.parent.exists():
+            raise UserError(f"{path.parent}: is a link to a folder that is not there; mend it, or give another {flag}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

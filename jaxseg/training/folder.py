@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from jaxseg import data
 from jaxseg.config import Config, combinations
 from jaxseg.data.listing import refuse_within
-from jaxseg.errors import UserError
+from jaxseg.errors import UserError, is_address
 from jaxseg.runs import parent
 from jaxseg.runs import workdir as files
 from jaxseg.runs.checkpoint import Checkpoints, CheckpointStore, NoCheckpoints
@@ -199,6 +199,10 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
                 "encoder; use --optim.encoder-rate 1"
             )
         changes["model.pretrained"] = "none"
+    if config.model.pretrained not in ("imagenet", "none") and not is_address(config.model.pretrained):
+        changes["model.pretrained"] = full = _full_path(config.model.pretrained)
+        if saved and _full_path(saved.model.pretrained) == full:  # as an older jaxseg recorded it
+            changes["model.pretrained"] = saved.model.pretrained
     config = config.updated(changes)
     if saved:
         # Data that have moved are recognised by their content, once they are open.
@@ -207,6 +211,10 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
         if listed and saved.data.groups != config.data.groups:
             log.warning("--data.groups: %s keeps the split that it was started with", workdir)
     return config
+
+
+def _full_path(file: str) -> str:
+    return str(Path(file).expanduser().absolute())
 
 
 def _tell_of_generated_images(config: Config) -> None:

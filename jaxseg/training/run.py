@@ -116,6 +116,7 @@ def summarize(run: Run, progress: Progress, parameters: int) -> dict[str, Any]:
         **run.data,
         "parameters": parameters,
         "epochs": progress.epoch,
+        "planned_epochs": run.config.train.epochs,
         "stopped": "early" if progress.early_stop.should_stop else "epochs",
         "best_epoch": best["epoch"],
         "best": {name: value for name, value in best.items() if name.startswith("val_")},

@@ -1,6 +1,7 @@
 """The exported model, run by `jaxseg/inference/standalone.py` in a process that cannot import jaxseg."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -81,6 +82,11 @@ def test_nothing_is_overwritten_unless_asked(tiny_run, tmp_path):
     export.main([*flags, "--overwrite"])
     assert (tmp_path / "model").stat().st_size > 1000
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    copy = shutil.copytree(tiny_run, tmp_path / "run")
+    with pytest.raises(UserError, match=r"config\.json: is a file of the run itself; give another name"):
+        export.main(["--workdir", str(copy), "--output", str(copy / "config.json"), "--format", "onnx", "--overwrite"])
+    with pytest.raises(UserError, match="has no name before its ending; is a shell variable unset"):
+        export.main([*flags[:-1], str(tmp_path / ".onnx")])
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "model.PT", "model.h5"])

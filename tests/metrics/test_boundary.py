@@ -133,6 +133,18 @@ def test_signed_distance_does_not_depend_on_the_place_or_the_margin():
     assert wide == signed_distance(disc(20, (60, 60)), disc(25, (62, 61)))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_masks_of_numbers_are_those_of_bools(dtype):
+    """If broken, distances of masks as files hold them, 0 and 255, are divided by sixteen times the diameter."""
+    a, b = disc(20), disc(25)
+    level = 255 if dtype == np.uint8 else 1
+    numbers = [mask.astype(dtype) * dtype(level) for mask in (a, b)]
+    assert signed_distance(*numbers) == signed_distance(a, b)
+    assert boundary_scores(*numbers) == boundary_scores(a, b)
+    with pytest.raises(ValueError, match="not probabilities"):
+        signed_distance(a * 0.3, b)
+
+
 def test_signed_distance_of_nothing_is_not_a_number():
     """If broken, an image without any mask found counts as one with a perfect outline."""
     truth, empty = disc(20), np.zeros((121, 121), bool)

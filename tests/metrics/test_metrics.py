@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxseg.metrics import SCORES, confusion, scores
+from jaxseg.metrics import COUNTS, SCORES, confusion, scores
 
 
 def test_counts_equal_numpy():
@@ -58,6 +58,19 @@ def test_pooled_counts_do_not_overflow():
     """If broken, pooled scores of a large set wrap around at 2**31 pixels."""
     s = scores({"tp": 3 * 10**12, "fp": 10**12, "fn": 10**12, "tn": 5 * 10**12})
     assert s["dice"] == pytest.approx(0.75)
+    for dtype, count in ((np.int32, 2**30 + 5), (np.uint8, 200)):
+        s = scores({name: np.array([count], dtype) for name in COUNTS})
+        assert (s["dice"], s["jaccard"]) == (0.5, pytest.approx(1 / 3))
+
+
+@pytest.mark.parametrize("value", [0.3, np.nan, 255.0])
+def test_probabilities_are_no_masks(value):
+    """If broken, what the Segmenter returns scores as a mask that is lesion all over."""
+    truth = np.zeros((1, 4, 4), bool)
+    for masks in ((np.full((1, 4, 4), value, np.float32), truth), (truth, np.full((1, 4, 4), value))):
+        with pytest.raises(ValueError, match="must hold 0 and 1, not probabilities"):
+            confusion(*masks)
+    assert confusion(truth.astype(np.float32), truth)["tn"] == 16
 
 
 def test_shapes_must_be_equal():

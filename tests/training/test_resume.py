@@ -14,14 +14,19 @@ import chex
 import jax
 import pytest
 
-from jaxseg import train
+from jaxseg import evaluate, train
 from jaxseg.config import Config
+from jaxseg.data.published.build import prepare
 from jaxseg.errors import RunError, UserError
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.runs import checkpoint
 from jaxseg.runs.checkpoint import Checkpoints
+from jaxseg.runs.workdir import describe_run
 from jaxseg.steps import Steps, state_target
+from jaxseg.system.files import write_json
 from jaxseg.system.stop import Stopped
+from jaxseg.training.folder import resolve
+from tests.helpers.published import make_ph2
 from tests.helpers.runs import AskedAt, flags, results
 
 
@@ -378,3 +383,45 @@ def test_a_full_disk_ends_the_run_and_costs_nothing(tiny, tmp_path):
     assert epochs_done[0] == 0
     assert epochs_done[-1] > 1
     assert epochs_done == sorted(epochs_done)
+
+
+def test_a_prepared_set_is_found_from_any_folder_and_where_it_has_moved(tiny, tmp_path, monkeypatch):
+    """If broken, a run resumes from one working folder alone, or looks for ever where its data were once."""
+    prepare("ph2", str(make_ph2(tmp_path)), str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    config = tiny.updated({"data.name": "ph2", "data.data_dir": "sets", "train.epochs": 1, "train.batch_size": 2})
+    train.train_and_evaluate(config, tmp_path / "run")
+    monkeypatch.chdir("/")
+    train.main(["--workdir", str(tmp_path / "run"), "--train.epochs", "2"])
+    (tmp_path / "sets").rename(tmp_path / "moved")
+    flags = ["--workdir", str(tmp_path / "run"), "--train.epochs", "3"]
+    with pytest.raises(UserError, match=r"ph2 is not prepared in .*/sets"):
+        train.main(flags)
+    train.main([*flags, "--data.data-dir", str(tmp_path / "moved")])
+    evaluate.main(["--workdir", str(tmp_path / "run")])
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["config"]["data"]["data_dir"] == str(tmp_path / "moved")
+
+
+def test_a_weight_file_is_found_from_any_folder(tiny, tmp_path, monkeypatch):
+    """If broken, a run with weights from a file cannot be repeated, or resumed with the same flag, from elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    config = tiny.updated({"model.encoder": "resnet50", "model.pretrained": "w.npz"})
+    assert resolve(config, tmp_path / "new").model.pretrained == str(tmp_path / "w.npz")
+    run = tmp_path / "run"
+    (run / "checkpoints" / "1").mkdir(parents=True)
+    write_json(run / "config.json", describe_run(config))  # as older releases wrote it
+    assert resolve(config, run).model.pretrained == "w.npz"
+    full = config.updated({"model.pretrained": str(tmp_path / "w.npz")})
+    assert resolve(full, run).model.pretrained == "w.npz"
+
+
+def test_more_epochs_after_early_stopping_are_refused_as_often_as_they_are_asked_for(tiny, tmp_path):
+    """If broken, a run whose epochs were raised before trains nothing, and says that it is finished."""
+    config = tiny.updated({"train.epochs": 1, "optim.early_stop_patience": 1, "optim.learning_rate": 0.3})
+    train.train_and_evaluate(config, tmp_path / "run")
+    for _ in range(2):  # the same command again is no request for more
+        _, summary = train.train_and_evaluate(config.updated({"train.epochs": 12}), tmp_path / "run")
+        assert (summary["stopped"], summary["planned_epochs"]) == ("early", 12)
+    with pytest.raises(UserError, match=r"stopped early after epoch .*; to train on, add --optim"):
+        train.train_and_evaluate(config.updated({"train.epochs": 13}), tmp_path / "run")

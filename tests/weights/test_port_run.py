@@ -37,6 +37,8 @@ def test_an_encoder_trained_here_goes_back_to_keras(tmp_path, tiny, capsys, monk
     assert "run, the encoder of its best checkpoint, at step 3" in capsys.readouterr().out
     encoder = {"params": saved[0].params["encoder"], "batch_stats": saved[0].batch_stats["encoder"]}
     chex.assert_trees_all_equal(weights.load_keras(output, "resnet50"), encoder)
+    with pytest.raises(UserError, match=r"--to jaxseg writes an .npz file; give the name .*w2\.npz, or --to keras"):
+        port_weights.main(["--source", str(output), "--output", str(tmp_path / "w2.h5")])
     with pytest.raises(UserError, match="trained resnet50; leave"):
         port_weights.port(tmp_path / "run", output, "resnet50v2")
 

@@ -60,6 +60,7 @@ def callback(phase, _):
         os.kill(os.getpid(), signal.{name})
         time.sleep(0)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background shells have it ignored
 gc.callbacks.append(callback)
 try:
     with stop.ended_in_order():

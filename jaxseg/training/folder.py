@@ -200,9 +200,11 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
             )
         changes["model.pretrained"] = "none"
     if config.model.pretrained not in ("imagenet", "none") and not is_address(config.model.pretrained):
-        changes["model.pretrained"] = full = _full_path(config.model.pretrained)
+        full = _full_path(config.model.pretrained)
         if saved and _full_path(saved.model.pretrained) == full:  # as an older jaxseg recorded it
             changes["model.pretrained"] = saved.model.pretrained
+        elif Path(full).exists():  # what is not there is refused by the name that the user gave
+            changes["model.pretrained"] = full
     config = config.updated(changes)
     if saved:
         # Data that have moved are recognised by their content, once they are open.

@@ -71,6 +71,10 @@ TRAIN = {
         train("--model.encoder", "resnet50", "--model.pretrained", "gone.h5"),
         r"model\.pretrained = 'gone\.h5': no such file; must be imagenet, none, or a \.h5 or \.npz file",
     ),
+    "weights' name misspelt": (
+        train("--model.encoder", "resnet50", "--model.pretrained", "imagnet"),
+        "did you mean 'imagenet'",
+    ),
     "weights a pickle": (
         train("--model.encoder", "resnet50", "--model.pretrained", pickled),
         r"w\.h5: not an HDF5 file",

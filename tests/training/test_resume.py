@@ -407,6 +407,8 @@ def test_a_weight_file_is_found_from_any_folder(tiny, tmp_path, monkeypatch):
     """If broken, a run with weights from a file cannot be repeated, or resumed with the same flag, from elsewhere."""
     monkeypatch.chdir(tmp_path)
     config = tiny.updated({"model.encoder": "resnet50", "model.pretrained": "w.npz"})
+    assert resolve(config, tmp_path / "new").model.pretrained == "w.npz"  # missing: it is refused by the name given
+    (tmp_path / "w.npz").write_bytes(b"weights")
     assert resolve(config, tmp_path / "new").model.pretrained == str(tmp_path / "w.npz")
     run = tmp_path / "run"
     (run / "checkpoints" / "1").mkdir(parents=True)

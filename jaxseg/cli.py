@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxseg.config import PRESETS, Config, DataConfig, flag_values, preset, settings_file
 from jaxseg.config.near_misses import nearest_flag
-from jaxseg.errors import RunError, UserError, out_of_space, printable, refuse_address
+from jaxseg.errors import RunError, UserError, disk_fault, out_of_space, printable, refuse_address
 from jaxseg.pretrained.place import NAME
 from jaxseg.system import stop
 from jaxseg.system.stray_errors import hush_checkpoint_reads
@@ -298,7 +298,7 @@ _REFUSED = (
 )
 """Errors of the system for a path that cannot be used. A missing file is not among them: the code foresees that."""
 
-_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
 """Errors of the system when a disk or the system itself fails."""
 
 
@@ -352,6 +352,8 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
     except OSError as error:
         if out_of_space(error) and not error.filename:
             message, code = "no space left on the disk; make room and give the same command again", 1
+        elif disk_fault(error) and not error.filename:
+            message, code = f"{disk_fault(error)}; mend that and give the same command again", 1
         elif error.errno not in (*_REFUSED, *_FAILED) or not error.filename:
             raise
         else:

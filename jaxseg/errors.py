@@ -89,9 +89,23 @@ def shown(value: Any) -> str:
 
 def out_of_space(error: BaseException) -> bool:
     """Returns whether an error means that the disk, or the user's quota on it, is full."""
-    # Tensorstore, which writes the arrays of checkpoints, passes on the system's message without its error number.
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return (isinstance(error, OSError) and error.errno in full) or any(os.strerror(n) in str(error) for n in full)
+    return _answer(error, (errno.ENOSPC, errno.EDQUOT)) is not None
+
+
+def disk_fault(error: BaseException) -> str:
+    """Returns what a disk that is not full answered, as "Input/output error"; "" for errors of another kind."""
+    number = _answer(error, (errno.EIO, errno.ESTALE, errno.EROFS, errno.EFBIG))
+    if number is None:
+        return ""
+    why = " (for the disk's file system, or the limit of ulimit -f)" if number == errno.EFBIG else ""
+    return os.strerror(number) + why
+
+
+def _answer(error: BaseException, numbers: Iterable[int]) -> int | None:
+    """Returns which of some errors of the system an error is or, as of tensorstore's, holds the text of."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno if error.errno in numbers else None
+    return next((number for number in numbers if os.strerror(number) in str(error)), None)
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -176,38 +176,43 @@ def _loader(yaml: ModuleType) -> type:
 def _changes_in(values: Mapping[str, Any], *, words: bool) -> dict[str, Any]:
     """Returns the settings that sections or dotted names hold; `words` reads numbers that YAML takes for text."""
     kinds = {dotted: field.type for dotted, field in Config.settings()}
-    sections = {dotted.split(".")[0] for dotted in kinds}
     changes: dict[str, Any] = {}
     for name, value in values.items():
-        name = str(name).replace("-", "_")
-        inner = [(name, value)]
-        if name in sections and isinstance(value, Mapping):
-            inner = [(f"{name}.{field}".replace("-", "_"), inside) for field, inside in value.items()]
-        elif name in PRESETS or (name == "config" and isinstance(value, str)):
-            raise UserError(
-                f"{name} names a preset, which a file cannot start from; copy the preset's settings into it, as "
-                "--print-config shows them"
-            )
-        elif name in sections and value is None:
-            raise UserError(f"{name} holds no settings; give some, or leave the line out")
-        elif "." not in name:
-            Config.from_dict({name: value})  # answers an unknown section, or a section that holds no settings
-        for dotted, inside in inner:
+        for dotted, inside in _dotted(str(name).replace("-", "_"), value, {dotted.split(".")[0] for dotted in kinds}):
             if dotted in changes:
                 raise UserError(f"{dotted} is given twice; keep one of the two")
-            if words and kinds.get(dotted) is float and isinstance(inside, str):
-                inside = _number(inside)
-            if words and kinds.get(dotted) is str and type(inside) is int:
-                inside = str(inside)  # `mask_lesion: 128`
-            if words and kinds.get(dotted) is str and isinstance(inside, bool):
-                word = str(inside).lower()
-                raise UserError(
-                    f"{dotted} is {word}, which YAML also reads in yes, no, on and off; put the word in quotes"
-                )
             if inside is None and dotted in kinds:
                 raise UserError(f"{dotted} has no value{_COMMENT if words else ''}; give one, or leave the line out")
-            changes[dotted] = inside
+            changes[dotted] = _as_meant(dotted, inside, kinds.get(dotted)) if words else inside
     return changes
+
+
+def _dotted(name: str, value: Any, sections: Container[str]) -> list[tuple[str, Any]]:
+    """Returns the dotted names and values of an entry, which is a section or has a dotted name itself."""
+    if name in sections and isinstance(value, Mapping):
+        return [(f"{name}.{field}".replace("-", "_"), inside) for field, inside in value.items()]
+    if name in PRESETS or (name == "config" and isinstance(value, str)):
+        raise UserError(
+            f"{name} names a preset, which a file cannot start from; copy the preset's settings into it, as "
+            "--print-config shows them"
+        )
+    if name in sections and value is None:
+        raise UserError(f"{name} holds no settings; give some, or leave the line out")
+    if "." not in name:
+        Config.from_dict({name: value})  # answers an unknown section, or a section that holds no settings
+    return [(name, value)]
+
+
+def _as_meant(dotted: str, value: Any, kind: Any) -> Any:
+    """Returns a value of a YAML file as its writer means it, where YAML reads it as of another type."""
+    if kind is float and isinstance(value, str):
+        return _number(value)
+    if kind is str and isinstance(value, bool):
+        word = str(value).lower()
+        raise UserError(f"{dotted} is {word}, which YAML also reads in yes, no, on and off; put the word in quotes")
+    if kind is str and isinstance(value, int):
+        return str(value)  # `mask_lesion: 128`
+    return value
 
 
 def _number(text: str) -> float | str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import jaxseg
 from jaxseg.config import SCHEMA_VERSION, Config
-from jaxseg.errors import RunError, UserError, one_line, out_of_space, shown
+from jaxseg.errors import RunError, UserError, disk_fault, one_line, out_of_space, shown
 from jaxseg.pretrained.place import CARD, is_packed
 from jaxseg.system.files import read_json, write_text
 
@@ -66,6 +66,12 @@ def disk_errors(workdir: Path) -> Iterator[None]:
             ) from error
         if isinstance(error, OSError) and str(error.filename).startswith((str(workdir), str(workdir.resolve()))):
             raise RunError(f"{workdir}: {one_line(error)}; the checkpoints written before are intact") from error
+        # An open file has no name in its errors; those of tensorstore, which writes arrays, are of a kind of their own.
+        if not getattr(error, "filename", None) and (fault := disk_fault(error)):
+            raise RunError(
+                f"{workdir}: {fault}; the checkpoints written before are intact. Mend that and give the same command "
+                "again"
+            ) from error
         raise
 
 

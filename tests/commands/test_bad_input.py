@@ -184,6 +184,7 @@ def test_as_a_command(command, argv, said, tmp_path):
         (PermissionError(13, "Permission denied", "a/b"), 2, "a/b: Permission denied; mend that, or give another path"),
         (OSError(28, "No space left on device", "a/b"), 1, "a/b: No space left on device; mend that"),
         (OSError(28, "No space left on device"), 1, "no space left on the disk; make room and give the same command"),
+        (OSError(5, "Input/output error"), 1, "Input/output error; mend that and give the same command again"),
         (
             RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes"),
             1,

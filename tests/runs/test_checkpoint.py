@@ -1,5 +1,6 @@
 """Which checkpoints are kept, and saves that fail: they are told, and cost nothing that was saved before."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -62,6 +63,20 @@ def test_a_save_that_fails_ends_the_run(tiny, tmp_path, monkeypatch, when):
         monkeypatch.setattr(ocp.StandardCheckpointHandler, "finalize", full)
     with pytest.raises(RunError, match="no space left on the disk; the checkpoints written before are intact"):
         train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EFBIG, os.strerror(errno.EFBIG)),
+        ValueError(f"OUT_OF_RANGE: Failed to write 9 bytes to file 6: {os.strerror(errno.EFBIG)}"),  # tensorstore's
+    ],
+)
+def test_what_a_disk_refuses_while_it_is_written_to_is_told_in_a_line(tmp_path, error):
+    """If broken, a limit of file sizes, or a disk that fails, ends a night's run in a traceback without a way on."""
+    said = rf"^{tmp_path}: File too large \(.* ulimit -f\); the checkpoints written before are intact\. Mend that"
+    with pytest.raises(RunError, match=said), workdir.disk_errors(tmp_path):
+        raise error
 
 
 def test_the_only_checkpoint_is_kept_until_its_successor_is_saved(tiny, tmp_path, monkeypatch):

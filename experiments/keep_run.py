@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.paper import rows
-from experiments.paper.models import BARE, FINAL, FULL
+from experiments.paper.models import BARE, FINAL, FULL, UNET
 from experiments.paper.sections.native import AS_IT_IS, CLEAN
 from experiments.shared.origin import JSON, RESULTS, names_alone
 from experiments.shared.tables import PAGE, README, markdown, write_between
@@ -37,6 +37,7 @@ STUDY = "paper_full"
 IN_README = {
     FULL.name: ("ResNet50, the paper's recipe", [AS_IT_IS]),
     BARE.name: ("ResNet50, the paper's recipe without augmentation", [AS_IT_IS]),
+    UNET.name: ("plain U-Net, the paper's recipe", [AS_IT_IS]),
     FINAL.name: ("ResNet50, `generalise`", [AS_IT_IS, CLEAN]),
 }
 """Rows of that study that README shows, how it calls them, and with which ways to make masks."""

@@ -1,5 +1,6 @@
 """The networks of a segmenter as JAX runs them, mapped over all local devices."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxseg.inference.runtime import JAX, LoadedModel
 from jaxseg.runs.checkpoint import restore_best
 from jaxseg.steps import Steps, state_target
 from jaxseg.system.devices import all_devices
+from jaxseg.system.heap import HeldMemory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,8 @@ class JaxRuntime:
         self.networks = tuple(networks)
         self._shard = networks[0].steps.shard
         self.fewest = len(networks[0].steps.devices)
+        self._memory: dict[int, HeldMemory] = collections.defaultdict(HeldMemory)  # by images per batch
+        self._newest: jax.Array | None = None
 
     def start(self, images: np.ndarray) -> Callable[[], np.ndarray]:
         """Starts a batch on the devices, which work while the host does something else."""
@@ -48,7 +52,15 @@ class JaxRuntime:
         maps = [network.steps.predict(network.variables, placed) for network in self.networks]
         # [devices, B / devices, S, S, 1]. The mean of one map would be two more programs to compile at every start.
         probabilities = sum(maps[1:], maps[0]) / len(maps) if len(maps) > 1 else maps[0]
-        return lambda: jax.device_get(probabilities).reshape(images.shape[:3])
+        self._newest = probabilities
+
+        def finish() -> np.ndarray:
+            found = jax.device_get(probabilities).reshape(images.shape[:3])
+            if jax.default_backend() == "cpu":  # whose memory this is about
+                self._memory[len(images)].after_step(lambda: jax.block_until_ready(self._newest))
+            return found
+
+        return finish
 
 
 def load(workdirs: Sequence[Path], configs: Sequence[Config], *, tta: bool, batch_size: int) -> LoadedModel:

@@ -105,9 +105,10 @@ def _left_of_group(folder: Path) -> int | None:
 class HeldMemory:
     """Gives memory back that is held in vain.
 
-    A training step takes its memory in one block per device, of a gigabyte for the paper's network. Small pieces that
-    settle in a freed block make it too short for the next step, which then takes a new one. Such remainders pile up, to
-    twice what a step needs and more; not with jemalloc, loaded by `LD_PRELOAD`, which has small pieces elsewhere.
+    A training step, or a batch of a prediction, takes its memory in one block per device, of a gigabyte for a step of
+    the paper's network. Small pieces that settle in a freed block make it too short for the next step, which then takes
+    a new one. Such remainders pile up, to twice what a step needs and more; not with jemalloc, loaded by `LD_PRELOAD`,
+    which has small pieces elsewhere.
 
     Nothing is done where memory comes from neither glibc nor jemalloc.
     """
@@ -141,8 +142,17 @@ class HeldMemory:
 
     def between_epochs(self) -> bool:
         """Gives free memory back if the process holds more than a step needs; returns whether it did."""
+        return self.after_validation_batch(lambda: None)
+
+    def after_validation_batch(self, ended: Callable[[], object]) -> bool:
+        """Gives free memory back if the process holds more than a training step needs; returns whether it did.
+
+        Args:
+          ended: waits until the batch has ended, and its blocks are free.
+        """
         if _allocator() is None or not self._is_too_much():
             return False
+        ended()
         self._give_back()
         return True
 

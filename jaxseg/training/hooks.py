@@ -44,6 +44,9 @@ class Hook:
     def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
         """Called after each training step is dispatched; reading the metrics blocks until the device has done it."""
 
+    def on_validation_batch(self, sums: Mapping[str, jax.Array]) -> None:
+        """Called after each batch of validation is dispatched; reading its sums blocks until the device has done it."""
+
     def on_fetch(self, steps: int) -> None:
         """Called after the losses of this many further training steps have been fetched from the device."""
 
@@ -93,6 +96,10 @@ class Hooks(Hook):
         """Calls all hooks."""
         self._call("on_step", metrics)
 
+    def on_validation_batch(self, sums: Mapping[str, jax.Array]) -> None:
+        """Calls all hooks."""
+        self._call("on_validation_batch", sums)
+
     def on_fetch(self, steps: int) -> None:
         """Calls all hooks."""
         self._call("on_fetch", steps)
@@ -115,7 +122,8 @@ class Hooks(Hook):
 class Tidying(Hook):
     """Gives memory back that the process holds in vain.
 
-    On a CPU, whose memory this is about, no more than two steps are under way at a time: one runs, one waits.
+    On a CPU, whose memory this is about, no more than two steps, or batches of validation, are under way at a time: one
+    runs, one waits.
     """
 
     def __init__(self):
@@ -128,10 +136,18 @@ class Tidying(Hook):
 
     def on_step(self, metrics: Mapping[str, jax.Array]) -> None:
         """Gives back what the steps so far hold beyond their need."""
+        self._wait_for_one_before(metrics)
+        self._memory.after_step(lambda: jax.block_until_ready(metrics))
+
+    def on_validation_batch(self, sums: Mapping[str, jax.Array]) -> None:
+        """Gives back what many batches hold beyond the need of a step, which takes more than one of them."""
+        self._wait_for_one_before(sums)
+        self._memory.after_validation_batch(lambda: jax.block_until_ready(sums))
+
+    def _wait_for_one_before(self, results: Mapping[str, jax.Array]) -> None:
         if jax.default_backend() == "cpu":
             jax.block_until_ready(self._before)
-            self._before = metrics
-        self._memory.after_step(lambda: jax.block_until_ready(metrics))
+            self._before = results
 
     def on_epoch(self, progress: Progress) -> None:
         """Gives back what validation and checkpoint took."""

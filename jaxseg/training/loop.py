@@ -275,7 +275,7 @@ def run_epochs(state: TrainState, progress: Progress, job: Job, hooks: Hooks) ->
             state, progress = train_epoch(state, progress, batches, job, hooks)
         began = time.perf_counter()
         with hooks.phase("validation"):
-            validated = validate(state, progress, job)
+            validated = validate(state, progress, job, hooks)
         if validated is None:
             leave(state, progress, job, hooks)
         progress = after_epoch(progress, validated, config, time.perf_counter() - began)
@@ -348,13 +348,14 @@ def train_epoch(
     return state, dataclasses.replace(progress, sums=sums)
 
 
-def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float] | None:
+def validate(state: TrainState, progress: Progress, job: Job, hooks: Hooks) -> dict[str, float] | None:
     """Scores every validation image once, at the network's resolution.
 
     Args:
       state: the state whose variables are scored.
       progress: the progress at that state.
       job: what is trained.
+      hooks: called after each batch.
 
     Returns:
       "loss" and the five scores as means over images, and the five as "dice_pooled", ..., over all pixels; None if the
@@ -374,6 +375,7 @@ def validate(state: TrainState, progress: Progress, job: Job) -> dict[str, float
             compile_apart = apart.compiler("evaluate", job.config, job.steps, batch_size)
             job.steps.compile_evaluate(job.config, batch_size, compile_apart)
         sums.append(job.steps.evaluate(state.variables, job.steps.shard(batch)))
+        hooks.on_validation_batch(sums[-1])
     fetched = jax.device_get(sums)
     total = {name: sum(batch[name].item() for batch in fetched) for name in fetched[0]}
     check_finite(total, int(jax.device_get(state.step)), f"validation after epoch {progress.epoch + 1}")

@@ -45,6 +45,8 @@ STEPS = """if True:
         print(int(call(held.clear)), before >> 20, heap.resident_bytes() >> 20)
     def after_step(mebibytes):
         held_after(memory.after_step, mebibytes)
+    def after_validation_batch(mebibytes):
+        held_after(memory.after_validation_batch, mebibytes)
     def after_epoch(mebibytes):
         def ended_before(ended):
             ended()
@@ -85,6 +87,17 @@ def test_between_epochs_memory_is_given_back_at_once():
     assert given_back(program) == [1, 1, 1, 0, 0, 1, 0]
 
 
+def test_what_many_batches_of_validation_hold_is_given_back():
+    """If broken, validation on a thousand images takes ten times the memory of a step, before an epoch ends."""
+    program = """
+    for mebibytes in (200, 200):
+        after_step(mebibytes)
+    for mebibytes in (200, 200, 600, 200, 600):
+        after_validation_batch(mebibytes)
+    """
+    assert given_back(program) == [1, 1, 0, 0, 1, 0, 1]
+
+
 def test_where_memory_is_short_it_is_given_back_at_once():
     """If broken, a step whose blocks are not found again takes new ones until the kernel ends the process."""
     program = """
@@ -116,6 +129,7 @@ def test_where_the_system_does_not_tell_nothing_is_done(monkeypatch):
     monkeypatch.setattr(heap, "_allocator", lambda: None)
     memory = heap.HeldMemory()
     assert not memory.after_step(pytest.fail)
+    assert not memory.after_validation_batch(pytest.fail)
     assert not memory.between_epochs()
     assert heap.keep_freed_memory() is None
 

@@ -309,6 +309,10 @@ def test_hooks_are_called_at_their_moments(tiny, tmp_path):
             assert np.isfinite(jax.device_get(metrics["loss"]))
             calls.append("step")
 
+        def on_validation_batch(self, sums):
+            assert np.isfinite(jax.device_get(sums["loss"]))
+            calls.append("batch")
+
         def on_fetch(self, steps):
             calls.append(("fetch", steps))
 
@@ -332,6 +336,7 @@ def test_hooks_are_called_at_their_moments(tiny, tmp_path):
     assert calls == stopped
     calls.clear()
     train.train_and_evaluate(tiny.updated({"train.epochs": 1}), tmp_path / "run", hooks=[Recorder()])
+    validated[1:1] = ["batch", "batch"]  # 6 images, 4 at a time
     epoch = ["steps begins", *step, ("fetch", 1), "steps ends", *validated, *saved, ("epoch", 1)]
     assert calls == [("start", 12, 0), *epoch, *saved, "end", "close"]
 

@@ -352,8 +352,8 @@ def run_program(name: str, main: Callable[[], int | None], less_memory: str = ""
     except OSError as error:
         if out_of_space(error) and not error.filename:
             message, code = "no space left on the disk; make room and give the same command again", 1
-        elif disk_fault(error) and not error.filename:
-            message, code = f"{disk_fault(error)}; mend that and give the same command again", 1
+        elif not error.filename and (fault := disk_fault(error)):
+            message, code = f"{fault}; mend that and give the same command again", 1
         elif error.errno not in (*_REFUSED, *_FAILED) or not error.filename:
             raise
         else:

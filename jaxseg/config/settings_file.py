@@ -176,9 +176,10 @@ def _loader(yaml: ModuleType) -> type:
 def _changes_in(values: Mapping[str, Any], *, words: bool) -> dict[str, Any]:
     """Returns the settings that sections or dotted names hold; `words` reads numbers that YAML takes for text."""
     kinds = {dotted: field.type for dotted, field in Config.settings()}
+    sections = {dotted.split(".")[0] for dotted in kinds}
     changes: dict[str, Any] = {}
     for name, value in values.items():
-        for dotted, inside in _dotted(str(name).replace("-", "_"), value, {dotted.split(".")[0] for dotted in kinds}):
+        for dotted, inside in _dotted(str(name).replace("-", "_"), value, sections):
             if dotted in changes:
                 raise UserError(f"{dotted} is given twice; keep one of the two")
             if inside is None and dotted in kinds:

@@ -37,6 +37,7 @@ TABLES = (
     ("in_domain", "Validation images, at their own size"),
     ("generalise", ""),
     ("gap", ""),
+    ("remaining", ""),
     ("thresholds", ""),
     ("hard_cases", ""),
     ("low_data", ""),

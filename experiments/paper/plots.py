@@ -75,6 +75,31 @@ def bars(
     save_figure(figure, path)
 
 
+def stacked(parts: Mapping[str, Mapping[str, float]], path: Path, *, synthetic: bool, x_label: str) -> None:
+    """Draws parts of a whole as bars end to end, a line for each model, the first at the top.
+
+    Args:
+      parts: numbers by the model's title and by the part's name, which are the same for all.
+      path: PNG file.
+      synthetic: whether to mark the picture as made of generated images.
+      x_label: name of the whole.
+    """
+    figure = empty_figure(9, 1.5 + 0.45 * len(parts), "", synthetic)
+    ax = figure.subplots()
+    titles = list(parts)
+    begun = np.zeros(len(titles))
+    for name, colour in zip(parts[titles[0]], COLOURS, strict=False):
+        widths = np.array([parts[title][name] for title in titles])
+        bar = ax.barh(titles, widths, left=begun, color=colour, label=name)
+        ax.bar_label(bar, [f"{width:.3f}" for width in widths], label_type="center", fontsize=8, color="white")
+        begun += widths
+    ax.invert_yaxis()
+    ax.set_xlabel(x_label)
+    ax.grid(axis="x", alpha=0.3)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=3)
+    save_figure(figure, path)
+
+
 def lines(
     series: Mapping[str, Sequence[tuple[float, float, float]]],
     path: Path,

@@ -22,9 +22,13 @@ ABOUT = (
 def cells(runs: Sequence[Sequence[float | None]]) -> list[str]:
     """Returns a row's cells under `MEASURES`, from what `of_masks` returns of each run."""
     median, mean, outside, failed = ([run[i] for run in runs if run[i] is not None] for i in range(len(MEASURES)))
-    average, sd = mean_sd([100 * share for share in failed])
-    percent = f"{average:.1f} ± {sd:.1f} %" if len(failed) > 1 else f"{average:.1f} %"
-    return [shown(median), shown(mean), shown(outside) if outside else "-", percent]
+    return [shown(median), shown(mean), shown(outside) if outside else "-", percent(failed)]
+
+
+def percent(shares: Sequence[float]) -> str:
+    """Returns mean and standard deviation of shares in [0, 1] as "17.2 ± 2.1 %", and a single one as "17.2 %"."""
+    mean, sd = mean_sd([100 * share for share in shares])
+    return f"{mean:.1f} ± {sd:.1f} %" if len(shares) > 1 else f"{mean:.1f} %"
 
 
 def of_masks(masks: np.ndarray, truth: np.ndarray) -> tuple[float, float, float | None, float]:

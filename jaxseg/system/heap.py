@@ -5,6 +5,7 @@ import functools
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,9 @@ FIRST_STEPS = 5
 
 PATIENCE = 5
 """Steps between two times that memory is given back, if enough is left."""
+
+_UNTIL_FREED = 0.02
+"""Seconds after a step's results are there until all devices have freed their blocks, which XLA does a little later."""
 
 _GROUPS = Path("/sys/fs/cgroup")
 
@@ -132,6 +136,7 @@ class HeldMemory:
         self._steps += 1
         if self._steps <= FIRST_STEPS:
             ended()
+            time.sleep(_UNTIL_FREED)
             self._give_back(learn=True)
             return True
         if not self._is_too_much() or (self._steps - self._given_back < PATIENCE and not _is_short()):
@@ -141,8 +146,14 @@ class HeldMemory:
         return True
 
     def between_epochs(self) -> bool:
-        """Gives free memory back if the process holds more than a step needs; returns whether it did."""
-        return self.after_validation_batch(lambda: None)
+        """Gives free memory back if the process holds more than a step needs; returns whether it did.
+
+        While that is being learnt, always: what validation has freed would count as the next step's.
+        """
+        if self._steps >= FIRST_STEPS or _allocator() is None:
+            return self.after_validation_batch(lambda: None)
+        self._give_back()
+        return True
 
     def after_validation_batch(self, ended: Callable[[], object]) -> bool:
         """Gives free memory back if the process holds more than a training step needs; returns whether it did.

@@ -87,6 +87,17 @@ def test_between_epochs_memory_is_given_back_at_once():
     assert given_back(program) == [1, 1, 1, 0, 0, 1, 0]
 
 
+def test_what_validation_has_freed_is_no_need_of_a_step():
+    """If broken, a run of short epochs takes a need for granted that no step has, and holds a half more than that."""
+    program = """
+    after_step(200)
+    after_epoch(160)
+    for mebibytes in (200, 400, 100, 100):
+        after_step(mebibytes)
+    """
+    assert given_back(program) == [1, 1, 1, 0, 0, 1]
+
+
 def test_what_many_batches_of_validation_hold_is_given_back():
     """If broken, validation on a thousand images takes ten times the memory of a step, before an epoch ends."""
     program = """

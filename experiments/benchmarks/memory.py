@@ -9,7 +9,8 @@ checkpoints included: with a device per core, with one device, and where jemallo
 the same network, batch and image size. Every case has a separate process. Its resident memory is noted after each epoch
 or step; its growth is that from the fifth to the last.
 
-Expect for ResNet50 4.6 GiB with spikes to 5.7, and 3.4 for PyTorch (`experiments/results/memory_resnet50_cpu.json`).
+Expect for ResNet50 6.6 GiB, and 3.4 for PyTorch (`experiments/results/memory_resnet50_cpu.json`). Growth begins at a
+step after which jaxseg gives all memory back, as it does in its first five; the chart shows from where on it is flat.
 Each network has files of its own.
 """
 

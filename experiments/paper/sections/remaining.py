@@ -4,8 +4,8 @@ The external set's truth is used for analysis only; nothing is chosen by it.
 
     python -m experiments.paper.sections.remaining --out runs/paper --scale full --runs 1 --in-turn
 
-Ten seconds per run at scale `full` on two cores of an AMD EPYC once the rows are trained. Expect for `generalise` there
-that misses, a sixth of the images, make nearly half of it, and the level two fifths.
+Twenty seconds per run at scale `full` on two cores of an AMD EPYC once the rows are trained. Expect for `generalise`
+there that misses, a sixth of the images, make nearly half of it, and the level two fifths.
 """
 
 import time

@@ -60,5 +60,8 @@ FINAL = left_out_rows()[1]
 """The row of the preset. Without the first step both validation columns rise; the last step changes them by less than
 the seeds do."""
 
+PRESET = "ResNet-U-Net, the preset generalise"
+"""Its title beside the paper's models."""
+
 RECIPES = {"the paper's recipe": FULL, "the preset generalise": FINAL}
 """The rows of the two presets, by how tables name them."""

@@ -17,7 +17,7 @@ import numpy as np
 from experiments.paper import plots, rows
 from experiments.paper.command import main
 from experiments.paper.measured import of_runs
-from experiments.paper.models import BARE, FINAL, FULL, UNET
+from experiments.paper.models import BARE, FINAL, FULL, PRESET, UNET
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, shown
 from experiments.paper.sections.gap import counts_at, external_maps
@@ -31,7 +31,7 @@ from jaxseg.report.overlays import Case, overlay_sheet
 
 NAME = "remaining"
 
-MODELS = {"ResNet-U-Net, the preset generalise": FINAL} | {row.title: row for row in (FULL, BARE, UNET)}
+MODELS = {PRESET: FINAL} | {row.title: row for row in (FULL, BARE, UNET)}
 """The rows, by their titles here; the first one whose maps are here has pictures, too."""
 
 MISSED, MISSED_LEVEL, LEVEL, SHAPE = "misses", "misses: level", "others: level", "others: shape"
@@ -65,11 +65,12 @@ def run(study: Study) -> None:
         NAME,
         title="What the remaining error consists of",
         about=(
-            f"What the mean Dice on the external set lacks to 1, threshold {THRESHOLD}, in three parts. Misses: all "
-            f"that images with a Jaccard below {LEAST_JACCARD} lack. Level: what each other image would gain by the "
-            "threshold that is best for itself, which needs its truth: outlines at the right place, but too wide or "
-            "too close. Shape: what it would still lack. Misses are too small if the area found is at most "
-            f"{1 / RATIO:g} of the true one, too large if it is at least {RATIO:g} times it, else elsewhere."
+            f"What the mean Dice on the external set lacks to 1, threshold {THRESHOLD}, in parts. Misses are images "
+            f"with a Jaccard below {LEAST_JACCARD}. Level is what an image would gain by the threshold that is best "
+            "for itself, which needs its truth: its outline is at the right place, but too wide or too close. What "
+            "others still lack is shape; what misses still lack has no other name. Misses are too small if the area "
+            f"found is at most {1 / RATIO:g} of the true one, too large if it is at least {RATIO:g} times it, else "
+            "elsewhere."
         ),
         tables=[
             {
@@ -149,7 +150,7 @@ def of_images(found: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndar
       found: probabilities [N, S, S].
       truth: masks {0, 1} [N, S, S].
     """
-    scored = {threshold: scores(counts_at(found, truth, threshold)) for threshold in (*GRID, THRESHOLD)}
+    scored = {threshold: scores(counts_at(found, truth, threshold)) for threshold in {*GRID, THRESHOLD}}
     dice = np.asarray(scored[THRESHOLD]["dice"])
     best = np.max([of_all["dice"] for of_all in scored.values()], axis=0)
     return dice, best - dice, np.asarray(scored[THRESHOLD]["jaccard"]) < LEAST_JACCARD
@@ -190,12 +191,10 @@ def examples(study: Study, row: Row) -> None:
     pictures, truth = resized(external, config)
     found = external_maps(study, row)[0][0]
     dice, gain, missed = of_images(found, truth[..., 0])
-    by_dice = np.argsort(dice[missed], kind="stable")
-    middle = max((len(by_dice) - EXAMPLES) // 2, 0)
-    chosen = {
-        "miss": np.flatnonzero(missed)[by_dice][middle : middle + EXAMPLES],
-        "level": np.argsort(np.where(missed, -1, gain), kind="stable")[::-1][: min(EXAMPLES, int((~missed).sum()))],
-    }
+    misses = sorted(np.flatnonzero(missed), key=lambda i: dice[i])
+    others = sorted(np.flatnonzero(~missed), key=lambda i: -gain[i])
+    middle = max((len(misses) - EXAMPLES) // 2, 0)
+    chosen = {"miss": misses[middle : middle + EXAMPLES], "level": others[:EXAMPLES]}
     cases = [
         Case(f"{kind}: {external.names[i]}", pictures[i], truth[i, ..., 0], found[i] > THRESHOLD, float(dice[i]))
         for kind, images in chosen.items()

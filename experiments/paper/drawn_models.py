@@ -42,14 +42,28 @@ def share_row(study: Study, share: float) -> Row:
 
 
 def alone_row(study: Study, seen: int) -> Row:
-    """Returns the row of drawn images alone.
+    """Returns the row of the small network on drawn images alone.
 
     Args:
       study: the study.
       seen: number of drawn images that a run sees in all.
     """
-    changes = {"data.name": "synthetic", "data.synthetic_share": 1.0, "data.synthetic_train": seen // epochs_of(study)}
-    return _small(study, f"drawn_alone_{seen}", f"small: {seen:,} drawn images alone", changes)
+    return _small(study, f"drawn_alone_{seen}", f"small: {seen:,} drawn images alone", _alone(study, seen))
+
+
+def pretrained_alone_row(study: Study, seen: int) -> Row:
+    """Returns the row of the preset on drawn images alone.
+
+    Args:
+      study: the study.
+      seen: number of drawn images that a run sees in all.
+    """
+    title = f"{seen:,} drawn images alone"
+    return Row(f"drawn_alone_pretrained_{seen}", title, FINAL.changes | _alone(study, seen))
+
+
+def _alone(study: Study, seen: int) -> dict[str, Any]:
+    return {"data.name": "synthetic", "data.synthetic_share": 1.0, "data.synthetic_train": seen // epochs_of(study)}
 
 
 def few_row(study: Study, count: int, kind: str) -> Row:
@@ -86,6 +100,7 @@ def models(study: Study) -> dict[str, Row]:
     most = max(sizes.few)
     first, *other_shares = (share_row(study, share) for share in sizes.shares)
     alone, *other_alone = (alone_row(study, seen) for seen in sizes.seen)
+    pretrained_alone = [pretrained_alone_row(study, seen) for seen in sizes.seen_pretrained]
     small = [few_row(study, most, kind) for kind in KINDS]
-    ordered = [alone, FINAL, small[2], first, *small[:2], *other_alone, *other_shares]
+    ordered = [alone, FINAL, small[2], first, *small[:2], *other_alone, *pretrained_alone, *other_shares]
     return {"PH2, none drawn (the preset)" if row is FINAL else row.title: row for row in ordered}

@@ -15,6 +15,7 @@ class DrawnSizes:
       network: changes to the plain U-Net of the rows without ImageNet weights.
       shares: shares of drawn images in every batch, beside those of the training set; the first is trained first.
       seen: numbers of drawn images that networks see which see no others; the first is the parent of other rows.
+      seen_pretrained: the same of networks that start with ImageNet weights.
       few: numbers of training images beside drawn ones.
       few_epochs: epochs of rows with these alone; with as many steps as the first of `seen`, the rows compare.
       validation: number of drawn images that are scored.
@@ -23,6 +24,7 @@ class DrawnSizes:
     network: Changes
     shares: tuple[float, ...]
     seen: tuple[int, ...]
+    seen_pretrained: tuple[int, ...]
     few: tuple[int, ...]
     few_epochs: int
     validation: int
@@ -108,6 +110,7 @@ SMOKE = Scale(
         network={"model.unet_channels": (4, 8), "model.dropout": 0.3, "loss.name": "focal"},
         shares=(0.5,),
         seen=(16,),
+        seen_pretrained=(16,),
         few=(8,),
         few_epochs=1,
         validation=4,
@@ -150,6 +153,7 @@ CPU = Scale(
         network={},
         shares=(0.5, 0.25, 0.75),
         seen=(4_000, 16_000, 960),
+        seen_pretrained=(4_000,),
         few=(160, 10, 40, 20, 80, 5),
         few_epochs=25,
         validation=100,
@@ -177,6 +181,7 @@ FULL = Scale(
         network={},
         shares=(0.5, 0.25, 0.75),
         seen=(16_000, 64_000, 4_000),
+        seen_pretrained=(16_000,),
         few=(160, 10, 40, 20, 80, 5),
         few_epochs=100,
         validation=400,

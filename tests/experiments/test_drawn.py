@@ -42,6 +42,10 @@ def test_drawn_images_are_as_many_as_the_title_says(tmp_path):
         config = of.config(drawn_models.alone_row(of, seen))
         assert config.drawn_per_step == config.train.batch_size
         assert config.data.synthetic_train // 16 * 16 * config.train.epochs == seen
+    pretrained = of.config(drawn_models.pretrained_alone_row(of, 4000))
+    small = of.config(drawn_models.alone_row(of, 4000))
+    assert pretrained.data == small.data
+    assert (pretrained.model, pretrained.optim) == (of.config(FINAL).model, of.config(FINAL).optim)
 
 
 def test_every_row_is_in_the_work_once_and_after_its_parent(tmp_path):

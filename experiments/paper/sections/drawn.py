@@ -19,7 +19,15 @@ import numpy as np
 from experiments.paper import rows, style
 from experiments.paper.command import main
 from experiments.paper.cuts import CLEAN, cut, with_best_threshold
-from experiments.paper.drawn_models import KINDS, alone_row, epochs_of, few_row, models, share_row
+from experiments.paper.drawn_models import (
+    KINDS,
+    alone_row,
+    epochs_of,
+    few_row,
+    models,
+    pretrained_alone_row,
+    share_row,
+)
 from experiments.paper.measured import of_runs
 from experiments.paper.models import FINAL
 from experiments.paper.pool import resized
@@ -86,7 +94,8 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
         title="What drawn images bring",
         about=(
             "Rows of the preset train the ResNet with ImageNet weights, for as many steps whatever their share of "
-            "drawn images. Small rows train the plain U-Net of the model inside the package from random weights. Where "
+            "drawn images; only on drawn images alone they see as many as their title says. Small rows train the plain "
+            "U-Net of the model inside the package from random weights. Where "
             f"PH2 comes after drawn images, each seed starts with its own run of {study.scale.drawn.seen[0]:,} drawn "
             f"images alone, and trains for {epochs_of(study)} epochs at a tenth of the rate. The first three columns "
             "judge, the external set shows the outcome. Rows of drawn images alone choose their epoch by images of the "
@@ -228,18 +237,26 @@ def together_table(
       truth: masks by set.
     """
     whole = {row.name: title for title, row in models(study).items() if title in found}
-    preset, alone = whole.get(FINAL.name), whole.get(alone_row(study, study.scale.drawn.seen[0]).name)
-    shares = [title for share in study.scale.drawn.shares if (title := whole.get(share_row(study, share).name))]
-    after = whole.get(few_row(study, max(study.scale.drawn.few), KINDS[2]).name)
-    members = {title: [found[title]] for title in (preset, *shares, alone, after) if title}
-    if preset:
+    sizes = study.scale.drawn
+
+    def there(*some: Row) -> list[str]:
+        return [whole[row.name] for row in some if row.name in whole]
+
+    preset = there(FINAL)
+    shares = there(*(share_row(study, share) for share in sizes.shares))
+    alone = there(
+        *(alone_row(study, seen) for seen in sizes.seen),
+        *(pretrained_alone_row(study, seen) for seen in sizes.seen_pretrained),
+    )
+    after = there(few_row(study, max(sizes.few), KINDS[2]))
+    members = {title: [found[title]] for title in (*preset, *shares, *alone, *after)}
+    for title in preset:
         # Two of one kind: what two networks gain without drawn images.
-        turned = {name: np.roll(maps, 1, axis=0) for name, maps in found[preset].items()}
-        members["the preset, two seeds"] = [found[preset], turned]
-    for one in (preset, *shares):
-        for other in (alone, after):
-            if one and other:
-                members[f"{one}; with {other}"] = [found[one], found[other]]
+        turned = {name: np.roll(maps, 1, axis=0) for name, maps in found[title].items()}
+        members["the preset, two seeds"] = [found[title], turned]
+    for one in (*preset, *shares):
+        for other in (*alone, *after):
+            members[f"{one}; with {other}"] = [found[one], found[other]]
     return clean_table(members, truth)
 
 

@@ -245,7 +245,7 @@ def together_table(
     preset = there(FINAL)
     shares = there(*(share_row(study, share) for share in sizes.shares))
     alone = there(
-        *(alone_row(study, seen) for seen in sizes.seen),
+        *(alone_row(study, seen) for seen in sizes.seen if seen >= sizes.seen[0]),  # fewer are of the curve alone
         *(pretrained_alone_row(study, seen) for seen in sizes.seen_pretrained),
     )
     after = there(few_row(study, max(sizes.few), KINDS[2]))

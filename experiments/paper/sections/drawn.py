@@ -5,7 +5,7 @@ drawn artefacts, and by drawn images that no run was trained on; the external se
 
     python -m experiments.paper.sections.drawn --out runs/paper --scale cpu
 
-At scale `cpu` three hours on one core of an AMD EPYC, most of it for the rows with ImageNet weights.
+At scale `cpu` two and a half hours on two cores of an AMD EPYC, half an hour each for the rows of most drawn images.
 """
 
 import functools

@@ -120,6 +120,7 @@ class HeldMemory:
     def __init__(self) -> None:
         self._steps, self._given_back = 0, 0  # steps so far, and those when memory was last given back
         self._freed = self._need = 0  # by a step when it ends, and in all, bytes
+        self._kept = 0  # when memory was last given back, bytes
 
     def after_step(self, ended: Callable[[], object]) -> bool:
         """Gives free memory back if the process holds more than a step needs; returns whether it did.
@@ -168,12 +169,13 @@ class HeldMemory:
         return True
 
     def _give_back(self, *, learn: bool = False) -> None:
-        before = resident_bytes()
+        before, kept_before = resident_bytes(), self._kept
         _trim()
-        if learn:
-            self._freed = max(self._freed, before - resident_bytes())
+        self._kept = resident_bytes()
+        if learn:  # what a checkpoint held when the step began, and has freed since, is no need of a step
+            self._freed = max(self._freed, before - max(self._kept, kept_before))
         self._given_back = self._steps
-        self._need = resident_bytes() + self._freed
+        self._need = self._kept + self._freed
 
     def _is_too_much(self) -> bool:
         held = resident_bytes()

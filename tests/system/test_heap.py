@@ -98,6 +98,19 @@ def test_what_validation_has_freed_is_no_need_of_a_step():
     assert given_back(program) == [1, 1, 1, 0, 0, 1]
 
 
+def test_what_a_checkpoint_holds_is_no_need_of_a_step():
+    """If broken, a run of short epochs takes the need of a step for larger by what a checkpoint copies."""
+    program = """
+    after_step(200)
+    checkpoint = [np.ones(2**17 * 160)]
+    after_epoch(200)
+    held_after(lambda clear: memory.after_step(lambda: (checkpoint.clear(), clear())), 200)
+    for mebibytes in (400, 100, 100, 100):
+        after_step(mebibytes)
+    """
+    assert given_back(program) == [1, 1, 1, 0, 0, 1, 0]
+
+
 def test_what_many_batches_of_validation_hold_is_given_back():
     """If broken, validation on a thousand images takes ten times the memory of a step, before an epoch ends."""
     program = """

@@ -29,16 +29,26 @@ KINDS = ("alone", "beside drawn images", "after drawn images")
 """How a number of PH2 images is trained on, as columns of the table of few images."""
 
 
-def share_row(study: Study, share: float) -> Row:
-    """Returns the row of the preset with a share of drawn images, of as many steps as the preset has without them.
+def share_row(study: Study, share: float, times: int = 1) -> Row:
+    """Returns the row of the preset with a share of drawn images.
 
     Args:
       study: the study.
       share: share of every batch.
+      times: how many times as many steps as the preset has.
     """
     # A pass over the training images takes 1 / (1 - share) as many steps.
-    changes = {"data.synthetic_share": share, "train.epochs": math.ceil(epochs_of(study) * (1 - share))}
-    return Row(f"drawn_share_{100 * share:.0f}", f"PH2, {share:.0%} drawn", FINAL.changes | changes)
+    changes = {"data.synthetic_share": share, "train.epochs": math.ceil(epochs_of(study) * times * (1 - share))}
+    name, title = f"drawn_share_{100 * share:.0f}", f"PH2, {share:.0%} drawn" if share else "PH2, none drawn"
+    if times > 1:
+        name, title = f"{name}_{times}_times", f"{title}, {times} times the steps"
+    return Row(name, title, FINAL.changes | changes)
+
+
+def longer_rows(study: Study) -> list[Row]:
+    """Returns the rows of the preset with and without drawn images that train longer than it."""
+    sizes = study.scale.drawn
+    return [share_row(study, share, sizes.longer) for share in (sizes.shares[0], 0.0)]
 
 
 def alone_row(study: Study, seen: int) -> Row:
@@ -102,5 +112,6 @@ def models(study: Study) -> dict[str, Row]:
     alone, *other_alone = (alone_row(study, seen) for seen in sizes.seen)
     pretrained_alone = [pretrained_alone_row(study, seen) for seen in sizes.seen_pretrained]
     small = [few_row(study, most, kind) for kind in KINDS]
-    ordered = [alone, FINAL, small[2], first, *small[:2], *other_alone, *pretrained_alone, *other_shares]
+    longer = longer_rows(study)
+    ordered = [alone, FINAL, small[2], first, *small[:2], *other_alone, *pretrained_alone, *longer, *other_shares]
     return {"PH2, none drawn (the preset)" if row is FINAL else row.title: row for row in ordered}

@@ -27,6 +27,8 @@ def test_rows_differ_in_drawn_images_alone(tmp_path):
         assert config.updated(same) == of.config(FINAL)
     assert min(steps.values()) == 100
     assert max(steps.values()) <= 120
+    for config in map(of.config, drawn_models.longer_rows(of)):
+        assert config.train.epochs * (160 // (16 - config.drawn_per_step)) == 200
     alone, beside, after = (of.config(drawn_models.few_row(of, 160, kind)) for kind in drawn_models.KINDS)
     assert alone.train.epochs * 160 == CPU.drawn.seen[0]
     assert beside.train.epochs * 320 == pytest.approx(CPU.drawn.seen[0], rel=0.05)

@@ -24,6 +24,7 @@ from experiments.paper.drawn_models import (
     alone_row,
     epochs_of,
     few_row,
+    longer_rows,
     models,
     pretrained_alone_row,
     share_row,
@@ -94,8 +95,8 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
         title="What drawn images bring",
         about=(
             "Rows of the preset train the ResNet with ImageNet weights, for as many steps whatever their share of "
-            "drawn images; only on drawn images alone they see as many as their title says. Small rows train the plain "
-            "U-Net of the model inside the package from random weights. Where "
+            "drawn images, unless their title says more; on drawn images alone they see as many as it says. Small rows "
+            "train the plain U-Net of the model inside the package from random weights. Where "
             f"PH2 comes after drawn images, each seed starts with its own run of {study.scale.drawn.seen[0]:,} drawn "
             f"images alone, and trains for {epochs_of(study)} epochs at a tenth of the rate. The first three columns "
             "judge, the external set shows the outcome. Rows of drawn images alone choose their epoch by images of the "
@@ -243,7 +244,7 @@ def together_table(
         return [whole[row.name] for row in some if row.name in whole]
 
     preset = there(FINAL)
-    shares = there(*(share_row(study, share) for share in sizes.shares))
+    shares = there(*(share_row(study, share) for share in sizes.shares), *longer_rows(study))
     alone = there(
         *(alone_row(study, seen) for seen in sizes.seen if seen >= sizes.seen[0]),  # fewer are of the curve alone
         *(pretrained_alone_row(study, seen) for seen in sizes.seen_pretrained),

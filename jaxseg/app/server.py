@@ -101,7 +101,8 @@ class _Routes:
 
     async def add(self, request: Request) -> Response:
         name = printable_line(request.query_params.get("name", "")[:_MAX_NAME]) or "photograph"
-        content = await _body(request, MAX_UPLOAD_BYTES, name)
+        too_large = f"{name}: more than {MAX_UPLOAD_BYTES // 2**20} MiB; shrink the image"
+        content = await _body(request, MAX_UPLOAD_BYTES, too_large)
         try:
             key = await self._run(self._segmenting, self._model.segment, content, name)
         except UserError as error:
@@ -150,9 +151,10 @@ class _Routes:
         settings = _settings(request, len(self._model.stops))
         height, width = photograph.size
         length = math.ceil(height * width / 8)
-        bits = await _body(request, length, photograph.name)
+        must = f"the mask must have {length} bytes"
+        bits = await _body(request, length, must)
         if len(bits) != length:
-            raise HTTPException(400, f"the mask must have {length} bytes")
+            raise HTTPException(400, must)
         mask = np.unpackbits(np.frombuffer(bits, np.uint8), count=height * width).reshape(height, width).astype(bool)
         return JSONResponse(await self._run(self._rest, self._model.measure, key, photograph, mask, settings))
 
@@ -170,15 +172,14 @@ def _settings(request: Request, stops: int) -> Settings:
     return settings
 
 
-async def _body(request: Request, limit_bytes: int, name: str) -> bytes:
-    """Returns the body of a request; stops reading one that is too large."""
-    too_large = HTTPException(413, f"{name}: more than {limit_bytes // 2**20} MiB; shrink the image")
+async def _body(request: Request, limit_bytes: int, too_large: str) -> bytes:
+    """Returns the body of a request; stops reading one that is too large, and says so in the text given."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit_bytes:
-        raise too_large
+        raise HTTPException(413, too_large)
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > limit_bytes:
-            raise too_large
+            raise HTTPException(413, too_large)
     return bytes(content)

@@ -216,7 +216,8 @@ def test_a_bad_measurement_is_refused(served):
     for query in ("", "stop=x", "stop=-1", "stop=100", "stop=1&scale=-1", "stop=1&scale=nan", "stop=1&scale=inf"):
         assert measured(served, found, mask, query).status == 400, query
     assert measured(served, found, mask[8:], "stop=1").status == 400
-    assert measured(served, found, np.zeros(90 * 120 + 8, bool), "stop=1").status == 413
+    answer = measured(served, found, np.zeros(90 * 120 + 8, bool), "stop=1")
+    assert (answer.status, answer.json["error"]) == (413, "the mask must have 1350 bytes")
     for what in ("levels", "uncertainty", "picture"):
         assert served.ask(f"/api/photographs/{'0' * 16}/{what}").status == 404
 

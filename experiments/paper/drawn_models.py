@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.paper.models import FINAL
+from experiments.paper.models import FINAL, HALF_DRAWN
 from experiments.paper.rows import Row
 from experiments.paper.study import Study
 from jaxseg.config import Config
@@ -29,26 +29,22 @@ KINDS = ("alone", "beside drawn images", "after drawn images")
 """How a number of PH2 images is trained on, as columns of the table of few images."""
 
 
-def share_row(study: Study, share: float, times: int = 1) -> Row:
-    """Returns the row of the preset with a share of drawn images.
+def share_row(study: Study, share: float) -> Row:
+    """Returns the row of the preset with a share of drawn images, of as many steps as the preset has without them.
 
     Args:
       study: the study.
       share: share of every batch.
-      times: how many times as many steps as the preset has.
     """
     # A pass over the training images takes 1 / (1 - share) as many steps.
-    changes = {"data.synthetic_share": share, "train.epochs": math.ceil(epochs_of(study) * times * (1 - share))}
-    name, title = f"drawn_share_{100 * share:.0f}", f"PH2, {share:.0%} drawn" if share else "PH2, none drawn"
-    if times > 1:
-        name, title = f"{name}_{times}_times", f"{title}, {times} times the steps"
-    return Row(name, title, FINAL.changes | changes)
+    changes = {"data.synthetic_share": share, "train.epochs": math.ceil(epochs_of(study) * (1 - share))}
+    return Row(f"drawn_share_{100 * share:.0f}", f"PH2, {share:.0%} drawn", FINAL.changes | changes)
 
 
 def longer_rows(study: Study) -> list[Row]:
-    """Returns the rows of the preset with and without drawn images that train longer than it."""
-    sizes = study.scale.drawn
-    return [share_row(study, share, sizes.longer) for share in (sizes.shares[0], 0.0)]
+    """Returns the rows of twice as many steps as the preset: half of every batch drawn, as many epochs; none drawn."""
+    longer = {"train.epochs": 2 * epochs_of(study)}
+    return [HALF_DRAWN, Row("generalise_longer", "PH2, none drawn, twice the steps", FINAL.changes | longer)]
 
 
 def alone_row(study: Study, seen: int) -> Row:

@@ -14,7 +14,6 @@ class DrawnSizes:
     Attributes:
       network: changes to the plain U-Net of the rows without ImageNet weights.
       shares: shares of drawn images in every batch, beside those of the training set; the first is trained first.
-      longer: how many times as many steps the rows have that train longer, with the first of `shares` and with none.
       seen: numbers of drawn images that networks see which see no others; the first is the parent of other rows.
       seen_pretrained: the same of networks that start with ImageNet weights.
       few: numbers of training images beside drawn ones.
@@ -24,7 +23,6 @@ class DrawnSizes:
 
     network: Changes
     shares: tuple[float, ...]
-    longer: int
     seen: tuple[int, ...]
     seen_pretrained: tuple[int, ...]
     few: tuple[int, ...]
@@ -111,7 +109,6 @@ SMOKE = Scale(
         # Loss and dropout of the other rows, with which they share their compiled programs.
         network={"model.unet_channels": (4, 8), "model.dropout": 0.3, "loss.name": "focal"},
         shares=(0.5,),
-        longer=2,
         seen=(16,),
         seen_pretrained=(16,),
         few=(8,),
@@ -155,7 +152,6 @@ CPU = Scale(
     drawn=DrawnSizes(
         network={},
         shares=(0.5, 0.25, 0.75),
-        longer=2,
         seen=(4_000, 16_000, 960),
         seen_pretrained=(4_000, 16_000),
         few=(160, 10, 40, 20, 80, 5),
@@ -184,7 +180,6 @@ FULL = Scale(
     drawn=DrawnSizes(
         network={},
         shares=(0.5, 0.25, 0.75),
-        longer=2,
         seen=(16_000, 64_000, 4_000),
         seen_pretrained=(16_000,),
         few=(160, 10, 40, 20, 80, 5),

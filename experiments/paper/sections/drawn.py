@@ -5,7 +5,8 @@ drawn artefacts, and by drawn images that no run was trained on; the external se
 
     python -m experiments.paper.sections.drawn --out runs/paper --scale cpu
 
-At scale `cpu` two and a half hours on two cores of an AMD EPYC, half an hour each for the rows of most drawn images.
+At scale `cpu` three and a quarter hours on two cores of an AMD EPYC, half an hour for the small network on most drawn
+images; the ResNet on as many was not run.
 """
 
 import functools

@@ -120,7 +120,6 @@ class HeldMemory:
     def __init__(self) -> None:
         self._steps, self._given_back = 0, 0  # steps so far, and those when memory was last given back
         self._freed = self._need = 0  # by a step when it ends, and in all, bytes
-        self._kept = 0  # when memory was last given back, bytes
 
     def after_step(self, ended: Callable[[], object]) -> bool:
         """Gives free memory back if the process holds more than a step needs; returns whether it did.
@@ -169,13 +168,13 @@ class HeldMemory:
         return True
 
     def _give_back(self, *, learn: bool = False) -> None:
-        before, kept_before = resident_bytes(), self._kept
+        before, at_the_start = resident_bytes(), self._need - self._freed
         _trim()
-        self._kept = resident_bytes()
+        now = resident_bytes()
         if learn:  # what a checkpoint held when the step began, and has freed since, is no need of a step
-            self._freed = max(self._freed, before - max(self._kept, kept_before))
+            self._freed = max(self._freed, before - max(now, at_the_start))
         self._given_back = self._steps
-        self._need = self._kept + self._freed
+        self._need = now + self._freed
 
     def _is_too_much(self) -> bool:
         held = resident_bytes()

@@ -38,6 +38,7 @@ from jaxseg.config import Config, preset
 from jaxseg.data import Examples
 from jaxseg.errors import RunError, UserError
 from jaxseg.losses import create_loss
+from jaxseg.steps import forget_compiled
 from jaxseg.system import lock
 from jaxseg.system.files import replacing, write_json
 
@@ -204,6 +205,9 @@ class Study:
             except (UserError, RunError) as error:
                 say(f"{row.name} is left out: {error}")
                 return rows.left_out(row, str(error))
+            finally:
+                # Dozens of rows keep so many programs that the process meets the kernel's limit of memory maps.
+                forget_compiled()
 
     def _may_train(self, row: Row) -> bool:
         return not self.report and (self.only is None or row.name in self.only)

@@ -89,6 +89,7 @@ def settings(start: str, count: int, data: Path, pretrained: str | None) -> Conf
         {
             "data.name": str(data),
             "data.image_size": 128,
+            "data.synthetic_share": 0.0,  # what the images themselves teach
             "loss.name": "bce+dice",
             "model.encoder": "none",
             "model.pretrained": "none" if small else pretrained,

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.paper import rows
-from experiments.paper.models import BARE, FINAL, FULL, UNET
+from experiments.paper.models import BARE, FINAL, FULL, PHOTOGRAPHS, UNET
 from experiments.paper.sections.native import AS_IT_IS, CLEAN
 from experiments.shared.origin import JSON, RESULTS, names_alone
 from experiments.shared.tables import PAGE, README, markdown, write_between
@@ -38,6 +38,7 @@ IN_README = {
     FULL.name: ("ResNet50, the paper's recipe", [AS_IT_IS]),
     BARE.name: ("ResNet50, the paper's recipe without augmentation", [AS_IT_IS]),
     UNET.name: ("plain U-Net, the paper's recipe", [AS_IT_IS]),
+    PHOTOGRAPHS.name: ("ResNet50, `generalise` on photographs alone", [AS_IT_IS, CLEAN]),
     FINAL.name: ("ResNet50, `generalise`", [AS_IT_IS, CLEAN]),
 }
 """Rows of that study that README shows, how it calls them, and with which ways to make masks."""
@@ -46,7 +47,7 @@ IN_DOMAIN = "in_domain_generalise"
 """Row of that study that is scored on what its folds held out."""
 
 RUN_IN_README = "ph2_generalise_15epochs"
-"""A single run that README shows as long as the study has not trained the row of the preset."""
+"""A single run that README shows as long as the study has not trained its row."""
 
 HELD_OUT = "isic2016_test_319_generalise"
 """The result file of test images that were scored once, apart from all development."""
@@ -149,13 +150,17 @@ def options(evaluation: JSON) -> list[str]:
 
 
 def _in_domain(row: JSON) -> list[list[str]]:
-    """Returns README's line of the preset on held-out folds of its own data set; none before it is scored."""
+    """Returns README's line of what is scored on held-out folds of its own data set; none before it is."""
     runs = [run["validation"][AS_IT_IS]["native"] for run in row.get("measured", {}).get("native", []) if run]
     if not runs:
         return []
     first, title = row["members"][0], data_set(row["data"]["train"]).title
     images = sum(member["validation_images"] for member in row["members"])
-    cells = [IN_README[FINAL.name][0], f"{title} train, {first['train_images']} images", f"{title} train, held out"]
+    cells = [
+        IN_README[PHOTOGRAPHS.name][0],
+        f"{title} train, {first['train_images']} images",
+        f"{title} train, held out",
+    ]
     found = f"[{rows.counted(len(runs), folds=True)}](experiments/results/{STUDY}.json)"
     return [[*cells, str(images), *short_scores(runs), found]]
 
@@ -179,12 +184,12 @@ def short_table(study: JSON, run: JSON, held_out: JSON) -> str:
             cells += [str(external["images"]), *short_scores([run["native"] for run in runs])]
             lines.append([*cells, f"[{rows.counted(len(runs), folds=False)}](experiments/results/{STUDY}.json)"])
     lines += _in_domain(study["rows"].get(IN_DOMAIN, {}))
-    for evaluation in run["evaluations"] if FINAL.name not in study["rows"] else []:
-        model, data = ", ".join([IN_README[FINAL.name][0], *options(evaluation)]), evaluation["data"]
+    for evaluation in run["evaluations"] if PHOTOGRAPHS.name not in study["rows"] else []:
+        model, data = ", ".join([IN_README[PHOTOGRAPHS.name][0], *options(evaluation)]), evaluation["data"]
         cells = [model, trained, described(data), str(data["images"]), *short_scores([evaluation["native"]])]
         lines.append([*cells, f"[{run['training']['epochs']} epochs](experiments/results/{RUN_IN_README}.json)"])
     for changes, scores in held_out["evaluations"].items():
-        model = IN_README[FINAL.name][0] + ("" if changes == AS_IT_IS else f", {changes}")
+        model = IN_README[PHOTOGRAPHS.name][0] + ("" if changes == AS_IT_IS else f", {changes}")
         cells = [model, trained, "ISIC 2016 test", str(scores["images"]), *short_scores([scores])]
         lines.append([*cells, f"[scored once](experiments/results/{HELD_OUT}.json)"])
     head = ["Model", "Trained on", "Scored on", "Images", "Dice per image", "Dice, pooled", "Jaccard, pooled"]

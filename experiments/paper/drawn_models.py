@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.paper.models import FINAL, HALF_DRAWN
+from experiments.paper.models import FINAL, PHOTOGRAPHS
 from experiments.paper.rows import Row
 from experiments.paper.study import Study
 from jaxseg.config import Config
 
 SMALL: dict[str, Any] = {
-    **FINAL.changes,
+    **PHOTOGRAPHS.changes,
     "model.encoder": "none",
     "model.unet_channels": (12, 24, 48, 96, 128),
     "model.dropout": 0.1,
@@ -30,7 +30,7 @@ KINDS = ("alone", "beside drawn images", "after drawn images")
 
 
 def share_row(study: Study, share: float) -> Row:
-    """Returns the row of the preset with a share of drawn images, of as many steps as the preset has without them.
+    """Returns the row of the preset with another share of drawn images, of as many steps as it has without them.
 
     Args:
       study: the study.
@@ -38,13 +38,13 @@ def share_row(study: Study, share: float) -> Row:
     """
     # A pass over the training images takes 1 / (1 - share) as many steps.
     changes = {"data.synthetic_share": share, "train.epochs": math.ceil(epochs_of(study) * (1 - share))}
-    return Row(f"drawn_share_{100 * share:.0f}", f"PH2, {share:.0%} drawn", FINAL.changes | changes)
+    return Row(f"drawn_share_{100 * share:.0f}", f"PH2, {share:.0%} drawn", PHOTOGRAPHS.changes | changes)
 
 
 def longer_rows(study: Study) -> list[Row]:
-    """Returns the rows of twice as many steps as the preset: half of every batch drawn, as many epochs; none drawn."""
+    """Returns the rows of twice the steps that `share_row` has: of the preset, and of photographs alone."""
     longer = {"train.epochs": 2 * epochs_of(study)}
-    return [HALF_DRAWN, Row("generalise_longer", "PH2, none drawn, twice the steps", FINAL.changes | longer)]
+    return [FINAL, Row("generalise_longer", "PH2, none drawn, twice the steps", PHOTOGRAPHS.changes | longer)]
 
 
 def alone_row(study: Study, seen: int) -> Row:
@@ -58,14 +58,14 @@ def alone_row(study: Study, seen: int) -> Row:
 
 
 def pretrained_alone_row(study: Study, seen: int) -> Row:
-    """Returns the row of the preset on drawn images alone.
+    """Returns the row of the preset's network on drawn images alone.
 
     Args:
       study: the study.
       seen: number of drawn images that a run sees in all.
     """
     title = f"{seen:,} drawn images alone"
-    return Row(f"drawn_alone_pretrained_{seen}", title, FINAL.changes | _alone(study, seen))
+    return Row(f"drawn_alone_pretrained_{seen}", title, PHOTOGRAPHS.changes | _alone(study, seen))
 
 
 def _alone(study: Study, seen: int) -> dict[str, Any]:
@@ -109,5 +109,6 @@ def models(study: Study) -> dict[str, Row]:
     pretrained_alone = [pretrained_alone_row(study, seen) for seen in sizes.seen_pretrained]
     small = [few_row(study, most, kind) for kind in KINDS]
     longer = longer_rows(study)
-    ordered = [alone, FINAL, small[2], first, *small[:2], *other_alone, *pretrained_alone, *longer, *other_shares]
-    return {"PH2, none drawn (the preset)" if row is FINAL else row.title: row for row in ordered}
+    ordered = [alone, PHOTOGRAPHS, *longer, small[2], first, *small[:2], *other_alone, *pretrained_alone, *other_shares]
+    own = {PHOTOGRAPHS.name: "PH2, none drawn", FINAL.name: f"PH2, {BESIDE:.0%} drawn, twice the steps (the preset)"}
+    return {own.get(row.name, row.title): row for row in ordered}

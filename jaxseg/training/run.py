@@ -27,7 +27,7 @@ def epoch_steps(config: Config, train_set: Examples) -> int:
     batch_size, drawn, share = config.train.batch_size, config.drawn_per_step, config.data.synthetic_share
     asked = f"data.synthetic_share = {share:g} of train.batch_size = {batch_size}"
     if share and not drawn:
-        raise UserError(f"{asked}: less than half an image per batch; use {1 / batch_size:g} or more")
+        raise UserError(f"{asked}: less than half an image per batch; use {1 / batch_size:g} or more, or 0")
     if drawn == batch_size and train_set.dataset != "synthetic":
         raise UserError(
             f"{asked}: no image of {train_set.dataset} would be trained on; use {1 - 1 / batch_size:g} or less, or "

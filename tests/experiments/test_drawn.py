@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.paper import drawn_models, study
-from experiments.paper.models import FINAL
+from experiments.paper.models import FINAL, PHOTOGRAPHS
 from experiments.paper.scales import CPU, SMOKE
 from experiments.paper.sections import drawn, drawn_few
 from jaxseg.config import preset
@@ -21,14 +21,15 @@ def test_rows_differ_in_drawn_images_alone(tmp_path):
     of = whole(tmp_path)
     steps = {}
     for share in (0.0, *CPU.drawn.shares):
-        config = of.config(drawn_models.share_row(of, share) if share else FINAL)
+        config = of.config(drawn_models.share_row(of, share) if share else PHOTOGRAPHS)
         steps[share] = config.train.epochs * (160 // (16 - config.drawn_per_step))
         same = {"data.synthetic_share": 0.0, "train.epochs": CPU.settings["train.epochs"]}
-        assert config.updated(same) == of.config(FINAL)
+        assert config.updated(same) == of.config(PHOTOGRAPHS)
     assert min(steps.values()) == 100
     assert max(steps.values()) <= 120
     for config in map(of.config, drawn_models.longer_rows(of)):
         assert config.train.epochs * (160 // (16 - config.drawn_per_step)) == 200
+    assert drawn_models.longer_rows(of)[0] is FINAL
     alone, beside, after = (of.config(drawn_models.few_row(of, 160, kind)) for kind in drawn_models.KINDS)
     assert alone.train.epochs * 160 == CPU.drawn.seen[0]
     assert beside.train.epochs * 320 == pytest.approx(CPU.drawn.seen[0], rel=0.05)
@@ -47,7 +48,7 @@ def test_drawn_images_are_as_many_as_the_title_says(tmp_path):
     pretrained = of.config(drawn_models.pretrained_alone_row(of, 4000))
     small = of.config(drawn_models.alone_row(of, 4000))
     assert pretrained.data == small.data
-    assert (pretrained.model, pretrained.optim) == (of.config(FINAL).model, of.config(FINAL).optim)
+    assert (pretrained.model, pretrained.optim) == (of.config(PHOTOGRAPHS).model, of.config(PHOTOGRAPHS).optim)
 
 
 def test_every_row_is_in_the_work_once_and_after_its_parent(tmp_path):

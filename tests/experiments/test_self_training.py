@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.paper import teaching
+from experiments.paper.models import ON_PHOTOGRAPHS
 from experiments.paper.scales import SMOKE
 from experiments.paper.sections import self_training
 from experiments.paper.study import MAPS, Study, load_maps
@@ -46,10 +47,10 @@ def test_the_section_scores_teachers_and_pupils_on_the_same_half(study):
     section = json.loads((study.out / "sections" / "self_training" / "section.json").read_text())
     [table] = section["tables"]
     assert [line[0] for line in table["rows"]] == [
-        *["the preset"] * 2,
-        *["the preset's pupils"] * 2,
-        "the preset, mean map of its runs",
-        "the preset's pupils, mean map of its runs",
+        *[ON_PHOTOGRAPHS] * 2,
+        *["its pupils"] * 2,
+        f"{ON_PHOTOGRAPHS}, mean map of its runs",
+        "its pupils, mean map of its runs",
     ]
     assert section["missing"] == []
     teacher, pupil = self_training.rows_of(study)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.paper import study
-from experiments.paper.models import FINAL
+from experiments.paper.models import PHOTOGRAPHS
 from experiments.paper.scales import CPU
 from experiments.paper.sections import widened
 from jaxseg.config import AugmentConfig
@@ -12,16 +12,16 @@ from jaxseg.config import AugmentConfig
 def test_rows_differ_from_the_preset_in_one_change_and_the_last_in_all(tmp_path):
     """If broken, a row's gain comes from something that its title does not name."""
     of = study.Study(tmp_path, CPU, "resnet50", "weights.h5", "ph2", CPU.external, "")
-    preset, *single, together = widened.rows_of(of)
-    assert preset is FINAL
+    base, *single, together = widened.rows_of(of)
+    assert base is PHOTOGRAPHS
     assert set(CPU.widened) == set(widened.CHANGES) == set(widened.TITLES)
     off = {f"augment.{name}": getattr(AugmentConfig(), name) for name in widened.CHANGES}
     on = [{name for name in off if name in row.changes} for row in (*single, together)]
     assert [len(names) for names in on] == [1] * len(off) + [len(off)]
     assert set.union(*on[:-1]) == on[-1]
     for row in (*single, together):
-        assert of.config(row) != of.config(FINAL)
-        assert of.config(row).updated(off) == of.config(FINAL)
+        assert of.config(row) != of.config(PHOTOGRAPHS)
+        assert of.config(row).updated(off) == of.config(PHOTOGRAPHS)
 
 
 def test_means_are_of_single_runs_of_all_and_of_both_rows():

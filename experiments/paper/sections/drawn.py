@@ -31,7 +31,7 @@ from experiments.paper.drawn_models import (
     share_row,
 )
 from experiments.paper.measured import of_runs
-from experiments.paper.models import FINAL
+from experiments.paper.models import FINAL, PHOTOGRAPHS
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, shown
 from experiments.paper.sections import robustness
@@ -95,9 +95,9 @@ def write(study: Study, results: Mapping[str, JSON], seconds: float) -> None:
         NAME,
         title="What drawn images bring",
         about=(
-            "Rows of the preset train the ResNet with ImageNet weights, for as many steps whatever their share of "
-            "drawn images, unless their title says more; on drawn images alone they see as many as it says. Small rows "
-            "train the plain U-Net of the model inside the package from random weights. Where "
+            "Rows of the preset's network train the ResNet with ImageNet weights, for as many steps whatever their "
+            "share of drawn images, unless their title says more; on drawn images alone they see as many as it says. "
+            "Small rows train the plain U-Net of the model inside the package from random weights. Where "
             f"PH2 comes after drawn images, each seed starts with its own run of {study.scale.drawn.seen[0]:,} drawn "
             f"images alone, and trains for {epochs_of(study)} epochs at a tenth of the rate. The first three columns "
             "judge, the external set shows the outcome. Rows of drawn images alone choose their epoch by images of the "
@@ -244,19 +244,20 @@ def together_table(
     def there(*some: Row) -> list[str]:
         return [whole[row.name] for row in some if row.name in whole]
 
-    preset = there(FINAL)
-    shares = there(*(share_row(study, share) for share in sizes.shares), *longer_rows(study))
+    both = there(PHOTOGRAPHS, FINAL)
+    beside = there(*(share_row(study, share) for share in sizes.shares))
+    longer = there(*(row for row in longer_rows(study) if row is not FINAL))
     alone = there(
         *(alone_row(study, seen) for seen in sizes.seen if seen >= sizes.seen[0]),  # fewer are of the curve alone
         *(pretrained_alone_row(study, seen) for seen in sizes.seen_pretrained),
     )
     after = there(few_row(study, max(sizes.few), KINDS[2]))
-    members = {title: [found[title]] for title in (*preset, *shares, *alone, *after)}
-    for title in preset:
-        # Two of one kind: what two networks gain without drawn images.
+    members = {title: [found[title]] for title in (*both, *longer, *beside, *alone, *after)}
+    for title in (title for title in both if len(next(iter(found[title].values()))) > 1):
+        # Two of one kind: what two networks gain by being two.
         turned = {name: np.roll(maps, 1, axis=0) for name, maps in found[title].items()}
-        members["the preset, two seeds"] = [found[title], turned]
-    for one in (*preset, *shares):
+        members[f"{title}: two seeds"] = [found[title], turned]
+    for one in (*both, *beside):
         for other in (*alone, *after):
             members[f"{one}; with {other}"] = [found[one], found[other]]
     return clean_table(members, truth)

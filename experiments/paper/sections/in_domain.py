@@ -7,7 +7,7 @@ Dice per image of 0.86 on held-out images for the full model.
 """
 
 from experiments.paper.command import main
-from experiments.paper.models import FINAL
+from experiments.paper.models import FINAL, ON_PHOTOGRAPHS, PHOTOGRAPHS, PRESET
 from experiments.paper.rows import Row
 from experiments.paper.sections import native
 from experiments.paper.sections.cross_validation import section
@@ -19,15 +19,14 @@ NAME = "in_domain"
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows."""
     name, changes = study.scale.in_domain
-    own = {"data.name": name, **changes}
+    rows = (
+        ("in_domain", "the full model", {}),
+        ("in_domain_generalise", ON_PHOTOGRAPHS, PHOTOGRAPHS.changes),
+        ("in_domain_generalise_drawn", PRESET, FINAL.changes),
+    )
     return [
-        Row("in_domain", f"the full model, trained on {name}, folds", own, folds=True),
-        Row(
-            "in_domain_generalise",
-            f"the preset generalise, trained on {name}, folds",
-            {**FINAL.changes, **own},
-            folds=True,
-        ),
+        Row(row, f"{title}, trained on {name}, folds", {**recipe, "data.name": name, **changes}, folds=True)
+        for row, title, recipe in rows
     ]
 
 

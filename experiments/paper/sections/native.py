@@ -17,7 +17,7 @@ import numpy as np
 from experiments.paper import cuts, rows
 from experiments.paper.command import main
 from experiments.paper.measured import of_runs
-from experiments.paper.models import BARE, FINAL, FULL, PRESET, UNET
+from experiments.paper.models import BARE, FULL, NETWORKS, UNET
 from experiments.paper.rows import Row
 from experiments.paper.sections import encoders
 from experiments.paper.study import Study
@@ -82,7 +82,7 @@ def rows_of(study: Study) -> list[Row]:
 
 def _titled(study: Study) -> dict[str, Row]:
     """Returns the rows by their titles in the section's tables, the dearest last."""
-    models = {row.title: row for row in (FULL, BARE)} | {PRESET: FINAL}
+    models = {row.title: row for row in (FULL, BARE)} | NETWORKS
     scratch = {title: row for row, title in encoders.titled_rows(study) if row.name == "scratch_resnet50v2"}
     return models | scratch | {UNET.title: UNET}
 

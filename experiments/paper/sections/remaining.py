@@ -17,7 +17,7 @@ import numpy as np
 from experiments.paper import plots, rows
 from experiments.paper.command import main
 from experiments.paper.measured import of_runs
-from experiments.paper.models import BARE, FINAL, FULL, PRESET, UNET
+from experiments.paper.models import BARE, FULL, NETWORKS, UNET
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, shown
 from experiments.paper.sections.gap import counts_at, external_maps
@@ -31,7 +31,7 @@ from jaxseg.report.overlays import Case, overlay_sheet
 
 NAME = "remaining"
 
-MODELS = {PRESET: FINAL} | {row.title: row for row in (FULL, BARE, UNET)}
+MODELS = NETWORKS | {row.title: row for row in (FULL, BARE, UNET)}
 """The rows, by their titles here; the first one whose maps are here has pictures, too."""
 
 MISSED, MISSED_LEVEL, LEVEL, SHAPE = "misses", "misses: level", "others: level", "others: shape"

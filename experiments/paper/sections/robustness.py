@@ -17,7 +17,7 @@ import numpy as np
 from experiments.paper import rows
 from experiments.paper.command import main
 from experiments.paper.measured import of_runs
-from experiments.paper.models import BARE, FINAL, FULL, UNET
+from experiments.paper.models import BARE, FINAL, FULL, ON_PHOTOGRAPHS, PHOTOGRAPHS, PRESET, UNET
 from experiments.paper.plots import grid
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, mean_sd
@@ -36,13 +36,13 @@ SEED = 0
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows."""
     del study  # the same rows at every scale
-    return [UNET, BARE, FULL, FINAL]
+    return [UNET, BARE, FULL, PHOTOGRAPHS, FINAL]
 
 
 def run(study: Study) -> None:
     """Scores what is not there yet, and writes the section."""
     began = time.perf_counter()
-    models = {row.title: row for row in (UNET, BARE, FULL)} | {"the preset generalise": FINAL}
+    models = {row.title: row for row in (UNET, BARE, FULL)} | {ON_PHOTOGRAPHS: PHOTOGRAPHS, PRESET: FINAL}
     results = [study.row(row) for row in models.values()]
     trained = {title: result for title, result in zip(models, results, strict=True) if "tests" in result}
     found = {title: dice for title in trained if (dice := measure(study, models[title]))}

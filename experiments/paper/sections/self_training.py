@@ -5,7 +5,7 @@ other half tests both. Nobody's outline of an external image is learned from, bu
 
     python -m experiments.paper.sections.self_training --out runs/paper --scale cpu
 
-At scale `cpu` half an hour on two cores of an AMD EPYC without AVX-512, once the preset's row is trained.
+At scale `cpu` half an hour on two cores of an AMD EPYC without AVX-512, once the teachers' row is trained.
 """
 
 import math
@@ -20,7 +20,7 @@ from experiments.paper.command import main
 from experiments.paper.cuts import CLEAN, cut, with_best_threshold
 from experiments.paper.drawn_models import epochs_of
 from experiments.paper.measured import of_runs
-from experiments.paper.models import FINAL
+from experiments.paper.models import ON_PHOTOGRAPHS, PHOTOGRAPHS
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, shown
 from experiments.paper.study import MAPS, Study, load_maps
@@ -40,14 +40,14 @@ SHARE = 0.4
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows."""
     epochs = math.ceil(SHARE * epochs_of(study))
-    pupil = Row("self_trained", "its pupils", FINAL.changes | {"train.epochs": epochs}, teacher=FINAL)
-    return [FINAL, pupil]
+    pupil = Row("self_trained", "its pupils", PHOTOGRAPHS.changes | {"train.epochs": epochs}, teacher=PHOTOGRAPHS)
+    return [PHOTOGRAPHS, pupil]
 
 
 def run(study: Study) -> None:
     """Trains the rows that are not there yet, and writes the section."""
     began = time.perf_counter()
-    models = dict(zip(("the preset", "the preset's pupils"), rows_of(study), strict=True))
+    models = dict(zip((ON_PHOTOGRAPHS, "its pupils"), rows_of(study), strict=True))
     results = {title: study.row(row) for title, row in models.items()}
     trained = {title: row for title, row in models.items() if "tests" in results[title]}
     measured = {title: runs for title, row in trained.items() if (runs := measure(study, row))}
@@ -65,10 +65,10 @@ def run(study: Study) -> None:
         NAME,
         title="Self-training on unlabelled images",
         about=(
-            f"The mean map of the preset's runs, with a threshold from validation images, its largest component and "
-            f"holes filled, labels half of the external set. Pupils learn from the training set and these images, with "
-            f"the preset's settings, from ImageNet weights where the preset's runs do, for {SHARE:g} of the epochs, "
-            f"which are longer. Scores are on the other half. {style.ABOUT}"
+            f"The mean map of the runs of {ON_PHOTOGRAPHS}, with a threshold from validation images, its largest "
+            "component and holes filled, labels half of the external set. Pupils learn from the training set and these "
+            f"images, with the same settings, from ImageNet weights where the teachers do, for {SHARE:g} of the "
+            f"epochs, which are longer. Scores are on the other half. {style.ABOUT}"
         ),
         tables=[{"caption": "Dice per image unless pooled", "head": [*head, *style.MEASURES], "rows": lines}],
         missing=[

@@ -1,7 +1,7 @@
 """Training images made more various than those of one camera: lesions pasted smaller, textures, camera software.
 
-Each change is added to the preset `generalise`. Rows are judged by PH2 validation, plain and with drawn artefacts, and
-by drawn images that no run was trained on; the external set is scored, and chooses nothing.
+Each change is added to `generalise` on photographs alone. Rows are judged by PH2 validation, plain and with drawn
+artefacts, and by drawn images that no run was trained on; the external set is scored, and chooses nothing.
 
     python -m experiments.paper.sections.widened --out runs/paper --scale cpu
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments.paper import rows, style
 from experiments.paper.command import main
-from experiments.paper.models import FINAL
+from experiments.paper.models import ON_PHOTOGRAPHS, PHOTOGRAPHS
 from experiments.paper.rows import Row
 from experiments.paper.sections import drawn
 from experiments.paper.study import Study
@@ -30,7 +30,7 @@ CHANGES = {
     "convolution": {"augment.convolution": 0.5},
     "camera": {"augment.camera": 0.25},
 }
-"""Changes to the preset, by the name that rows have from them."""
+"""Changes to the preset on photographs alone, by the name that rows have from them."""
 
 TITLES = {
     "paste": "lesions pasted smaller elsewhere, every second time",
@@ -43,15 +43,17 @@ TITLES = {
 
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows."""
-    single = [Row(f"{NAME}_{name}", f"+ {TITLES[name]}", FINAL.changes | CHANGES[name]) for name in study.scale.widened]
+    single = [
+        Row(f"{NAME}_{name}", f"+ {TITLES[name]}", PHOTOGRAPHS.changes | CHANGES[name]) for name in study.scale.widened
+    ]
     together = functools.reduce(operator.or_, CHANGES.values())
-    return [FINAL, *single, Row(f"{NAME}_all", "+ all four", FINAL.changes | together)]
+    return [PHOTOGRAPHS, *single, Row(f"{NAME}_all", "+ all four", PHOTOGRAPHS.changes | together)]
 
 
 def run(study: Study) -> None:
     """Trains the rows that are not there yet, and writes the section."""
     began = time.perf_counter()
-    shown = {"the preset" if row is FINAL else row.title: row for row in rows_of(study)}
+    shown = {ON_PHOTOGRAPHS if row is PHOTOGRAPHS else row.title: row for row in rows_of(study)}
     results = {row.name: drawn.done(study, row) for row in shown.values()}
     trained = {title: row for title, row in shown.items() if "tests" in results[row.name]}
     measured = {title: runs for title, row in trained.items() if (runs := drawn.measure(study, row))}
@@ -65,7 +67,7 @@ def run(study: Study) -> None:
         NAME,
         title="More various training images",
         about=(
-            "Changes added to the preset, which make training images differ in the lesion's size and place, in "
+            f"Changes added to {ON_PHOTOGRAPHS}, which make training images differ in the lesion's size and place, in "
             "texture, colour and sharpness. The first three columns judge, the external set shows the outcome.\n\n"
             f"{style.ABOUT}"
         ),

@@ -38,7 +38,7 @@ IN_README = {
     FULL.name: ("ResNet50, the paper's recipe", [AS_IT_IS]),
     BARE.name: ("ResNet50, the paper's recipe without augmentation", [AS_IT_IS]),
     UNET.name: ("plain U-Net, the paper's recipe", [AS_IT_IS]),
-    PHOTOGRAPHS.name: ("ResNet50, `generalise` on photographs alone", [AS_IT_IS, CLEAN]),
+    PHOTOGRAPHS.name: ("ResNet50, `generalise` on photographs alone", [AS_IT_IS]),
     FINAL.name: ("ResNet50, `generalise`", [AS_IT_IS, CLEAN]),
 }
 """Rows of that study that README shows, how it calls them, and with which ways to make masks."""

@@ -234,8 +234,8 @@ def check_same_run(saved: Config, config: Config, workdir: Path, but: Collection
         if old != new and not field.metadata["resumable"] and dotted not in but:
             raise UserError(
                 f"{workdir} holds a run with {dotted} = {old!r}, not {new!r}; "
-                "leave the setting out to resume that run; for a new run with its other settings, give --config "
-                f"{workdir / CONFIG} and another --workdir"
+                "leave the setting out, or the --config that holds it, to resume that run; for a new run with its "
+                f"other settings, give --config {workdir / CONFIG} and another --workdir"
             )
 
 

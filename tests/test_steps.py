@@ -229,6 +229,8 @@ def test_a_share_of_drawn_images_divides_over_devices():
     assert len(pick_devices(4, 8, 4)) == 4
     with pytest.raises(UserError, match=r"2 drawn images of a batch do not divide by 4 devices; use 0 or 0\.5"):
         pick_devices(4, 8, 2)
+    with pytest.raises(UserError, match=r"do not divide by 4 devices; use 0 or a larger train\.batch_size"):
+        pick_devices(4, 4, 2)
 
 
 def test_training_holds_less_memory_on_a_cpu(tiny, monkeypatch):

@@ -84,9 +84,10 @@ def pick_devices(count: int, batch_size: int, drawn: int = 0) -> list[jax.Device
     check_batch_size(batch_size, total)
     if drawn % total:
         low, high = drawn // total * total / batch_size, divisible(drawn, total) / batch_size
+        more = f"{high:g}" if high < 1 else "a larger train.batch_size"  # none would be left of the training set
         raise UserError(
             f"data.synthetic_share: {drawn} drawn images of a batch do not divide by {total} devices; use {low:g} or "
-            f"{high:g}"
+            f"{more}"
         )
     return devices
 

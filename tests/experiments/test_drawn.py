@@ -27,9 +27,9 @@ def test_rows_differ_in_drawn_images_alone(tmp_path):
         assert config.updated(same) == of.config(PHOTOGRAPHS)
     assert min(steps.values()) == 100
     assert max(steps.values()) <= 120
-    for config in map(of.config, drawn_models.longer_rows(of)):
+    for config in map(of.config, (FINAL, drawn_models.longer_row(of))):
         assert config.train.epochs * (160 // (16 - config.drawn_per_step)) == 200
-    assert drawn_models.longer_rows(of)[0] is FINAL
+    assert all(row in drawn_models.models(of).values() for row in (FINAL, drawn_models.longer_row(of)))
     alone, beside, after = (of.config(drawn_models.few_row(of, 160, kind)) for kind in drawn_models.KINDS)
     assert alone.train.epochs * 160 == CPU.drawn.seen[0]
     assert beside.train.epochs * 320 == pytest.approx(CPU.drawn.seen[0], rel=0.05)

@@ -25,7 +25,7 @@ from experiments.paper.drawn_models import (
     alone_row,
     epochs_of,
     few_row,
-    longer_rows,
+    longer_row,
     models,
     pretrained_alone_row,
     share_row,
@@ -246,7 +246,7 @@ def together_table(
 
     both = there(PHOTOGRAPHS, FINAL)
     beside = there(*(share_row(study, share) for share in sizes.shares))
-    longer = there(*(row for row in longer_rows(study) if row is not FINAL))
+    longer = there(longer_row(study))
     alone = there(
         *(alone_row(study, seen) for seen in sizes.seen if seen >= sizes.seen[0]),  # fewer are of the curve alone
         *(pretrained_alone_row(study, seen) for seen in sizes.seen_pretrained),

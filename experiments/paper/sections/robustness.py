@@ -17,7 +17,7 @@ import numpy as np
 from experiments.paper import rows
 from experiments.paper.command import main
 from experiments.paper.measured import of_runs
-from experiments.paper.models import BARE, FINAL, FULL, ON_PHOTOGRAPHS, PHOTOGRAPHS, PRESET, UNET
+from experiments.paper.models import BARE, FULL, GENERALISE, UNET
 from experiments.paper.plots import grid
 from experiments.paper.pool import resized
 from experiments.paper.rows import Row, mean_sd
@@ -32,20 +32,22 @@ NAME = "robustness"
 SEED = 0
 """Seed of the drawn artefacts."""
 
+MODELS = {row.title: row for row in (UNET, BARE, FULL)} | GENERALISE
+"""The rows, by their titles here."""
+
 
 def rows_of(study: Study) -> list[Row]:
     """Returns the rows that the section shows."""
     del study  # the same rows at every scale
-    return [UNET, BARE, FULL, PHOTOGRAPHS, FINAL]
+    return list(MODELS.values())
 
 
 def run(study: Study) -> None:
     """Scores what is not there yet, and writes the section."""
     began = time.perf_counter()
-    models = {row.title: row for row in (UNET, BARE, FULL)} | {ON_PHOTOGRAPHS: PHOTOGRAPHS, PRESET: FINAL}
-    results = [study.row(row) for row in models.values()]
-    trained = {title: result for title, result in zip(models, results, strict=True) if "tests" in result}
-    found = {title: dice for title in trained if (dice := measure(study, models[title]))}
+    results = [study.row(row) for row in MODELS.values()]
+    trained = {title: result for title, result in zip(MODELS, results, strict=True) if "tests" in result}
+    found = {title: dice for title in trained if (dice := measure(study, MODELS[title]))}
     measured = {
         rows.partly(title, len(dice[f"{ARTEFACTS[0]} 0"]), trained[title]): dice for title, dice in found.items()
     }

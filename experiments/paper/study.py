@@ -25,6 +25,7 @@ from experiments.paper.scales import Scale
 from experiments.paper.stacked import (
     Member,
     StackedSteps,
+    Trained,
     devices_of,
     predict,
     restore,
@@ -221,16 +222,7 @@ class Study:
         members = members[brought:]
         train = train_in_turn if in_turn else train_together
         trained, steps = train(config, members, say, folder)
-        maps = {}
-        if not any(m.train.shared_with(external) for m in members):  # else the set is not external
-            images, masks = resized(external, config)
-            maps["external"] = predict(steps, trained.states.variables, images)
-        tests = {"validation": [rows.validation_of(progress) for progress in trained.at_best]}
-        if maps:
-            tests["external"] = [_score(config, found, masks[..., 0]) for found in maps["external"]]
-        if not row.folds:
-            images, _ = resized(members[0].validation, config)
-            maps["validation"] = predict(steps, trained.states.variables, images)
+        tests, maps = _tested(config, members, external, trained, steps)
         about_run = {"commit": about["commit"], "hardware": about["hardware"]}
         runs = [
             {**rows.member_result(*run), **about_run}
@@ -356,6 +348,22 @@ def _added(
         {test: earlier["tests"][test] + scored[new:] for test, scored in tests.items()},
         seconds + earlier["seconds"] * brought / done,
     )
+
+
+def _tested(
+    config: Config, members: Sequence[Member], external: Examples, trained: Trained, steps: StackedSteps
+) -> tuple[dict[str, list[JSON]], dict[str, np.ndarray]]:
+    """Returns the scores of each run and the maps [M, N, S, S] by set; runs of folds share no validation set."""
+    maps = {}
+    tests = {"validation": [rows.validation_of(progress) for progress in trained.at_best]}
+    if not any(m.train.shared_with(external) for m in members):  # else the set is not external
+        images, masks = resized(external, config)
+        maps["external"] = predict(steps, trained.states.variables, images)
+        tests["external"] = [_score(config, found, masks[..., 0]) for found in maps["external"]]
+    if not config.data.folds:
+        images, _ = resized(members[0].validation, config)
+        maps["validation"] = predict(steps, trained.states.variables, images)
+    return tests, maps
 
 
 def _score(config: Config, maps: np.ndarray, truth: np.ndarray) -> JSON:

@@ -114,18 +114,7 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
     """
     if source.is_file():
         return [_one_image(source, output, products)]
-    if not source.is_dir():
-        raise UserError(f"--input {source}: no such file or folder")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {output} is a file; give a folder for the masks")
-    if output.suffix.lower() in SUFFIXES and not output.exists():
-        raise UserError(f"--output {output}: is named like one image, but --input is a folder; give a folder for masks")
-    if (source / "images").is_dir() and (source / "masks").is_dir():
-        log.info("%s is a data set: the images in its images/ are segmented, not its masks", source)
-        _tell_of_images_beside(source, output)
-        source /= "images"
-    if output.resolve() == source.resolve():
-        raise UserError(f"--output {output} is the input folder; give another, so that masks and images stay apart")
+    source = _folder_of_images(source, output)
     masks: list[Path] = []
     results: list[Path] = []
 
@@ -159,6 +148,23 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
         )
         for path, name in zip(listing.images, below, strict=True)
     ]
+
+
+def _folder_of_images(source: Path, output: Path) -> Path:
+    """Returns where a folder's images are, of a data set its images/; refuses an output that cannot hold the masks."""
+    if not source.is_dir():
+        raise UserError(f"--input {source}: no such file or folder")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output} is a file; give a folder for the masks")
+    if output.suffix.lower() in SUFFIXES and not output.exists():
+        raise UserError(f"--output {output}: is named like one image, but --input is a folder; give a folder for masks")
+    if (source / "images").is_dir() and (source / "masks").is_dir():
+        log.info("%s is a data set: the images in its images/ are segmented, not its masks", source)
+        _tell_of_images_beside(source, output)
+        source /= "images"
+    if output.resolve() == source.resolve():
+        raise UserError(f"--output {output} is the input folder; give another, so that masks and images stay apart")
+    return source
 
 
 def _tell_of_photographs_among_results(output: Path) -> None:

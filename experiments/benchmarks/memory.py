@@ -7,16 +7,16 @@ jaxseg's is that of the whole job, `python -m jaxseg.train` on synthetic images 
 checkpoints included: with a device per core, with one device, and where jemalloc is installed with memory from there
 (`LD_PRELOAD=libjemalloc.so.2`). PyTorch's is that of the bare step of `workers/peer_torch.py`, eager and compiled, with
 the same network, batch and image size. Every case has a separate process. Its resident memory is noted after each epoch
-or step; its growth is that from the fifth to the last.
+or step; its growth is that from the five after the fifth to the last five.
 
-Expect for ResNet50 6.6 GiB, and 3.4 for PyTorch (`experiments/results/memory_resnet50_cpu.json`). Growth begins at a
-step after which jaxseg gives all memory back, as it does in its first five; the chart shows from where on it is flat.
-Each network has files of its own.
+Expect for ResNet50 6.6 GiB, and 3.4 for PyTorch (`experiments/results/memory_resnet50_cpu.json`). In its first
+five steps jaxseg gives all memory back, which the chart shows. Each network has files of its own.
 """
 
 import ctypes.util
 import functools
 import os
+import statistics
 import sys
 from typing import Any
 
@@ -28,11 +28,11 @@ from experiments.shared.console import say
 from experiments.shared.origin import JSON, module_name, origin
 from experiments.shared.tables import markdown
 
-EARLY = 5
-"""Epochs or steps after which memory should not grow any more."""
+SETTLED = 5
+"""Epochs or steps after which memory should not grow any more; growth is told of the means of as many."""
 
 PEERS = ("torch", "torch-compiled")
-PEER_STEPS = 10
+PEER_STEPS = 15
 
 LIMIT, GROWTH_LIMIT = 1.3, 0.05
 """What is aimed at: at most this many times PyTorch's peak, and at most this growth."""
@@ -102,7 +102,7 @@ def theirs(encoder: str, shape: JSON, name: str, python: str, steps: int) -> JSO
 
 
 def case(encoder: str, title: str, steps: int, resident: list[int], peak: int) -> JSON:
-    """Returns a case with its growth.
+    """Returns a case as it is kept.
 
     Args:
       encoder: name of the encoder.
@@ -112,18 +112,30 @@ def case(encoder: str, title: str, steps: int, resident: list[int], peak: int) -
       peak: most memory of the process, bytes.
 
     Returns:
-      The arguments, and "growth" from the step `EARLY` to the last, as a share.
+      The arguments.
     """
-    skipped = steps - len(resident)  # the first steps, after which memory was not noted
-    early = resident[min(EARLY, steps) - 1 - skipped]
     return {
         "encoder": encoder,
         "title": title,
         "steps": steps,
         "resident_bytes": resident,
         "peak_process_bytes": peak,
-        "growth": resident[-1] / early - 1,
     }
+
+
+def growth(measured: JSON) -> float | None:
+    """Returns by how much memory has grown from the first to the last `SETTLED` steps after step `SETTLED`, as a share.
+
+    Args:
+      measured: a case that did not fail; memory may not have been noted after its first steps.
+
+    Returns:
+      None: too few steps to tell.
+    """
+    if measured["steps"] < 3 * SETTLED:
+        return None
+    late = measured["resident_bytes"][SETTLED - measured["steps"] :]
+    return statistics.fmean(late[-SETTLED:]) / statistics.fmean(late[:SETTLED]) - 1
 
 
 def ratio(measured: JSON, cases: list[JSON]) -> float | None:
@@ -147,11 +159,11 @@ def numbers(measured: JSON, cases: list[JSON]) -> tuple[str, str, str]:
       measured: a case that did not fail.
       cases: all cases.
     """
-    times = ratio(measured, cases)
+    times, steps, grown = ratio(measured, cases), measured["steps"], growth(measured)
     return (
         f"{measured['peak_process_bytes'] / 2**30:.2f} GiB",
         "" if times is None else f"{times:.2f}",
-        f"{measured['growth']:+.1%} from {EARLY} to {measured['steps']}",
+        "" if grown is None else f"{grown:+.1%} from {SETTLED + 1}-{2 * SETTLED} to {steps - SETTLED + 1}-{steps}",
     )
 
 

@@ -63,7 +63,7 @@ def memory_rows(result: JSON) -> Iterator[Row]:
         yield (
             "Memory of training",
             case,
-            f"{peak}" + (f", {times} times eager PyTorch's" if times else "") + f"; {growth}",
+            peak + (f", {times} times eager PyTorch's" if times else "") + (f"; {growth}" if growth else ""),
         )
 
 

@@ -156,22 +156,23 @@ def test_every_rival_takes_part_in_its_step():
 
 
 def test_memory_is_compared_with_the_same_network_s():
-    """If broken, growth is taken from the wrong epoch, or a peak is divided by that of another network."""
+    """If broken, growth is taken from the wrong epochs, or a peak is divided by that of another network."""
     title = CONTESTANTS["torch"].title
     cases = [
         memory.case("resnet50", title, 10, [4, 4, 4, 4, 4, 4, 4, 4, 4], 4),
-        memory.case("resnet50v2", memory.OURS[0], 7, [1, 2, 3, 4, 10, 10, 11], 13 * 2**30),
+        memory.case("resnet50v2", memory.OURS[0], 16, [1, 2, 3, 4, 5, *[10] * 5, 99, *[11] * 5], 13 * 2**30),
         {"encoder": "resnet50v2", "title": "x", "failed": "not installed: torch"},
     ]
-    assert cases[1]["growth"] == pytest.approx(0.1)
+    assert memory.growth(cases[0]) is None
+    assert memory.growth(cases[1]) == pytest.approx(0.1)
     assert memory.ratio(cases[1], cases) is None
     # The first step's memory was not noted.
-    cases.append(memory.case("resnet50v2", title, 6, [2, 3, 4, 20, 25], 10 * 2**30))
-    assert cases[-1]["growth"] == pytest.approx(0.25)
+    cases.append(memory.case("resnet50v2", title, 15, [1, 2, 3, 4, *[20] * 5, *[25] * 5], 10 * 2**30))
+    assert memory.growth(cases[-1]) == pytest.approx(0.25)
     assert memory.ratio(cases[1], cases) == pytest.approx(1.3)
     result = {"batch_size": 16, "image_size": 224, "cases": cases}
     rows = list(table.memory_rows(result))
-    assert rows[1][2] == "13.00 GiB, 1.30 times eager PyTorch's; +10.0% from 5 to 7"
+    assert rows[1][2] == "13.00 GiB, 1.30 times eager PyTorch's; +10.0% from 6-10 to 12-16"
     assert rows[2][2] == "not installed: torch"
     assert "| resnet50v2 | x | not installed: torch |  |  |" in memory.tables(result)
 

@@ -214,6 +214,12 @@ def _of_colours(values: np.ndarray) -> np.ndarray:
     # Next to an edge JPEG makes colours in between, which may be frequent in a small mask: look far away first.
     others = next((found for least in (96, NEAR) if len(found := np.flatnonzero(apart > least))), [])
     if not len(others):  # one colour alone, with noise
+        if 0 < (highest := int(values.max())) <= 127:  # as of grey values: labels, or lost bits
+            brightest = hex_name(colours[colours.max(axis=-1).argmax()])
+            raise UnclearMaskError(
+                f"the brightest colour is {brightest}, {highest} of 255, which is no lesion mask; save it with 0 for "
+                f"skin and 255 for lesion, or {WAY_OUT}"
+            )
         return np.full(values.shape[:2], first.max() > 127)
     second = colours[others[0]]
     names = [hex_name(first), hex_name(second)]
@@ -301,17 +307,27 @@ def on_background(pixels: np.ndarray, lesion: str) -> np.ndarray:
       lesion: as `parse_lesion` takes it.
 
     Returns:
-      uint8 [H, W, 3], black where it is transparent, or white where the named colour is dark; for a named value and a
-      black mask on transparent ground, [H, W] with that value where it is opaque.
+      uint8 [H, W, 3], black where it is transparent, or white where the named colour is dark; as it is where black is
+      opaque and white transparent; for a named value and another black mask on transparent ground, [H, W] with that
+      value where it is opaque.
     """
     colour, opacity, wanted = pixels[..., :3], pixels[..., 3], parse_lesion(lesion)
     solid = opacity > opacity.max() / 2 if opacity.min() < opacity.max() else np.ones(opacity.shape, bool)
+    if _is_black_beside_white(colour, solid):
+        return colour
     if len(wanted) == 3:
         return np.where(solid[..., None], colour, np.uint8(255 if max(wanted) <= 127 else 0))
     if not solid.all() and colour[solid].max() <= _DARKEST:
         named = np.uint8(min(wanted[0], 255))
         return np.where(solid, named, np.uint8(0 if wanted[0] else 255))
     return np.where(solid[..., None], colour, np.uint8(0))
+
+
+def _is_black_beside_white(colour: np.ndarray, solid: np.ndarray) -> bool:
+    """Tells of a black and white picture whose white is transparent: a mask, or a black lesion on an empty ground."""
+    if solid.all():
+        return False
+    return bool(colour[solid].max() <= _DARKEST and colour[~solid].min() >= 255 - NEAR)
 
 
 def opaque_part(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -327,7 +343,8 @@ def opaque_part(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
       uint8 [H, W, 3] or [H, W], and whether the second holds: [H, W] of 0 and 255, the opaque part.
 
     Raises:
-      UnclearMaskError: nothing is opaque, but what lies below differs.
+      UnclearMaskError: nothing is opaque, but what lies below differs; black is opaque and white transparent; or the
+        opaque part is a photograph.
     """
     colour, opacity = pixels[..., :3], pixels[..., 3]
     lowest, highest = int(opacity.min()), int(opacity.max())
@@ -342,6 +359,11 @@ def opaque_part(pixels: np.ndarray) -> tuple[np.ndarray, bool]:
     if solid.all():
         return colour, False
     if (np.ptp(inside, axis=0) <= NEAR).all():
+        if _is_black_beside_white(colour, solid):
+            raise UnclearMaskError(
+                "black is opaque and white transparent, so which is lesion is not clear; save it without transparency, "
+                f"or {WAY_OUT}"
+            )
         return np.where(solid, np.uint8(255), np.uint8(0)), True
     colours, counts = by_frequency(pack(inside))
     if len(colours) > _FEW and counts[:_FEW].sum() < _COMMON * len(inside):

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from jaxseg.data.colours import NEAR
 from jaxseg.data.depth import TOLD
 from jaxseg.data.identity import hash_bytes, read_file
 from jaxseg.data.images import decode_image, decode_mask, header_of
@@ -36,6 +37,9 @@ log = logging.getLogger("jaxseg.predict")
 
 _DARKEST = 32
 """Least value, of 255, that a photograph's bright pixels have; masks of 0 and 1 and lost bits stay below."""
+
+_BLACK_AND_WHITE = 0.95
+"""Share of a mask's pixels that are black or white; between them lie soft edges, and what JPEG makes of hard ones."""
 
 _GLINTS = 0.001
 """Share of the pixels that may be brighter in a photograph that is all but black."""
@@ -148,6 +152,7 @@ class _Reader:
       animated: names of the files that hold several pictures.
       deep: names of the files of more than 8 bits.
       dark: names of the photographs that show next to nothing.
+      masks: names of the files that are black and white alone, as masks are.
     """
 
     def __init__(self, segmenter: Segmenter, extras: Extras):
@@ -156,6 +161,7 @@ class _Reader:
         self.animated: list[str] = []
         self.deep: list[str] = []
         self.dark: list[str] = []
+        self.masks: list[str] = []
 
     def load(self, files: InputImage) -> tuple[LoadedImage, np.ndarray] | str:
         """Returns an image and what the network takes of it, or why it cannot be read."""
@@ -172,13 +178,15 @@ class _Reader:
             self.deep.append(files.source.name)
         if _is_dark(pixels):
             self.dark.append(files.source.name)
+        elif _is_black_and_white(pixels):
+            self.masks.append(files.source.name)
         # Few products need the pixels again: large photographs of a whole batch would fill the memory.
         kept = pixels if "overlay" in files.products or self._measure else None
         photograph = hash_bytes(read_file(files.source)) if "mask" in files.products else ""
         return LoadedImage(files, pixels.shape[:2], kept, photograph), self._segmenter.resize(pixels)
 
     def tell(self) -> None:
-        """Logs which files hold several pictures or more than 8 bits, and which photographs show next to nothing."""
+        """Logs which files hold several pictures or more than 8 bits, and which show next to nothing or are masks."""
         if self.animated:
             log.warning(
                 "%d images hold several pictures (frames or pages), of which the first is segmented: %s",
@@ -195,6 +203,21 @@ class _Reader:
                 _DARKEST - 1,
                 named(sorted(self.dark)),
             )
+        if self.masks:
+            log.warning(
+                "%d images are black and white, as masks are, and are segmented as photographs all the same (%s); keep "
+                "masks in a folder of their own, outside of --input",
+                len(self.masks),
+                named(sorted(self.masks)),
+            )
+
+
+def _is_black_and_white(pixels: np.ndarray) -> bool:
+    """Tells whether a picture is a mask rather than a photograph: grey, and nearly all of it black or white."""
+    some = pixels[::2, ::2].astype(np.int16)
+    grey = some[..., 0]
+    ends = np.count_nonzero((grey <= NEAR) | (grey >= 255 - NEAR))
+    return bool(np.ptp(some, axis=-1).max() <= NEAR and ends >= _BLACK_AND_WHITE * grey.size)
 
 
 def _is_dark(pixels: np.ndarray) -> bool:

@@ -120,7 +120,7 @@ def find_images(source: Path, output: Path, products: Sequence[str] = ("mask",))
 
     def is_no_input(folder: Path) -> bool:
         """Tells of the results of an earlier call, and of the masks of a data set below the input."""
-        if folder.name == "masks" and folder.with_name("images").is_dir():
+        if folder.name.lower() == "masks" and _has_images_beside(folder):
             masks.append(folder)
             return True
         if folder.resolve() == output.resolve():
@@ -165,6 +165,11 @@ def _folder_of_images(source: Path, output: Path) -> Path:
     if output.resolve() == source.resolve():
         raise UserError(f"--output {output} is the input folder; give another, so that masks and images stay apart")
     return source
+
+
+def _has_images_beside(masks: Path) -> bool:
+    """Tells whether a folder of masks lies beside images/, in whatever case the two are spelt."""
+    return any(path.name.lower() == "images" and path.is_dir() for path in masks.parent.iterdir())
 
 
 def _tell_of_photographs_among_results(output: Path) -> None:

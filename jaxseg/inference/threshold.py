@@ -25,7 +25,7 @@ from jaxseg.inference.runtime import JAX
 from jaxseg.inference.segmenter import Segmenter
 from jaxseg.metrics import confusion, scores
 from jaxseg.pretrained.place import display_name
-from jaxseg.runs.images import find, fingerprints_of, read, without_lost_groups
+from jaxseg.runs.images import find, fingerprints_of, read
 from jaxseg.runs.workdir import run_id
 from jaxseg.system.progress_bar import progress
 
@@ -141,15 +141,16 @@ def validation_images(segmenter: Segmenter, data_dir: str | None = None, place: 
       UserError: they are not to be had here, or are no longer those of the run.
     """
     run, hint = segmenter.members[0], "give --threshold a number"
-    config = without_lost_groups(run.workdir, run.config.data)
-    config = dataclasses.replace(config, data_dir=data_dir or config.data_dir)
+    stored = read(run.workdir)
+    config = dataclasses.replace(run.config.data, data_dir=data_dir or run.config.data.data_dir)
+    if stored is not None:  # which tells what validates, so that groups need not
+        config = dataclasses.replace(config, groups="")
     if place and not data.is_there(config):
         config = dataclasses.replace(config, name=place)
     try:
         train, validation = data.training_splits(config)
     except UserError as error:
         raise UserError(f"--threshold auto needs the validation images of {run.workdir}: {error}; or {hint}") from error
-    stored = read(run.workdir)
     if stored is None:
         if validation.fingerprint() != fingerprints_of(run.workdir).get("validation"):
             raise UserError(

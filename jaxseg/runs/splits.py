@@ -12,6 +12,7 @@ from jaxseg.config import Config, DataConfig
 from jaxseg.config.datasets import DATA_SETS
 from jaxseg.data import Example, Examples
 from jaxseg.data.folder import has_own_validation
+from jaxseg.data.groups import read_groups
 from jaxseg.data.identity import identify
 from jaxseg.data.looks import Look, seeing
 from jaxseg.errors import UserError
@@ -83,16 +84,43 @@ def open_splits(config: Config, workdir: Path) -> RunSplits:
     Raises:
       UserError: the set cannot be opened, or does not hold the images of the run.
     """
-    if was_started(workdir):
-        config = dataclasses.replace(config, data=without_lost_groups(workdir, config.data))
+    started = was_started(workdir)
+    # The run's list says which images are on which side; groups would only deal a split that is not used.
+    is_listed = started and read(workdir) is not None
+    opened = dataclasses.replace(config.data, groups="") if is_listed else config.data
     try:
-        train, validation = data.training_splits(config.data)
+        train, validation = data.training_splits(opened)
     except UserError as error:
         gone = config.data.name not in DATA_SETS and not Path(config.data.name).exists()
-        if gone and was_started(workdir):
+        if gone and started:
             raise UserError(f"{error}; if the data of {workdir} have moved, give --data NEWPLACE") from error
         raise
-    return _resumed(config, workdir, train, validation) if was_started(workdir) else RunSplits(train, validation)
+    if not started:
+        return RunSplits(train, validation)
+    splits = _resumed(config, workdir, train, validation)
+    if is_listed and config.data.groups and Path(config.data.groups).expanduser().exists():
+        _tell_of_shared_groups(config.data.groups, workdir, splits)
+    return splits
+
+
+def _tell_of_shared_groups(file: str, workdir: Path, splits: RunSplits) -> None:
+    """Warns where groups, whose file may have changed since the run began, are on both sides of its split."""
+    kept = f"{workdir} keeps the split that it was started with"
+    try:
+        groups = read_groups(file, (*splits.train.names, *splits.validation.names))
+    except UserError as error:
+        log.warning("%s; %s", error, kept)
+        return
+    count = len(splits.train)
+    if shared := sorted(set(groups[:count]) & set(groups[count:])):
+        log.warning(
+            "--data.groups %s: %d groups now have images in training and in validation (%s); %s; for one by "
+            "these groups give another --workdir",
+            file,
+            len(shared),
+            some(shared),
+            kept,
+        )
 
 
 def _resumed(config: Config, workdir: Path, train: Examples, validation: Examples) -> RunSplits:
@@ -267,14 +295,14 @@ def open_split(workdir: Path, config: Config, data_config: DataConfig, split: st
     stored = read(workdir) if data.is_part_of_run(name, split) else None
     if stored is None or split not in data.splits_of(name):
         return data.open_split(data_config, split)
-    train, validation = data.training_splits(data_config)
+    train, validation = data.training_splits(dataclasses.replace(data_config, groups=""))
     pool = train.followed_by(validation, "all")
     identities = identify(pool, stored.identities())
     wanted = stored.train if split == "train" else stored.validation
     found = find((*stored.train, *stored.validation), pool.names, identities, masks=False)
     own = pool.dataset == dataset_of(workdir)
     if not own and None in found:
-        return train if split == "train" else validation
+        return data.open_split(data_config, split)
     part = found[: len(wanted)] if split == "train" else found[-len(wanted) :]
     there = [i for i in part if i is not None]
     if added := len(pool) - sum(i is not None for i in found):

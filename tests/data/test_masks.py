@@ -112,6 +112,10 @@ def test_a_mask_beyond_doubt_is_read_as_it_was_meant(data, least_dice):
         pytest.param(encoded(palette(TRUE, {})), "values 0, 1 have one", id="a palette that hides its labels"),
         pytest.param(encoded(Image.fromarray(pair(0)[0]).convert("L")), "photograph", id="the grey photograph"),
         pytest.param(encoded(two_colours(TRUE, (255, 255, 255, 0), (0, 0, 0, 0))), "transparent", id="all transparent"),
+        pytest.param(encoded(grey(TRUE), transparency=255), "white transparent", id="transparent white"),
+        pytest.param(encoded(Image.fromarray(grey(TRUE)), "gif", transparency=255), "white transparent", id="of GIF"),
+        pytest.param(encoded(two_colours(TRUE, (1, 0, 0), (0, 0, 0))), "brightest colour is #010000", id="red label"),
+        pytest.param(encoded(two_colours(TRUE, (0, 0, 30), (0, 0, 0))), "no lesion mask", id="dark blue"),
     ],
 )
 def test_a_doubtful_mask_is_refused_in_one_line(data, said):
@@ -156,6 +160,9 @@ CLEAR = np.dstack([two_colours(TRUE, (255, 0, 0), (0, 0, 0)), grey(TRUE)])
         (encoded(transparent((0, 0, 0))), MaskRule("0")),
         (encoded(transparent((0, 0, 0))), MaskRule("128-255")),
         (encoded(transparent((255, 255, 255))), MaskRule("255")),
+        (encoded(grey(TRUE), transparency=255), MaskRule("255")),
+        (encoded(grey(TRUE), transparency=255), MaskRule("#ffffff")),
+        (encoded(grey(~TRUE), transparency=255), MaskRule("0")),
         (encoded(Image.fromarray(grey(TRUE)).convert("1")), MaskRule("255")),
         (encoded(Image.fromarray(grey(TRUE)).convert("1")), MaskRule("1")),
         (encoded(Image.fromarray(grey(TRUE)).convert("1")), MaskRule("#ffffff")),

@@ -141,6 +141,18 @@ def test_pictures_that_are_named_like_masks_are_told(pictures, tmp_path, heard):
     assert "(a_segmentation.png)" in heard.text
 
 
+def test_folders_of_masks_are_known_in_any_case(pictures, tmp_path, heard):
+    """If broken, masks in Masks/ beside Images/ are segmented like photographs."""
+    for name in ("Images/x.jpg", "Masks/x.png"):
+        path = pictures / "set" / name
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.full((8, 8, 3), 99, np.uint8)).save(path)
+    found = [image.source.name for image in find_images(pictures, tmp_path / "out")]
+    assert "x.jpg" in found
+    assert "x.png" not in found
+    assert "left out the masks of 1 data sets in there" in heard.text
+
+
 def test_no_two_images_share_a_mask(tmp_path):
     """If broken, the mask of one image silently replaces that of another."""
     names = ["a.jpg", "a.png", "a.jpg.png", "b.jpg", "b.jpg.png", "sub/a.jpg", "C.jpg", "c.png"]

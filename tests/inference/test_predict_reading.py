@@ -140,6 +140,22 @@ def test_a_glint_does_not_light_a_black_image(tiny_run, tmp_path, capsys):
     assert "1 images are all but black" in capsys.readouterr().err
 
 
+def test_masks_are_told_by_what_they_show(tiny, tiny_run, tmp_path, capsys):
+    """If broken, who gives masks among the photographs gets masks of masks, with trust, and not a word."""
+    lesion = np.zeros((40, 40), np.uint8)
+    lesion[10:30, 10:30] = 255
+    save(tmp_path / "in" / "hard.png", lesion)
+    Image.fromarray(lesion).save(tmp_path / "in" / "lossy.jpg", quality=75)
+    photograph = open_split(tiny.data, "test").load(0).image
+    save(tmp_path / "in" / "photograph.png", photograph)
+    save(tmp_path / "in" / "grey.png", photograph[..., 0])
+    flags = ["--workdir", str(tiny_run), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    assert predict.main(flags) == 0
+    said = capsys.readouterr().err
+    assert "2 images are black and white, as masks are, and are segmented as photographs all the same" in said
+    assert "(hard.png, lossy.jpg)" in said
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_batch_of_no_image_is_refused(tiny_run, size):
     """If broken, a slip ends in an error of `itertools` at the first image."""

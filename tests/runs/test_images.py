@@ -228,6 +228,27 @@ def test_a_run_goes_on_without_its_file_of_groups(folder, run, tmp_path):
         splits.open_split(run, config, config_of(folder, groups="gone.csv").data, "all")
 
 
+def test_an_edited_file_of_groups_is_told_and_blocks_nothing(folder, run, tmp_path, caplog):
+    """If broken, a patient stands on both sides in silence, or a run cannot go on for a split that it does not use."""
+    groups = tmp_path / "groups.csv"
+    config = config_of(folder, groups=str(groups))
+    groups.write_text("".join(f"img{i:02d},p{i // 2}\n" for i in range(10)))
+    before = names(start(config, run))
+    assert names(go_on(config, run)) == before
+    assert not caplog.records
+    sides = [*before[0][:1], *before[1][:1]]
+    groups.write_text("".join(f"img{i:02d},{'one' if f'img{i:02d}' in sides else i}\n" for i in range(10)))
+    assert names(go_on(config, run)) == before
+    assert "groups.csv: 1 groups now have images in training and in validation (one); " in caplog.text
+    assert f"{run} keeps the split that it was started with" in caplog.text
+    groups.write_text("".join(f"img{i:02d},one\n" for i in range(10)))
+    assert names(go_on(config, run)) == before
+    assert splits.open_split(run, config, config.data, "validation").names == before[1]
+    groups.write_text("img00,p0\n")
+    assert names(go_on(config, run)) == before
+    assert "9 of 10 images have no line in it" in caplog.text
+
+
 def test_equal_images_are_told_by_name():
     """If broken, of two copies of an image the training one is taken for the validation one."""
     same, other = Identity("p", "m"), Identity("q", "m")

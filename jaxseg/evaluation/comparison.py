@@ -12,7 +12,7 @@ from jaxseg.errors import UserError
 from jaxseg.evaluation.bootstrap import LEVEL, REPLICATES
 from jaxseg.evaluation.records import PerImage, read_per_image
 from jaxseg.evaluation.significance import Difference
-from jaxseg.runs.workdir import METRICS, PER_IMAGE
+from jaxseg.runs.workdir import METRICS, PER_IMAGE, belongs_to
 from jaxseg.system.files import read_json
 
 REPORT, TABLE = "compare.md", "compare.csv"
@@ -162,12 +162,18 @@ def load(folder: Path) -> Evaluation:
     """Reads an evaluation.
 
     Raises:
-      UserError: a file is missing, damaged, or written by an older jaxseg.
+      UserError: a file is missing, damaged, changed since, or written by an older jaxseg.
     """
     metrics = _read_metrics(folder)
     if "prediction" not in metrics:
         raise UserError(f"{folder / METRICS}: an older jaxseg wrote it; evaluate again")
-    return Evaluation(folder, metrics, read_per_image(folder))
+    images = read_per_image(folder)
+    if not belongs_to(folder, metrics):
+        raise UserError(
+            f"{folder / PER_IMAGE}: is not as evaluate wrote it with {METRICS}, so whose scores its lines hold is not "
+            "certain; evaluate again"
+        )
+    return Evaluation(folder, metrics, images)
 
 
 def check_same_images(evaluations: Sequence[Evaluation]) -> None:
@@ -176,10 +182,15 @@ def check_same_images(evaluations: Sequence[Evaluation]) -> None:
     Compares the content of images and masks; for evaluations of an older jaxseg the data's fingerprint and the names.
 
     Raises:
-      UserError: two evaluations are of different images.
+      UserError: two evaluations are of different images, or list them in another order.
     """
     first = evaluations[0]
     for other in evaluations[1:]:
+        if first.images.names != other.images.names and sorted(first.images.names) == sorted(other.images.names):
+            raise UserError(
+                f"{first.folder / PER_IMAGE} and {other.folder / PER_IMAGE} list the same images in another order, so "
+                "one was changed since; evaluate again"
+            )
         # Rows belong together by their place: images that were only renamed may be called otherwise.
         by_content = "identity" in first.metrics and "identity" in other.metrics
         same_rows = (

@@ -206,7 +206,7 @@ def read_per_image(folder: Path) -> PerImage:
     """
     path = folder / PER_IMAGE
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}); evaluate again") from error
     if not rows:

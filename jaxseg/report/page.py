@@ -23,8 +23,11 @@ from jaxseg.pretrained import place
 from jaxseg.report import charts, html
 from jaxseg.runs import sessions
 from jaxseg.runs import workdir as files
-from jaxseg.runs.workdir import CASES, METRICS, PAGE, PER_IMAGE, PICTURES
+from jaxseg.runs.workdir import CASES, METRICS, PAGE, PER_IMAGE, PICTURES, belongs_to
 from jaxseg.system.files import write_text
+
+_CHANGED = f"{PER_IMAGE} is not as it was written with these scores, so nothing is shown of it. Evaluate again."
+"""What a page says of an evaluation whose scores per image are others."""
 
 EVALUATIONS = "evaluation"
 """Folder of a workdir in which every folder with a `metrics.json` is an evaluation."""
@@ -114,6 +117,8 @@ def _evaluation(folder: Path, ids: str, run: Mapping[str, Any], best_step: int |
     """Returns the content of an evaluation's section; "metrics" is empty where the file cannot be read."""
     metrics = _read_json(folder / METRICS)
     rows = _read_rows(folder / PER_IMAGE)
+    changed = bool(rows) and not belongs_to(folder, metrics)
+    rows = [] if changed else rows
     dice = [float(row["dice"]) for row in rows if row.get("dice")]
     jaccard = [float(row["jaccard"]) for row in rows if row.get("jaccard")]
     bins = metrics.get("calibration", {}).get("bins")
@@ -130,7 +135,7 @@ def _evaluation(folder: Path, ids: str, run: Mapping[str, Any], best_step: int |
         "reliability": charts.reliability(bins, f"{ids}r-") if bins else None,
         "cases": _cases(folder),
         "prediction": _prediction(metrics),
-        "warnings": _warnings(metrics, run, best_step),
+        "warnings": _warnings(metrics, run, best_step) + [_CHANGED] * changed,
     }
 
 

@@ -41,6 +41,9 @@ METRICS, PER_IMAGE = "metrics.json", "per_image.csv"
 CASES, PICTURES = "cases.json", "cases"
 """File and folder in an evaluation's folder: hard cases, and their pictures."""
 
+PER_IMAGE_HASH = "per_image_sha256"
+"""Key in the scores of the whole set: SHA-256 of the scores per image that belong to them."""
+
 _RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
@@ -73,6 +76,31 @@ def disk_errors(workdir: Path) -> Iterator[None]:
                 "again"
             ) from error
         raise
+
+
+def hash_per_image(folder: Path) -> str:
+    """Returns the SHA-256, as hexadecimal digits, of an evaluation's scores per image.
+
+    Args:
+      folder: the evaluation's folder.
+
+    Raises:
+      OSError: they cannot be read.
+    """
+    return hashlib.sha256((folder / PER_IMAGE).read_bytes()).hexdigest()
+
+
+def belongs_to(folder: Path, metrics: Mapping[str, Any]) -> bool:
+    """Tells whether an evaluation's scores per image are those that were written with its scores of the whole set.
+
+    Args:
+      folder: the evaluation's folder.
+      metrics: its scores of the whole set; older releases recorded nothing that tells.
+
+    Raises:
+      OSError: the scores per image cannot be read.
+    """
+    return metrics.get(PER_IMAGE_HASH) in (None, hash_per_image(folder))
 
 
 def write_metrics(workdir: Path, history: Iterable[Mapping[str, Any]]) -> None:

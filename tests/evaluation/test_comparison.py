@@ -220,6 +220,54 @@ def spoilt(run, name, old, new=None):
     return run
 
 
+@pytest.mark.parametrize("how", ["sorted", "of another run", "half of a line"])
+def test_scores_of_other_images_are_not_paired(tiny_run, tmp_path, how):
+    """If broken, a table that was sorted, mixed up or cut pairs one image's score with another's, in silence."""
+    for out in ("a", "b"):
+        evaluate.main(["--workdir", str(tiny_run), "--out", str(tmp_path / out)])
+    table = tmp_path / "b" / PER_IMAGE
+    head, *lines = table.read_text().splitlines()
+    changed = {"sorted": lines[::-1], "of another run": [lines[0], *lines[:-1]], "half of a line": lines[:-1]}[how]
+    table.write_text("\n".join([head, *changed]) + "\n")
+    with pytest.raises(UserError, match=r"b/per_image.csv: is not as evaluate wrote it with metrics.json"):
+        compare.main([str(tmp_path / "a"), str(tmp_path / "b")])
+
+
+def test_an_older_table_in_another_order_is_refused(pair):
+    """If broken, images are paired by line where `evaluate` did not yet record what tells that the lines moved."""
+    table = pair[1] / "evaluation/ph2-validation" / PER_IMAGE
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head, *lines[::-1]]) + "\n")
+    path = pair[0] / "evaluation/ph2-validation" / METRICS
+    for folder in (path.parent, table.parent):
+        metrics = json.loads((folder / METRICS).read_text())
+        (folder / METRICS).write_text(json.dumps({**metrics, "identity": {"pixels": "p"}}))
+    with pytest.raises(UserError, match="list the same images in another order"):
+        compare.main([str(run) for run in pair])
+
+
+def test_a_full_disk_leaves_no_mixture(tiny_run, tmp_path, monkeypatch):
+    """If broken, an evaluation that fails between its two files leaves scores of one run beside those of another."""
+    for out in ("a", "b"):
+        evaluate.main(["--workdir", str(tiny_run), "--out", str(tmp_path / out)])
+
+    def full(path, values):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("jaxseg.evaluation.scoring.write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        evaluate.main(["--workdir", str(tiny_run), "--out", str(tmp_path / "b"), "--threshold", "0.3", "--overwrite"])
+    with pytest.raises(UserError, match="is not as evaluate wrote it"):
+        compare.main([str(tmp_path / "a"), str(tmp_path / "b")])
+
+
+def test_a_table_saved_by_a_spreadsheet_is_told(pair):
+    """If broken, a byte order mark at the table's beginning reads as a table of an older jaxseg."""
+    table = pair[1] / "evaluation/ph2-validation" / PER_IMAGE
+    table.write_text(table.read_text(), encoding="utf-8-sig")
+    compare.main([str(run) for run in pair])
+
+
 def test_one_run_is_not_compared(pair):
     """If broken, a single run gives an empty table."""
     with pytest.raises(UserError, match="name at least two runs"):

@@ -1,6 +1,7 @@
 """`report.html` of made-up files: what it says, that it is safe and stands alone, and that no file ends it."""
 
 import fnmatch
+import hashlib
 import html
 import json
 import re
@@ -123,6 +124,16 @@ def test_what_flatters_the_scores_is_told(run):
         assert part in text
     edit(folder / "metrics.json", data={"trained_on": None, "images": 9}, prediction={})
     assert "Seen in training not known" in text_of(write_page(run))
+
+
+def test_scores_per_image_of_another_evaluation_are_told(run):
+    """If broken, the page draws one evaluation's images beside another's means."""
+    folder = an_evaluation(run / "evaluation/x")
+    digest = hashlib.sha256((folder / "per_image.csv").read_bytes()).hexdigest()
+    edit(folder / "metrics.json", per_image_sha256=digest)
+    assert "per_image.csv is not as it was written" not in text_of(write_page(run))
+    edit(folder / "metrics.json", per_image_sha256="0" * 64)
+    assert "per_image.csv is not as it was written" in text_of(write_page(run))
 
 
 def test_scores_of_other_weights_are_told(run):

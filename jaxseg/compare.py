@@ -46,12 +46,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         table_csv,
     )
     from jaxseg.evaluation.significance import correct, differences
+    from jaxseg.runs.workdir import refuse_among_checkpoints
     from jaxseg.system.files import write_text
 
     out = Path(args.out) if args.out else None
     evaluations = [load(folder) for folder in find([Path(run) for run in args.runs], args.data, args.split)]
     check_same_images(evaluations)
     if out:
+        refuse_among_checkpoints(out, "--out")
         check_may_replace(out, evaluations)
     compared = correct([differences(evaluations[0].images, other.images) for other in evaluations[1:]])
     text = markdown(evaluations, compared)

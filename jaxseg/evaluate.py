@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.config import demo
     from jaxseg.data.listing import refuse_within
     from jaxseg.data.plausibility import check_masks
-    from jaxseg.evaluation.folder import check_may_replace, folder_of
+    from jaxseg.evaluation.folder import check_is_no_run, check_may_replace, folder_of
     from jaxseg.evaluation.packaged import show_packaged_model
     from jaxseg.evaluation.scoring import evaluate
     from jaxseg.inference.threshold import describe_masks
@@ -74,7 +74,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Nothing is written into the package.
     out = Path(args.out) if args.out else folder_of(Path(place.display_name(workdir)), examples)
     refuse_within(out, name, "--out")
+    files.refuse_among_checkpoints(out, "--out")
     with lock.held(out, "--out"):
+        check_is_no_run(out)
         segmenter, prediction = cli.segmenter_from(args)
         if not args.overwrite:
             check_may_replace(out, examples, data_config, describe_masks(segmenter, prediction))

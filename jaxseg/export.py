@@ -71,7 +71,10 @@ def _format_of(args: argparse.Namespace) -> str:
     Raises:
       UserError: the file cannot be written, or its name promises another format than it would have.
     """
+    from jaxseg.runs.workdir import refuse_among_checkpoints
+
     output = Path(args.output)
+    refuse_among_checkpoints(output, "--output")
     if args.onnxruntime_web and args.format != "web":
         raise UserError("--onnxruntime-web is for --format web; add that")
     if args.format == "web":

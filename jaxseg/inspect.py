@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxseg.data.listing import refuse_within
     from jaxseg.data.survey import compared, summary, survey, worth_a_look
     from jaxseg.report.inspection import check_may_replace, picture, write_inspection
+    from jaxseg.runs.workdir import refuse_among_checkpoints
     from jaxseg.system.progress_bar import progress
 
     cli.start_logging()
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts = data.training_splits(config)
     check_may_replace(Path(args.out), parts[0].dataset)
     refuse_within(Path(args.out), config.name, "--out")
+    refuse_among_checkpoints(Path(args.out), "--out")
     total = sum(map(len, parts))
     rows = compared(list(progress(survey(parts, config.workers), "reading", total)))
     numbers = summary(config, parts, rows)

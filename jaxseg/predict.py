@@ -190,9 +190,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(args)
 
     from jaxseg.inference import earlier, inputs
+    from jaxseg.runs.workdir import refuse_among_checkpoints
 
     cli.start_logging()
     source, output = Path(args.input), Path(args.output)
+    refuse_among_checkpoints(output, "--output")
     images = inputs.find_images(source, output, _products(args))
     if source.is_dir():
         earlier.refuse_other_names(images)

@@ -205,7 +205,10 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path, label:
     owned: dict[str, Pair] = {}
     orphans = []
     cut: dict[str, str] = {}
-    for name, mask, drawn, is_image in _masks_in(masks, root / "masks", label):
+    called: dict[str, str] = {}
+    elsewhere: list[str] = []
+    by_stem = {PurePosixPath(name).name: name for name in images}
+    for name, mask, drawn, is_image, drawn_on in _masks_in(masks, root / "masks", label):
         if is_image:
             owner, folder = _named_image(name, images)
             if owner is not None:
@@ -216,10 +219,15 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path, label:
             orphans.append(mask.name if drawn is None else f"{mask.name}: {name}")
         elif owner in owned:
             raise UserError(
-                f"{mask}: {images[owner].name} has also the mask {owned[owner].mask.name}; keep one of them"
+                f"{mask}: names the image {images[owner].name} twice, as {called[owner]} and {name}; keep one of them"
+                if owned[owner].mask == mask
+                else f"{mask}: {images[owner].name} has also the mask {owned[owner].mask.name}; keep one of them"
             )
         else:
-            owned[owner] = Pair(images[owner], mask, drawn)
+            if drawn_on in by_stem and drawn_on != PurePosixPath(owner).name:
+                elsewhere.append(f"{mask.name} on {images[by_stem[drawn_on]].name}")
+            owned[owner], called[owner] = Pair(images[owner], mask, drawn), name
+    _refuse_masks_among_images(owned, images, root)
     if missing := [name for name in images if name not in owned]:
         count = f" (and {len(missing) - 1} more images)" if len(missing) > 1 else ""
         raise UserError(
@@ -233,28 +241,52 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path, label:
             len(cut),
             named(cut.values()),
         )
+    if elsewhere:
+        _log.warning(
+            "%s: %d labelme files are called like one image, but were drawn on another, as their imagePath says (%s); "
+            "their outlines are taken for the image that they are called like",
+            root / "masks",
+            len(elsewhere),
+            named(elsewhere),
+        )
     if orphans:
         _log.warning("%s: ignored masks without an image: %d, as %s", root / "masks", len(orphans), named(orphans))
     return {name: owned[name] for name in images}
 
 
-def _masks_in(files: Iterable[Path], folder: Path, label: str) -> Iterator[tuple[str, Path, Outlines | None, bool]]:
-    """Yields of each mask a name, its file, the outlines in it, and whether the name is its image's, as COCO files say.
+def _refuse_masks_among_images(owned: Mapping[str, Pair], images: Mapping[str, Path], root: Path) -> None:
+    """Refuses a mask that also lies among the images: it went to its own copy, and its image has none."""
+    for name in owned:
+        bare = [name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix)]
+        if image := next((path for path in bare if path in images and path not in owned), None):
+            raise UserError(
+                f"{images[image]}: its mask {owned[name].mask.name} went to {images[name].name}, which lies in "
+                f"{root / 'images'} as well; if that is the mask again, take it out of there"
+            )
 
-    Other masks are called like their images.
+
+def _masks_in(
+    files: Iterable[Path], folder: Path, label: str
+) -> Iterator[tuple[str, Path, Outlines | None, bool, str]]:
+    """Yields of each mask a name, its file, the outlines in it, whether the name is its image's, and the image's stem.
+
+    The name is its image's in COCO files; other masks are called like their images. The image's stem is what labelme
+    files say besides, else "".
     """
     for path in files:
         if path.suffix.lower() != outlines.SUFFIX:
-            yield _name(path, folder), path, None, False
+            yield _name(path, folder), path, None, False, ""
             continue
         try:
-            found = outlines.open_outlines(path).outlines(label)
+            file = outlines.open_outlines(path)
+            found = file.outlines(label)
         except outlines.NoOutlinesError as error:
             _log.warning("left out: %s", error)
             continue
+        drawn_on = unicodedata.normalize("NFC", _without_ending(file.image)) if file.image else ""
         for image, drawn in found.items():
             name = unicodedata.normalize("NFC", _without_ending(image)) if image else _name(path, folder)
-            yield name, path, drawn, bool(image)
+            yield name, path, drawn, bool(image), drawn_on
 
 
 def _label_of_lesions(folders: Sequence[Path], *, tell: bool = True) -> str:

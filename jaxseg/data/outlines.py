@@ -123,6 +123,12 @@ class OutlineFile:
     values: Mapping[str, Any]
     labels: frozenset[str]
 
+    @property
+    def image(self) -> str:
+        """File name of the image that a labelme file was drawn on, without folders; "" where the file does not say."""
+        drawn_on = self.values.get("imagePath") if "shapes" in self.values else None
+        return PurePosixPath(drawn_on.replace("\\", "/")).name if isinstance(drawn_on, str) else ""
+
     def outlines(self, label: str = "") -> dict[str, Outlines]:
         """Returns what is drawn.
 
@@ -226,7 +232,9 @@ def _of_coco(values: Mapping[str, Any], label: str) -> dict[str, Outlines]:
         if _category(annotation, names) == label:
             if not annotation["segmentation"] and any(annotation.get("bbox", ())):
                 raise _BadFileError("has a lesion with a box and no outline: draw it, or take the annotation out")
-            shapes[annotation["image_id"]] += _coco_shapes(annotation["segmentation"], sizes[annotation["image_id"]])
+            if (image := annotation["image_id"]) not in sizes:
+                raise _BadFileError(f"has a lesion of the image id {image}, which none of its images has")
+            shapes[image] += _coco_shapes(annotation["segmentation"], sizes[image])
     result: dict[str, Outlines] = {}
     for image in values["images"]:
         name = str(image["file_name"]).replace("\\", "/")

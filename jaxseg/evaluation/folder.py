@@ -10,7 +10,7 @@ from jaxseg.data import Examples
 from jaxseg.data.identity import hash_all, identify
 from jaxseg.errors import UserError
 from jaxseg.report.page import EVALUATIONS
-from jaxseg.runs.workdir import CASES, METRICS, PAGE, PER_IMAGE, PICTURES
+from jaxseg.runs.workdir import CASES, METRICS, PAGE, PER_IMAGE, PICTURES, was_started
 from jaxseg.system.files import read_json
 
 SHEET = "cases.png"
@@ -65,6 +65,19 @@ def folder_of(workdir: Path, examples: Examples) -> Path:
 def reading_of(config: DataConfig) -> dict[str, Any]:
     """Returns the settings that decide how masks are read, as `metrics.json` keeps them under "data", "reading"."""
     return {name: value for name, value in vars(config).items() if name.startswith("mask_")}
+
+
+def check_is_no_run(out: Path) -> None:
+    """Checks that a folder for scores is not that of a run, whose page has the name of an evaluation's.
+
+    Args:
+      out: the folder.
+
+    Raises:
+      UserError: it is.
+    """
+    if was_started(out):
+        raise UserError(f"--out {out}: is a run's folder, whose page this would replace; give a folder of its own")
 
 
 def check_may_replace(out: Path, examples: Examples, config: DataConfig, prediction: Mapping[str, Any]) -> None:

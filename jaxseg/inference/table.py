@@ -6,6 +6,7 @@ added. It is written every half minute, so that a call that is stopped loses lit
 
 import csv
 import io
+import re
 import threading
 import time
 from collections import Counter
@@ -160,6 +161,11 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         raise UserError(
             f"{path}: cannot be read ({one_line(error)}); take it away, or give another --output"
         ) from error
+    if len(columns) == 1 and (other := next((mark for mark in ";\t" if mark in columns[0]), None)):
+        raise UserError(
+            f"{path}: its columns are separated by {other!r}, as some spreadsheets save them, and predict reads commas "
+            "alone; save it with commas, or take it away"
+        )
     if missing := [name for name in FIRST if name not in columns]:
         raise UserError(
             f"{path}: has no column {missing[0]!r}, so it is no table by predict, which would write its own there; "
@@ -169,6 +175,11 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         raise UserError(f"{path}: has lines that are shorter or longer than its head; mend it, or take it away")
     if twice := [name for name, count in Counter(row["name"] for row in rows).items() if count > 1]:
         raise UserError(f"{path}: has more than one line for {named(twice)}; keep one of each, or take the file away")
+    if spoilt := [row for row in rows if re.fullmatch(r"\s*\d+,\d+\s*", row["trust"])]:
+        raise UserError(
+            f"{path}: trust of {spoilt[0]['name']} is {spoilt[0]['trust']!r}, with a decimal comma, as some "
+            "spreadsheets save numbers; save it with points, or take it away"
+        )
     return {row["name"]: row for row in rows}
 
 

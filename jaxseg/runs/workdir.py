@@ -202,6 +202,22 @@ def _checkpoints(workdir: Path) -> list[Path]:
     return sorted(path for path in workdir.glob(f"{CHECKPOINTS}/*") if path.name.removeprefix(REPLACED).isdigit())
 
 
+def refuse_among_checkpoints(out: Path, flag: str) -> None:
+    """Checks that results do not go among the checkpoints of a run.
+
+    Args:
+      out: folder for results, or a file.
+      flag: the flag that names `out`, for the message.
+
+    Raises:
+      UserError: it is the folder of a run's checkpoints, or within.
+    """
+    path = out.expanduser().resolve()
+    for folder in (path, *path.parents):
+        if folder.name == CHECKPOINTS and was_started(folder.parent):
+            raise UserError(f"{flag} {out}: lies among the checkpoints of {folder.parent}; give a folder of its own")
+
+
 def check_has_checkpoints(workdir: Path) -> None:
     """Checks that a folder with records of a run still holds checkpoints: training would begin anew and replace them.
 

@@ -182,6 +182,7 @@ def resolve(config: Config, workdir: Path, chosen: Collection[str] = ()) -> Conf
     if not saved:
         combinations.check(config, chosen)
         refuse_within(workdir, config.data.name, "--workdir")
+        files.refuse_among_checkpoints(workdir, "--workdir")
     if config.data.name == "auto":
         changes["data.name"] = name = saved.data.name if saved else data.resolve_name(config.data)
         if name == "synthetic":

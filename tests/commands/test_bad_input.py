@@ -107,6 +107,33 @@ def test_evaluate_answers(command, make, said, tiny_run, tmp_path):
     check(command, make(tmp_path, tiny_run), said, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("evaluate", ["--workdir", "{run}", "--data", "{set}", "--out", "{run}/checkpoints"]),
+        ("evaluate", ["--workdir", "{run}", "--data", "{set}", "--out", "{run}/checkpoints/new", "--overwrite"]),
+        ("predict", ["--workdir", "{run}", "--input", "{set}", "--output", "{run}/checkpoints/masks"]),
+        ("inspect", ["--data", "{set}", "--out", "{run}/checkpoints"]),
+        ("export", ["--workdir", "{run}", "--output", "{run}/checkpoints/model.stablehlo"]),
+        ("train", ["--data", "{set}", "--workdir", "{run}/checkpoints/run"]),
+    ],
+)
+def test_nothing_is_written_among_checkpoints(command, flags, tiny_run, tmp_path):
+    """If broken, results lie where the run reads its weights."""
+    places = {"run": tiny_run, "set": data_set(tmp_path / "set")}
+    before = sorted(tiny_run.rglob("*"))
+    check(command, [flag.format(**places) for flag in flags], "lies among the checkpoints of .*own", tmp_path)
+    assert sorted(tiny_run.rglob("*")) == before
+
+
+def test_an_evaluation_does_not_replace_the_page_of_a_run(tiny_run, tmp_path):
+    """If broken, `--overwrite` puts an evaluation's page in the place of the run's."""
+    argv = ["--workdir", tiny_run, "--data", data_set(tmp_path / "set"), "--out", tiny_run, "--overwrite"]
+    before = (tiny_run / "report.html").read_bytes()
+    check("evaluate", argv, "is a run's folder, whose page this would replace", tmp_path)
+    assert (tiny_run / "report.html").read_bytes() == before
+
+
 @table("predict", PREDICT)
 def test_predict_answers(command, make, said, tiny_run, tmp_path):
     """If broken, a run that is damaged, edited or of another version is a traceback, or a user's masks are replaced."""

@@ -150,6 +150,7 @@ def test_a_broken_file_is_one_line(tmp_path, change, said):
         ({"images": [{"id": 1, "file_name": f"{n}.png", "width": 4, "height": 3} for n in "ab"]}, "image id 1 twice"),
         ({"categories": [{"id": 3, "name": "naevus"}, {"id": 3, "name": "lesion"}]}, "category id 3 twice"),
         ({"images": [{"id": 7, "file_name": ".", "width": 40, "height": 30}]}, "the file_name '.'"),
+        ({"images": [{"id": 999, "file_name": "a.png", "width": 40, "height": 30}]}, "image id 7, which none of its"),
     ],
 )
 def test_a_coco_file_that_was_joined_by_hand_is_refused(tmp_path, change, said):
@@ -244,6 +245,36 @@ def test_two_masks_of_one_image_are_refused(data_set):
     Image.fromarray(TRUTH * 255).save(data_set / "masks/a.png")
     with pytest.raises(UserError, match="has also the mask"):
         open_folder(DataConfig(name=str(data_set)))
+
+
+def test_an_image_that_a_coco_file_names_twice_is_told(data_set):
+    """If broken, the file is said to stand beside itself, and nobody finds the two entries."""
+    coco_file(data_set / "masks/all.json", [flat(SQUARE)], names=("a.png", "photos/a.png"))
+    with pytest.raises(UserError, match=r"all.json: names the image a.png twice, as a and photos/a; keep one"):
+        open_folder(DataConfig(name=str(data_set)))
+
+
+def test_a_mask_that_lies_among_the_images_too_is_told(data_set):
+    """If broken, a mask copied into images/ takes its own mask away from the photograph, and the advice is wrong."""
+    for folder in ("images", "masks"):
+        Image.fromarray(TRUTH * 255).save(data_set / folder / "a_mask.png")
+    with pytest.raises(
+        UserError, match=r"a.png: its mask a_mask.png went to a_mask.png, which lies in .*images as well"
+    ):
+        open_folder(DataConfig(name=str(data_set)))
+
+
+def test_outlines_that_were_drawn_on_another_image_are_told(data_set, heard):
+    """If broken, files of outlines that changed their names put one lesion's outline on another, in silence."""
+    Image.open(data_set / "images/a.png").save(data_set / "images/b.png")
+    labelme_file(data_set / "masks/a.json", shape(SQUARE), imagePath="..\\images\\a.png")
+    labelme_file(data_set / "masks/b.json", shape(SQUARE), imagePath="photo 7.png")
+    open_folder(DataConfig(name=str(data_set)))
+    assert "were drawn on another" not in heard.text
+    labelme_file(data_set / "masks/b.json", shape(SQUARE), imagePath="../images/a.png")
+    open_folder(DataConfig(name=str(data_set)))
+    assert "1 labelme files are called like one image, but were drawn on another" in heard.text
+    assert "b.json on a.png" in heard.text
 
 
 def test_outlines_of_another_size_are_refused(data_set):

@@ -37,6 +37,16 @@ def test_an_archive_is_listed_as_if_it_were_unpacked(tmp_path):
     assert {name: file.read() for name, file in found.items()} == {"IM1": b"content of the member", "IM3": b"3"}
 
 
+def test_an_archive_that_holds_a_file_twice_is_refused(tmp_path):
+    """If broken, it is left to chance which of two pictures of one name is prepared."""
+    with zipfile.ZipFile(tmp_path / "Set.zip", "w") as archive:
+        archive.writestr("IM1.jpg", b"1")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("IM1.jpg", b"2")
+    with pytest.raises(UserError, match=r"Set.zip: holds IM1.jpg twice"):
+        list_source(tmp_path, "Set*")
+
+
 def test_folders_that_link_to_themselves_end(tmp_path):
     """If broken, links that lead back up make the search endless, or a file is found twice."""
     (tmp_path / "a.jpg").write_bytes(b"")

@@ -145,6 +145,24 @@ def test_a_file_of_the_user_is_not_replaced(flags, tmp_path):
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name;trust\na;0.9\n", "columns are separated by ';'"),
+        ("name\ttrust\na\t0.9\n", "columns are separated by"),
+        ('name,trust\na,"0,93"\n', "trust of a is '0,93', with a decimal comma"),
+    ],
+)
+def test_a_table_that_a_spreadsheet_saved_otherwise_is_told(flags, tmp_path, text, said):
+    """If broken, its lines are sorted as if nothing were trusted, or predict says that it is no table of its own."""
+    path = tmp_path / "out/predictions.csv"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        predict.main(flags)
+    assert path.read_text() == text
+
+
 def test_a_scale_without_measurements_is_refused(flags):
     """If broken, `--pixels-per-mm` is ignored in silence where `--measure` was forgotten."""
     with pytest.raises(UserError, match="give --measure too"):

@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -182,6 +183,11 @@ def _list_archive(path: Path, below: PurePosixPath) -> Files:
         raise UserError(f"{path}: holds over {MAX_FILES:,} files, so it is not the publisher's archive")
     for member in members:
         _check_member(path, member)
+    if twice := [name for name, count in Counter(member.filename for member in members).items() if count > 1]:
+        raise UserError(
+            f"{path}: holds {twice[0]} twice, so it is not the publisher's archive as it was fetched; unpack it, keep "
+            "the right one, and give the folder"
+        )
     return {
         str(below / member.filename.replace("\\", "/")): SourceFile(
             f"{path}: {member.filename}", lambda member=member: _read_member(path, member)

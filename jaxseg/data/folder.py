@@ -4,6 +4,7 @@ Masks are pictures, or outlines in COCO and labelme JSON files (`jaxseg.data.out
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import unicodedata
@@ -32,6 +33,30 @@ ALSO = {"images": (), "masks": (outlines.SUFFIX,)}
 """Endings of the files that each of the two folders may hold besides pictures."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mask:
+    """A mask that lies in masks/, as a file or in one.
+
+    Attributes:
+      name: what it is called, without ending.
+      file: its file.
+      outlines: what is drawn, where the file holds outlines.
+      names_image: whether the name is its image's, as in COCO files; other masks are called like their images.
+      drawn_on: name of the image that labelme's file says it was drawn on, without folders and ending; else "".
+    """
+
+    name: str
+    file: Path
+    outlines: Outlines | None = None
+    names_image: bool = False
+    drawn_on: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What a message calls it."""
+        return self.file.name if self.outlines is None else f"{self.file.name}: {self.name}"
 
 
 def has_own_validation(folder: str) -> bool:
@@ -202,31 +227,22 @@ def _by_name(images: Sequence[Path], folder: Path) -> dict[str, Path]:
 
 def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path, label: str = "") -> dict[str, Pair]:
     """Finds the mask of each image, and warns of masks that have none."""
-    owned: dict[str, Pair] = {}
+    owned: dict[str, _Mask] = {}
     orphans = []
     cut: dict[str, str] = {}
-    called: dict[str, str] = {}
-    elsewhere: list[str] = []
-    by_stem = {PurePosixPath(name).name: name for name in images}
-    for name, mask, drawn, is_image, drawn_on in _masks_in(masks, root / "masks", label):
-        if is_image:
-            owner, folder = _named_image(name, images)
+    for mask in _masks_in(masks, root / "masks", label):
+        if mask.names_image:
+            owner, folder = _named_image(mask.name, images)
             if owner is not None:
-                cut.setdefault(folder, f"{name} for {owner}")
+                cut.setdefault(folder, f"{mask.name} for {owner}")
         else:
-            owner = _owner(name, images)
+            owner = _owner(mask.name, images)
         if owner is None:
-            orphans.append(mask.name if drawn is None else f"{mask.name}: {name}")
+            orphans.append(mask.shown)
         elif owner in owned:
-            raise UserError(
-                f"{mask}: names the image {images[owner].name} twice, as {called[owner]} and {name}; keep one of them"
-                if owned[owner].mask == mask
-                else f"{mask}: {images[owner].name} has also the mask {owned[owner].mask.name}; keep one of them"
-            )
+            raise UserError(_told_twice(images[owner], owned[owner], mask))
         else:
-            if drawn_on in by_stem and drawn_on != PurePosixPath(owner).name:
-                elsewhere.append(f"{mask.name} on {images[by_stem[drawn_on]].name}")
-            owned[owner], called[owner] = Pair(images[owner], mask, drawn), name
+            owned[owner] = mask
     _refuse_masks_among_images(owned, images, root)
     if missing := [name for name in images if name not in owned]:
         count = f" (and {len(missing) - 1} more images)" if len(missing) > 1 else ""
@@ -241,6 +257,27 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path, label:
             len(cut),
             named(cut.values()),
         )
+    _tell_of_other_images(owned, images, root)
+    if orphans:
+        _log.warning("%s: ignored masks without an image: %d, as %s", root / "masks", len(orphans), named(orphans))
+    return {name: Pair(images[name], owned[name].file, owned[name].outlines) for name in images}
+
+
+def _told_twice(image: Path, first: _Mask, second: _Mask) -> str:
+    """Returns what is wrong with an image that has two masks."""
+    if first.file == second.file:
+        return f"{first.file}: names the image {image.name} twice, as {first.name} and {second.name}; keep one of them"
+    return f"{second.file}: {image.name} has also the mask {first.file.name}; keep one of them"
+
+
+def _tell_of_other_images(owned: Mapping[str, _Mask], images: Mapping[str, Path], root: Path) -> None:
+    """Warns of outlines that were drawn on another image of the set than the one that their file is called like."""
+    files = {PurePosixPath(name).name: path for name, path in images.items()}
+    elsewhere = [
+        f"{mask.file.name} on {files[mask.drawn_on].name}"
+        for owner, mask in owned.items()
+        if mask.drawn_on in files and mask.drawn_on != PurePosixPath(owner).name
+    ]
     if elsewhere:
         _log.warning(
             "%s: %d labelme files are called like one image, but were drawn on another, as their imagePath says (%s); "
@@ -249,33 +286,24 @@ def _pairs(images: Mapping[str, Path], masks: Sequence[Path], root: Path, label:
             len(elsewhere),
             named(elsewhere),
         )
-    if orphans:
-        _log.warning("%s: ignored masks without an image: %d, as %s", root / "masks", len(orphans), named(orphans))
-    return {name: owned[name] for name in images}
 
 
-def _refuse_masks_among_images(owned: Mapping[str, Pair], images: Mapping[str, Path], root: Path) -> None:
+def _refuse_masks_among_images(owned: Mapping[str, _Mask], images: Mapping[str, Path], root: Path) -> None:
     """Refuses a mask that also lies among the images: it went to its own copy, and its image has none."""
     for name in owned:
         bare = [name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix)]
         if image := next((path for path in bare if path in images and path not in owned), None):
             raise UserError(
-                f"{images[image]}: its mask {owned[name].mask.name} went to {images[name].name}, which lies in "
+                f"{images[image]}: its mask {owned[name].file.name} went to {images[name].name}, which lies in "
                 f"{root / 'images'} as well; if that is the mask again, take it out of there"
             )
 
 
-def _masks_in(
-    files: Iterable[Path], folder: Path, label: str
-) -> Iterator[tuple[str, Path, Outlines | None, bool, str]]:
-    """Yields of each mask a name, its file, the outlines in it, whether the name is its image's, and the image's stem.
-
-    The name is its image's in COCO files; other masks are called like their images. The image's stem is what labelme
-    files say besides, else "".
-    """
+def _masks_in(files: Iterable[Path], folder: Path, label: str) -> Iterator[_Mask]:
+    """Yields the masks in files; of a COCO file, one for each of its images."""
     for path in files:
         if path.suffix.lower() != outlines.SUFFIX:
-            yield _name(path, folder), path, None, False, ""
+            yield _Mask(_name(path, folder), path)
             continue
         try:
             file = outlines.open_outlines(path)
@@ -283,10 +311,9 @@ def _masks_in(
         except outlines.NoOutlinesError as error:
             _log.warning("left out: %s", error)
             continue
-        drawn_on = unicodedata.normalize("NFC", _without_ending(file.image)) if file.image else ""
         for image, drawn in found.items():
-            name = unicodedata.normalize("NFC", _without_ending(image)) if image else _name(path, folder)
-            yield name, path, drawn, bool(image), drawn_on
+            name = _without_ending(image) if image else _name(path, folder)
+            yield _Mask(name, path, drawn, bool(image), _without_ending(file.image) if file.image else "")
 
 
 def _label_of_lesions(folders: Sequence[Path], *, tell: bool = True) -> str:
@@ -317,7 +344,8 @@ def _label_of_lesions(folders: Sequence[Path], *, tell: bool = True) -> str:
 
 
 def _without_ending(name: str) -> str:
-    return PurePosixPath(name).with_suffix("").as_posix()
+    """Returns an image's name, as a file of outlines gives it, without its ending and composed, as `_name` does."""
+    return unicodedata.normalize("NFC", PurePosixPath(name).with_suffix("").as_posix())
 
 
 def _owner(mask_name: str, images: Mapping[str, Path]) -> str | None:
